@@ -1,0 +1,67 @@
+"""Work-arounds for the age of the packages below us; each names the version
+it is for, and does nothing where that version is not installed."""
+import importlib.util
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+class _MissingOps(ModuleType):
+    """Stands in for ``mmcv._ext``: any operator can be looked up, none called.
+
+    For mmcv-lite 2.1.0 (and any MMCV built without its operators). MMagic
+    1.2.0 imports ``mmcv.ops`` for its video editors at the top of
+    ``mmagic.models``, so without this not even BigGAN can be imported.
+    """
+
+    def __getattr__(self, name):
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing_op(*args, **kwargs):
+            raise RuntimeError(
+                f'MMCV operator "{name}" was called, but this MMCV has no '
+                'compiled operators (mmcv-lite, or a build without them). '
+                'Install the full "mmcv" (>=2.1,<2.2) to use models that '
+                'need it.')
+
+        return missing_op
+
+
+def _allow_mmcv_without_ops():
+    if importlib.util.find_spec('mmcv') is None:
+        raise ImportError(
+            'ppcd_mmagic needs MMCV: install "mmcv" or "mmcv-lite", '
+            'version >=2.1,<2.2 (MMagic 1.2.0 refuses newer ones).')
+    if importlib.util.find_spec('mmcv._ext') is None:
+        placeholder = _MissingOps('mmcv._ext')
+        placeholder.__spec__ = ModuleSpec('mmcv._ext', loader=None)
+        placeholder.__file__ = __file__
+        sys.modules['mmcv._ext'] = placeholder
+
+
+_allow_mmcv_without_ops()
+
+# diffusers 0.24 calls a pytree function that torch >= 2.2 renamed; harmless,
+# but printed three times at every import of mmagic.models.
+warnings.filterwarnings(
+    'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
+
+
+def _allow_loading_of_mmengine_checkpoints():
+    """For MMEngine 0.10.7 on torch >= 2.6, whose ``torch.load`` refuses the
+    log history that MMEngine puts into its checkpoints."""
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+    array = np.zeros(0)
+    torch.serialization.add_safe_globals([
+        HistoryBuffer, np.ndarray, np.dtype, array.__reduce__()[0],
+        type(np.dtype(np.float64)),
+        type(np.dtype(np.int64)),
+        np.float64(0).__reduce__()[0]
+    ])
+
+
+_allow_loading_of_mmengine_checkpoints()

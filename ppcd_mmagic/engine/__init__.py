@@ -1,0 +1,3 @@
+from .hooks import IterSeedHook, MaskBinarizationHook
+
+__all__ = ['IterSeedHook', 'MaskBinarizationHook']

@@ -1,0 +1,145 @@
+import math
+from typing import Optional
+
+import torch.nn as nn
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ppcd_mmagic.masks import (ChannelMask, copy_masks, link_readers,
+                               named_masks)
+from ppcd_mmagic.registry import HOOKS
+
+
+def _below_threshold(mask: ChannelMask, threshold: float) -> int:
+    return int(((mask.weight <= threshold) | mask.pruned).sum())
+
+
+SCHEDULES = {
+    'threshold': None,
+    'linear': lambda progress: progress,
+    'cubic': lambda progress: 1 - (1 - progress)**3,
+}
+
+
+@HOOKS.register_module()
+class MaskBinarizationHook(Hook):
+    """BINARIZEMASK of Procedure 1: prunes channels while training proceeds.
+
+    Runs after the iteration, on every mask of the generator, always pruning
+    the lowest scores. What is pruned stays pruned; no mask ever loses more
+    than ``floor(alpha * c)`` of its c channels, nor its last one. All state
+    lives in the masks, so a resumed run continues exactly. The EMA generator's
+    masks follow, and every rank takes those of rank 0.
+
+    Args:
+        alpha (float): Compression ratio threshold, the largest fraction of a
+            mask that may be pruned, in [0, 1).
+        schedule (str): 'threshold' prunes scores at or below ``threshold``
+            (Eq. 3; reconstruction); 'linear' and 'cubic' (Zhu and Gupta, 2017)
+            raise the pruned fraction from 0 to alpha between ``begin`` and
+            ``end``. Defaults to 'threshold'.
+        threshold (float): Scores start at 1. Only for schedule 'threshold'.
+            Defaults to 0.5.
+        interval (int): Iterations between two binarizations. Defaults to 1.
+        begin (int): Iteration after which pruning starts. Defaults to 0.
+        end (int, optional): Iteration at which it is complete and after which
+            nothing more is pruned. None means the last one of the training.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the generator has
+            no masks.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self,
+                 alpha: float,
+                 schedule: str = 'threshold',
+                 threshold: float = 0.5,
+                 interval: int = 1,
+                 begin: int = 0,
+                 end: Optional[int] = None) -> None:
+        if not 0 <= alpha < 1:
+            raise ValueError(
+                f'alpha={alpha} must be in [0, 1): it is the largest fraction '
+                'of the channels of a mask that may be pruned.')
+        if schedule not in SCHEDULES:
+            raise ValueError(f'schedule="{schedule}" must be one of '
+                             f'{tuple(SCHEDULES)}.')
+        if interval < 1:
+            raise ValueError(f'interval={interval} must be at least 1.')
+        if begin < 0 or (end is not None and end <= begin):
+            raise ValueError(
+                f'begin={begin} must be at least 0 and before end={end}.')
+        self.alpha = alpha
+        self.schedule = schedule
+        self.threshold = threshold
+        self.interval = interval
+        self.begin = begin
+        self.end = end
+
+    def before_run(self, runner: Runner) -> None:
+        """Link masks across blocks where the generator did not."""
+        for generator in _generators(runner):
+            if not any(True for _ in named_masks(generator)):
+                raise ValueError(
+                    'MaskBinarizationHook found no masks in '
+                    f'{type(generator).__name__}: build the generator from '
+                    'PP-Res blocks or wrap it in MaskedGenerator.')
+            link_readers(generator)
+
+    def before_train(self, runner: Runner) -> None:
+        if self.end is None:
+            self.end = runner.max_iters
+        if self.end <= self.begin:
+            raise ValueError(
+                f'begin={self.begin} must be before the end of the training '
+                f'at iteration {self.end}.')
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        done = runner.iter + 1
+        generator, *ema = _generators(runner)
+        if self.begin < done <= self.end and (
+            (done - self.begin) % self.interval == 0 or done == self.end):
+            for _, mask in named_masks(generator):
+                mask.prune(self.target(mask, done))
+                broadcast(mask.pruned)
+        for copy in ema:
+            copy_masks(generator, copy)
+        self._log(runner, generator)
+
+    def target(self, mask: ChannelMask, done: int) -> int:
+        """How many channels of a mask are to be pruned after ``done``
+        iterations."""
+        # 0.3 * 10 is 2.999...: the cap must not lose a channel to rounding
+        cap = math.floor(self.alpha * mask.channels + 1e-6)
+        if self.schedule == 'threshold':
+            return min(_below_threshold(mask, self.threshold), cap)
+        progress = (done - self.begin) / (self.end - self.begin)
+        fraction = self.alpha * SCHEDULES[self.schedule](progress)
+        return min(math.floor(fraction * mask.channels + 1e-6), cap)
+
+    def _log(self, runner: Runner, generator: nn.Module) -> None:
+        total = pruned = 0
+        for name, mask in named_masks(generator):
+            total, pruned = total + mask.channels, pruned + mask.num_pruned
+            runner.message_hub.update_scalar(f'train/sparsity/{name}',
+                                             mask.sparsity)
+        runner.message_hub.update_scalar('train/sparsity', pruned / total)
+
+
+def _generators(runner: Runner) -> list:
+    """The generator and, if there is one, its EMA copy."""
+    model = runner.model.module if is_model_wrapper(
+        runner.model) else runner.model
+    generator = model.generator
+    if is_model_wrapper(generator):
+        generator = generator.module
+    ema = getattr(model, 'generator_ema', None)
+    return [generator] if ema is None else [generator, ema.module]

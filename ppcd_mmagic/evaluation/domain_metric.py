@@ -1,0 +1,165 @@
+"""Metrics in the feature space of a classifier of the training data.
+
+They carry "domain" in their names because they are not Inception's FID and
+IS: figures compare only between models judged by the same classifier.
+"""
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn as nn
+from mmagic.evaluation.metrics.base_gen_metric import GenerativeMetric
+from mmagic.models.data_preprocessors import DataPreprocessor
+from scipy import linalg
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ppcd_mmagic.models.checkpoint_loading import load_weights
+from ppcd_mmagic.registry import METRICS, MODELS
+
+
+class LabelledImages(NamedTuple):
+    """Images (n, 3, h, w) in [-1, 1] with labels (n, )."""
+    images: Tensor
+    labels: Tensor
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    r"""Fréchet distance between Gaussians fitted to two sets of features.
+
+    :math:`|\mu_a - \mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2})` (Heusel et
+    al., 2017), in float64; the trace of the root is the sum of the square
+    roots of the product's eigenvalues.
+
+    Args:
+        a (np.ndarray): Shape (n, d), n >= 2.
+        b (np.ndarray): Shape (m, d), m >= 2.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    eigenvalues = linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
+    return float(
+        np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) +
+        np.trace(cov_b) - 2 * np.sqrt(eigenvalues).sum())
+
+
+def variety(fake: LabelledImages, real: LabelledImages) -> float:
+    """How much images of one class differ, 1 being as much as real ones.
+
+    Mean L2 distance between the pairs of one class, over that of the real
+    images, averaged over the classes that have pairs on both sides.
+    """
+
+    def spread(data: LabelledImages, label: int) -> float:
+        flat = data.images[data.labels == label].flatten(1).double()
+        return float(torch.pdist(flat).mean())
+
+    counts = [torch.bincount(data.labels, minlength=1) for data in (fake, real)]
+    classes = [
+        label for label in range(min(map(len, counts)))
+        if counts[0][label] > 1 and counts[1][label] > 1
+    ]
+    return float(
+        np.mean([spread(fake, label) / spread(real, label)
+                 for label in classes]))
+
+
+def confusion_matrix(asked: Tensor, recognised: Tensor,
+                     num_classes: int) -> Tensor:
+    """Counts (num_classes, num_classes): rows asked, columns recognised. What
+    is off the diagonal is class leakage."""
+    index = asked * num_classes + recognised
+    return torch.bincount(
+        index, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def build_classifier(config: dict, checkpoint: str) -> nn.Module:
+    """A frozen :class:`DomainClassifier` with weights from a checkpoint."""
+    classifier = MODELS.build(config)
+    load_weights(classifier, checkpoint, 'classifier')
+    return classifier.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def domain_quality(fake: LabelledImages, real: LabelledImages,
+                   classifier: nn.Module) -> Dict[str, float]:
+    """Judge generated images against real ones.
+
+    Returns:
+        dict: ``accuracy``, the fraction recognised as the class asked for;
+        ``variety`` (see :func:`variety`); ``frechet``, the Fréchet distance
+        between the classifier's features; ``score``, exp of the mean KL
+        divergence between predicted and mean class distribution (the formula
+        of the Inception Score, up to the number of classes).
+    """
+
+    def judge(data: LabelledImages) -> Tuple[Tensor, Tensor]:
+        features = torch.cat([
+            classifier.features(chunk) for chunk in data.images.split(256)
+        ])
+        return features, classifier.head(features).softmax(1).double()
+
+    fake_features, fake_probs = judge(fake)
+    real_features, _ = judge(real)
+    mean_probs = fake_probs.mean(0, keepdim=True)
+    divergence = (fake_probs * (fake_probs.clamp_min(1e-12).log() -
+                                mean_probs.clamp_min(1e-12).log())).sum(1)
+    return dict(
+        accuracy=float((fake_probs.argmax(1) == fake.labels).double().mean()),
+        variety=variety(fake, real),
+        frechet=frechet_distance(fake_features.cpu().numpy(),
+                                 real_features.cpu().numpy()),
+        score=float(divergence.mean().exp()))
+
+
+def real_images(dataloader: DataLoader) -> LabelledImages:
+    """All images of a data loader, on the CPU."""
+    preprocess = DataPreprocessor()
+    batches = [preprocess(batch)['data_samples'] for batch in dataloader]
+    return LabelledImages(
+        torch.cat([batch.gt_img for batch in batches]),
+        torch.cat([batch.gt_label.label for batch in batches]))
+
+
+@METRICS.register_module()
+class DomainMetric(GenerativeMetric):
+    """:func:`domain_quality` as a metric of MMagic.
+
+    Args:
+        fake_nums (int): Number of images to generate.
+        classifier (dict): Config of a :class:`DomainClassifier`.
+        checkpoint (str): Its weights.
+        prefix (str): Defaults to 'domain'.
+        **kwargs: Those of MMagic's ``GenerativeMetric``.
+    """
+
+    def __init__(self,
+                 fake_nums: int,
+                 classifier: dict,
+                 checkpoint: str,
+                 prefix: str = 'domain',
+                 **kwargs) -> None:
+        super().__init__(fake_nums, prefix=prefix, **kwargs)
+        self.classifier = build_classifier(classifier, checkpoint)
+
+    def prepare(self, module: nn.Module, dataloader: DataLoader) -> None:
+        """Collect the real images."""
+        super().prepare(module, dataloader)
+        self.real = real_images(dataloader)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Collect generated images, a row of pixels and label for each."""
+        for sample in data_samples:
+            image = sample.get(self.sample_model, sample)['fake_img']
+            label = sample['gt_label']['label']
+            self.fake_results.append(
+                torch.cat([image.flatten().cpu(),
+                           label.flatten().cpu()])[None])
+
+    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+        """See :func:`domain_quality`."""
+        rows = torch.cat(list(results)).cpu()
+        fake = LabelledImages(
+            rows[:, :-1].view(-1, *self.real.images.shape[1:]) / 127.5 - 1,
+            rows[:, -1].long())
+        return domain_quality(fake, self.real, self.classifier)

@@ -1,0 +1,14 @@
+from .biggan_teacher import BigGANTeacher
+from .domain_classifier import DomainClassifier
+from .feature_tap import FeatureTap
+from .losses import AttentionDistillationLoss, MaskL1Loss
+from .ppcd_gan import PPCDGAN
+from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
+from .ppres_generators import (MaskedGenerator, PPResBigGANGenerator,
+                               PPResSAGANGenerator)
+
+__all__ = [
+    'AttentionDistillationLoss', 'BigGANTeacher', 'DomainClassifier', 'FeatureTap', 'MaskL1Loss',
+    'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
+    'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock'
+]

@@ -1,0 +1,67 @@
+from typing import Callable, Dict, Optional, Sequence, Union
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ppcd_mmagic.registry import MODELS
+from .feature_tap import FeatureTap
+from .checkpoint_loading import load_weights
+
+
+@MODELS.register_module()
+class BigGANTeacher(nn.Module):
+    """A frozen, pre-trained generator that only gives features.
+
+    The generator is kept out of the module tree: whatever holds the teacher
+    neither trains it, nor saves it, nor hands it to an optimizer, and
+    ``train()`` does not reach it. It still follows ``.to()`` and ``.cuda()``.
+
+    Args:
+        generator (dict): Config of the generator, such as MMagic's
+            ``BigGANGenerator``.
+        checkpoint (str, optional): See :func:`load_weights`.
+            None leaves random weights, for tests and for measuring speed.
+        layers (str | Sequence[str]): Layers whose outputs are the features.
+            Defaults to 'conv_blocks.*'.
+
+    Raises:
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If it does not fit, or a layer is unknown.
+    """
+
+    def __init__(self,
+                 generator: dict,
+                 checkpoint: Optional[str] = None,
+                 layers: Union[str, Sequence[str]] = 'conv_blocks.*') -> None:
+        super().__init__()
+        built = MODELS.build(generator)
+        if checkpoint is not None:
+            load_weights(built, checkpoint, 'teacher')
+        self._hidden = [built.requires_grad_(False).eval()]
+        self._tap = FeatureTap(built, layers)
+
+    @property
+    def generator(self) -> nn.Module:
+        return self._hidden[0]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'BigGANTeacher':
+        self.generator._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @torch.no_grad()
+    def forward(self, noise: Tensor, label: Tensor) -> Dict[int, Tensor]:
+        """Features of the teacher's image.
+
+        Args:
+            noise (Tensor): Shape (n, noise_size).
+            label (Tensor): Shape (n, ), class indices.
+
+        Returns:
+            Dict[int, Tensor]: Feature maps (n, c, h, w) by height h.
+        """
+        with self._tap:
+            self.generator(noise, label=label)
+        features = self._tap.by_resolution()
+        self._tap.features = {}
+        return features

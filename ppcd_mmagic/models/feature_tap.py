@@ -1,0 +1,80 @@
+from fnmatch import fnmatch
+from typing import Dict, List, Sequence, Union
+
+import torch.nn as nn
+from mmengine.model import is_model_wrapper
+from torch import Tensor
+
+
+class FeatureTap:
+    """Collects the outputs of named layers during one forward pass.
+
+    A context manager; hooks live only inside it, and the features only as
+    long as the caller keeps them::
+
+        with FeatureTap(generator, 'conv_blocks.*') as tap:
+            image = generator(noise, label=label)
+        features = tap.by_resolution()
+
+    Args:
+        module (nn.Module): Any module (a DDP wrapper is looked through).
+        layers (str | Sequence[str]): Names or ``fnmatch`` patterns. A pattern
+            matches within one level: 'conv_blocks.*' names the blocks, not
+            what is inside them.
+
+    Raises:
+        ValueError: If a pattern matches no layer.
+    """
+
+    def __init__(self, module: nn.Module,
+                 layers: Union[str, Sequence[str]]) -> None:
+        self.module = module.module if is_model_wrapper(module) else module
+        self.names = find_layers(self.module, layers)
+        self.features: Dict[str, Tensor] = {}
+
+    def __enter__(self) -> 'FeatureTap':
+        self.features = {}
+        self._handles = [
+            self.module.get_submodule(name).register_forward_hook(
+                self._recorder(name)) for name in self.names
+        ]
+        return self
+
+    def _recorder(self, name: str):
+
+        def record(module, args, output):
+            self.features[name] = output
+
+        return record
+
+    def __exit__(self, *exc_info) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def by_resolution(self) -> Dict[int, Tensor]:
+        """Features by their height, the last layer of each (so after
+        self-attention, where a block has it)."""
+        return {
+            feature.shape[-2]: feature
+            for feature in self.features.values()
+        }
+
+
+def find_layers(module: nn.Module,
+                patterns: Union[str, Sequence[str]]) -> List[str]:
+    """Names of the submodules that match, in the order of the module."""
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    names = [name for name, _ in module.named_modules() if name]
+    found = set()
+    for pattern in patterns:
+        matched = [
+            name for name in names if fnmatch(name, pattern)
+            and name.count('.') == pattern.count('.')
+        ]
+        if not matched:
+            top = [name for name in names if name.count('.') <= 1]
+            raise ValueError(
+                f'No layer matches "{pattern}" in {type(module).__name__}; it '
+                f'has: {", ".join(top)} (and what is inside them).')
+        found.update(matched)
+    return [name for name in names if name in found]

@@ -1,0 +1,154 @@
+from typing import Dict, Optional, Sequence, Union
+
+import torch
+import torch.nn as nn
+from mmagic.models.base_models import BaseConditionalGAN
+from mmagic.structures import DataSample
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.registry import MODELS
+from .feature_tap import FeatureTap
+
+ModelType = Union[Dict, nn.Module]
+
+
+@MODELS.register_module()
+class PPCDGAN(BaseConditionalGAN):
+    """PPCD-GAN: progressive pruning and class-aware distillation.
+
+    One iteration is Procedure 1 of the paper's supplement: a discriminator
+    step, then one generator step on L_ADV + L_PP + L_CD (Eq. 8), in which
+    student and teacher get the same noise and the same classes, those of the
+    batch. Binarization of the masks follows in :class:`MaskBinarizationHook`.
+
+    Args:
+        generator (dict | nn.Module): The student, with masks.
+        discriminator (dict | nn.Module, optional): Projection discriminator.
+        teacher (dict, optional): A :class:`BigGANTeacher`. None trains without
+            distillation.
+        gan_loss (dict): Adversarial loss (Eq. 7). Defaults to MMagic's
+            ``GANLoss`` of type hinge.
+        pruning_loss (dict, optional): L_PP, such as :class:`MaskL1Loss`. None
+            drops it.
+        distillation_loss (dict): L_CD. Defaults to
+            :class:`AttentionDistillationLoss`.
+        distill_layers (str | Sequence[str]): Layers of the student compared
+            with the teacher's of the same resolutions. Defaults to
+            'conv_blocks.*'.
+        class_aware (bool): Whether the teacher sees the student's classes.
+            False gives each sample another class, drawn uniformly
+            (class-irrelevant distillation, Sec. II of the supplement).
+            Defaults to True.
+        **kwargs: Those of MMagic's ``BaseConditionalGAN``.
+
+    Raises:
+        ValueError: If student and teacher differ in classes, resolution or
+            noise size, or a layer is unknown.
+    """
+
+    def __init__(self,
+                 generator: ModelType,
+                 discriminator: Optional[ModelType] = None,
+                 teacher: Optional[dict] = None,
+                 gan_loss: dict = dict(type='GANLoss', gan_type='hinge'),
+                 pruning_loss: Optional[dict] = None,
+                 distillation_loss: dict = dict(
+                     type='ppcd_mmagic.AttentionDistillationLoss'),
+                 distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+                 class_aware: bool = True,
+                 **kwargs) -> None:
+        super().__init__(
+            generator,
+            discriminator,
+            loss_config=dict(gan_loss=gan_loss),
+            **kwargs)
+        self.class_aware = class_aware
+        self.distill_layers = distill_layers
+        self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
+        self.teacher = None
+        if teacher is not None:
+            FeatureTap(self.generator, distill_layers)  # names are checked
+            self.distillation_loss = MODELS.build(distillation_loss)
+            self.teacher = MODELS.build(teacher)
+            self._check_teacher(self.teacher.generator)
+
+    def _check_teacher(self, teacher: nn.Module) -> None:
+        for name, what in (('num_classes', 'number of classes'),
+                           ('output_scale', 'resolution'), ('noise_size',
+                                                            'noise size')):
+            of_student = getattr(self.generator, name)
+            of_teacher = getattr(teacher, name)
+            if of_student != of_teacher:
+                raise ValueError(
+                    f'Student and teacher must have the same {what}, but the '
+                    f'student has {of_student} and the teacher {of_teacher}: '
+                    f'set `{name}` alike in both configs.')
+
+    def data_sample_to_label(self,
+                             data_sample: DataSample) -> Optional[Tensor]:
+        """Labels (n, ) of a batch.
+
+        Raises:
+            ValueError: If a label is outside [0, num_classes).
+        """
+        label = super().data_sample_to_label(data_sample)
+        if label is not None and not 0 <= label.min() <= label.max(
+        ) < self.num_classes:
+            raise ValueError(
+                f'Labels from {int(label.min())} to {int(label.max())} do not '
+                f'fit a model of {self.num_classes} classes (0 to '
+                f'{self.num_classes - 1}): set `num_classes` to the data.')
+        return label
+
+    def train_discriminator(self, inputs: dict, data_samples: DataSample,
+                            optimizer_wrapper: OptimWrapper
+                            ) -> Dict[str, Tensor]:
+        """UPDATEDISCRIMINATOR of Procedure 1."""
+        labels = self.data_sample_to_label(data_samples)
+        noise = self.noise_fn(num_batches=len(labels))
+        with torch.no_grad():
+            fake_imgs = self.generator(noise, label=labels)
+        loss, log_vars = self._get_disc_loss(
+            dict(
+                disc_pred_fake=self.discriminator(fake_imgs, label=labels),
+                disc_pred_real=self.discriminator(
+                    data_samples.gt_img, label=labels)))
+        optimizer_wrapper.update_params(loss)
+        return log_vars
+
+    def train_generator(self, inputs: dict, data_samples: DataSample,
+                        optimizer_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        """UPDATEGENERATOR of Procedure 1, on all the losses at once."""
+        labels = self.data_sample_to_label(data_samples)
+        noise = self.noise_fn(num_batches=len(labels))
+        losses = dict()
+        if self.teacher is None:
+            fake_imgs = self.generator(noise, label=labels)
+        else:
+            with FeatureTap(self.generator, self.distill_layers) as tap:
+                fake_imgs = self.generator(noise, label=labels)
+            losses[self.distillation_loss.loss_name()] = \
+                self.distillation_loss(
+                    tap.by_resolution(),
+                    self.teacher(noise, self._teacher_labels(labels)))
+        if self.pruning_loss is not None:
+            generator = self.generator.module if is_model_wrapper(
+                self.generator) else self.generator
+            losses[self.pruning_loss.loss_name()] = self.pruning_loss(
+                mask for _, mask in named_masks(generator))
+        losses['loss_adv'] = self.gan_loss(
+            self.discriminator(fake_imgs, label=labels),
+            target_is_real=True,
+            is_disc=False)
+        loss, log_vars = self.parse_losses(losses)
+        optimizer_wrapper.update_params(loss)
+        return log_vars
+
+    def _teacher_labels(self, labels: Tensor) -> Tensor:
+        if self.class_aware:
+            return labels
+        shift = torch.randint_like(labels, 1, self.num_classes)
+        return (labels + shift) % self.num_classes
