@@ -6,9 +6,11 @@ from .ppcd_gan import PPCDGAN
 from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
 from .ppres_generators import (MaskedGenerator, PPResBigGANGenerator,
                                PPResSAGANGenerator)
+from .pruned_generator import PrunedGenerator
 
 __all__ = [
     'AttentionDistillationLoss', 'BigGANTeacher', 'DomainClassifier', 'FeatureTap', 'MaskL1Loss',
     'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
-    'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock'
+    'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
+    'PrunedGenerator'
 ]

@@ -1,0 +1,57 @@
+"""Export a trained student: discard masks and dead channels."""
+import argparse
+import os.path as osp
+import sys
+
+from mmengine.config import Config, DictAction
+
+import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.export import ExportMismatch, export_student, save_export
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Export a trained student as an ordinary, smaller '
+        'generator of MMagic: config.py, generator.pth and summary.json. '
+        'Refuses if any image differs by more than 1e-5.')
+    parser.add_argument('config', help='config the student was trained with')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument(
+        '--out-dir', help='default: "export" beside the checkpoint')
+    parser.add_argument(
+        '--max-classes',
+        type=int,
+        default=64,
+        help='compare student and export on so many classes, evenly spread '
+        '(default: 64)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = Config.fromfile(args.config)
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    out_dir = args.out_dir or osp.join(
+        osp.dirname(osp.abspath(args.checkpoint)), 'export')
+    try:
+        export = export_student(config, args.checkpoint, args.max_classes)
+    except (FileNotFoundError, ValueError, ExportMismatch) as error:
+        sys.exit(f'error: {error}')
+    save_export(export, out_dir)
+    before, after = export.summary['before'], export.summary['after']
+    for key in before:
+        print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
+              f'({before[key] / after[key]:.2f}x smaller)')
+    print(f'largest difference on {export.summary["classes_compared"]} '
+          f'classes: {export.summary["max_difference"]:.2g}')
+    print(f'written to {out_dir}')
+
+
+if __name__ == '__main__':
+    main()
