@@ -49,19 +49,22 @@ warnings.filterwarnings(
     'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
 
 
-def _allow_loading_of_mmengine_checkpoints():
-    """For MMEngine 0.10.7 on torch >= 2.6, whose ``torch.load`` refuses the
-    log history that MMEngine puts into its checkpoints."""
-    import numpy as np
+def _load_mmengine_checkpoints():
+    """For MMEngine 0.10.7 on torch >= 2.6, whose ``torch.load`` refuses by
+    default the log history that MMEngine writes into its checkpoints. As ever
+    with MMEngine: load checkpoints only from sources you trust."""
+    import os.path as osp
+
     import torch
-    from mmengine.logging import HistoryBuffer
-    array = np.zeros(0)
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, array.__reduce__()[0],
-        type(np.dtype(np.float64)),
-        type(np.dtype(np.int64)),
-        np.float64(0).__reduce__()[0]
-    ])
+    from mmengine.runner import CheckpointLoader
+
+    @CheckpointLoader.register_scheme(prefixes='', force=True)
+    def load_from_local(filename, map_location):
+        filename = osp.expanduser(filename)
+        if not osp.isfile(filename):
+            raise FileNotFoundError(f'{filename} can not be found.')
+        return torch.load(
+            filename, map_location=map_location, weights_only=False)
 
 
-_allow_loading_of_mmengine_checkpoints()
+_load_mmengine_checkpoints()

@@ -4,29 +4,33 @@ Configs with ``default_scope = 'ppcd_mmagic'`` find the parts here by their
 bare names and fall back to MMagic's and MMEngine's; configs of any other
 scope name them as ``ppcd_mmagic.<part>``.
 """
-from mmagic.registry import DATASETS as MMAGIC_DATASETS
-from mmagic.registry import HOOKS as MMAGIC_HOOKS
-from mmagic.registry import METRICS as MMAGIC_METRICS
-from mmagic.registry import MODELS as MMAGIC_MODELS
+from mmagic import registry as mmagic
+from mmagic.utils import register_all_modules
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model',
-    parent=MMAGIC_MODELS,
-    scope='ppcd_mmagic',
-    locations=['ppcd_mmagic.models'])
-HOOKS = Registry(
-    'hook',
-    parent=MMAGIC_HOOKS,
-    scope='ppcd_mmagic',
-    locations=['ppcd_mmagic.engine'])
-DATASETS = Registry(
-    'dataset',
-    parent=MMAGIC_DATASETS,
-    scope='ppcd_mmagic',
-    locations=['ppcd_mmagic.datasets'])
-METRICS = Registry(
-    'metric',
-    parent=MMAGIC_METRICS,
-    scope='ppcd_mmagic',
-    locations=['ppcd_mmagic.evaluation'])
+# MMagic fills its registries when they are asked, but not when a child is.
+register_all_modules(init_default_scope=False)
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(
+        parent.name,
+        parent=parent,
+        scope='ppcd_mmagic',
+        locations=list(locations))
+
+
+MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')
+HOOKS = _child(mmagic.HOOKS, 'ppcd_mmagic.engine')
+DATASETS = _child(mmagic.DATASETS, 'ppcd_mmagic.datasets')
+METRICS = _child(mmagic.METRICS, 'ppcd_mmagic.evaluation')
+
+# Nothing is registered in these; they lead the default scope to MMagic's.
+_PASSED_ON = [
+    _child(getattr(mmagic, name))
+    for name in ('DATA_SAMPLERS', 'EVALUATORS', 'LOG_PROCESSORS', 'LOOPS',
+                 'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
+                 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'RUNNERS',
+                 'RUNNER_CONSTRUCTORS', 'TASK_UTILS', 'TRANSFORMS',
+                 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
+]

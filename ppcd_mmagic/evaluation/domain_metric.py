@@ -115,10 +115,14 @@ def domain_quality(fake: LabelledImages, real: LabelledImages,
 def real_images(dataloader: DataLoader) -> LabelledImages:
     """All images of a data loader, on the CPU."""
     preprocess = DataPreprocessor()
-    batches = [preprocess(batch)['data_samples'] for batch in dataloader]
+    # only in training mode does it normalise the images of the samples
+    batches = [
+        preprocess(batch, training=True)['data_samples']
+        for batch in dataloader
+    ]
     return LabelledImages(
         torch.cat([batch.gt_img for batch in batches]),
-        torch.cat([batch.gt_label.label for batch in batches]))
+        torch.cat([batch.gt_label.label.flatten() for batch in batches]))
 
 
 @METRICS.register_module()

@@ -1,3 +1,4 @@
+from .augmented_discriminator import AugmentedDiscriminator
 from .biggan_teacher import BigGANTeacher
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
@@ -9,8 +10,8 @@ from .ppres_generators import (MaskedGenerator, PPResBigGANGenerator,
 from .pruned_generator import PrunedGenerator
 
 __all__ = [
-    'AttentionDistillationLoss', 'BigGANTeacher', 'DomainClassifier', 'FeatureTap', 'MaskL1Loss',
-    'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
+    'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
+    'DomainClassifier', 'FeatureTap', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
     'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
     'PrunedGenerator'
 ]

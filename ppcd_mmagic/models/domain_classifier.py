@@ -49,15 +49,15 @@ class DomainClassifier(BaseModel):
         return self.neck(self.stages(images))
 
     def forward(self,
-                inputs: Union[dict, Tensor],
+                inputs: Tensor,
                 data_samples: DataSample,
                 mode: str = 'tensor'
                 ) -> Union[Dict[str, Tensor], List[DataSample]]:
-        """Loss of a batch, or its predictions."""
-        logits = self.head(self.features(data_samples.gt_img))
+        """Loss of a batch of images (n, 3, h, w), or its predictions."""
+        logits = self.head(self.features(inputs))
         if mode == 'loss':
-            return dict(
-                loss=F.cross_entropy(logits, data_samples.gt_label.label))
+            labels = data_samples.gt_label.label.flatten()
+            return dict(loss=F.cross_entropy(logits, labels))
         predicted = data_samples.split(allow_nonseq_value=True)
         for sample, label in zip(predicted, logits.argmax(1)):
             sample.set_field(label, 'pred_label')

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Dict, Optional, Sequence, Union
 
 import torch
@@ -29,8 +30,9 @@ class PPCDGAN(BaseConditionalGAN):
         discriminator (dict | nn.Module, optional): Projection discriminator.
         teacher (dict, optional): A :class:`BigGANTeacher`. None trains without
             distillation.
-        gan_loss (dict): Adversarial loss (Eq. 7). Defaults to MMagic's
-            ``GANLoss`` of type hinge.
+        loss_config (dict): The adversarial loss ``gan_loss`` (Eq. 7) and, if
+            wanted, ``disc_auxiliary_loss`` such as R1, as in MMagic's
+            ``BaseGAN``. Defaults to the hinge loss.
         pruning_loss (dict, optional): L_PP, such as :class:`MaskL1Loss`. None
             drops it.
         distillation_loss (dict): L_CD. Defaults to
@@ -53,7 +55,8 @@ class PPCDGAN(BaseConditionalGAN):
                  generator: ModelType,
                  discriminator: Optional[ModelType] = None,
                  teacher: Optional[dict] = None,
-                 gan_loss: dict = dict(type='GANLoss', gan_type='hinge'),
+                 loss_config: dict = dict(
+                     gan_loss=dict(type='GANLoss', gan_type='hinge')),
                  pruning_loss: Optional[dict] = None,
                  distillation_loss: dict = dict(
                      type='ppcd_mmagic.AttentionDistillationLoss'),
@@ -61,10 +64,7 @@ class PPCDGAN(BaseConditionalGAN):
                  class_aware: bool = True,
                  **kwargs) -> None:
         super().__init__(
-            generator,
-            discriminator,
-            loss_config=dict(gan_loss=gan_loss),
-            **kwargs)
+            generator, discriminator, loss_config=loss_config, **kwargs)
         self.class_aware = class_aware
         self.distill_layers = distill_layers
         self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
@@ -95,8 +95,10 @@ class PPCDGAN(BaseConditionalGAN):
             ValueError: If a label is outside [0, num_classes).
         """
         label = super().data_sample_to_label(data_sample)
-        if label is not None and not 0 <= label.min() <= label.max(
-        ) < self.num_classes:
+        if label is None:
+            return None
+        label = label.flatten()
+        if label.min() < 0 or label.max() >= self.num_classes:
             raise ValueError(
                 f'Labels from {int(label.min())} to {int(label.max())} do not '
                 f'fit a model of {self.num_classes} classes (0 to '
@@ -109,13 +111,16 @@ class PPCDGAN(BaseConditionalGAN):
         """UPDATEDISCRIMINATOR of Procedure 1."""
         labels = self.data_sample_to_label(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
+        disc = partial(self.discriminator, label=labels)
         with torch.no_grad():
             fake_imgs = self.generator(noise, label=labels)
         loss, log_vars = self._get_disc_loss(
             dict(
-                disc_pred_fake=self.discriminator(fake_imgs, label=labels),
-                disc_pred_real=self.discriminator(
-                    data_samples.gt_img, label=labels)))
+                disc=disc,
+                real_imgs=data_samples.gt_img,
+                disc_pred_fake=disc(fake_imgs),
+                disc_pred_real=disc(data_samples.gt_img),
+                loss_scaler=getattr(optimizer_wrapper, 'loss_scaler', None)))
         optimizer_wrapper.update_params(loss)
         return log_vars
 

@@ -1,0 +1,40 @@
+_base_ = '../default_runtime.py'
+
+max_iters = 1000
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=250)
+optim_wrapper = dict(
+    generator=dict(
+        optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.999)),
+        # the scores of the masks live on another scale than the weights
+        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})),
+    discriminator=dict(
+        optimizer=dict(type='Adam', lr=2e-3, betas=(0.0, 0.999))))
+# constant for the first half, then down to a twentieth
+param_scheduler = dict(
+    type='LinearLR',
+    start_factor=1.0,
+    end_factor=0.05,
+    begin=max_iters // 2,
+    end=max_iters,
+    by_epoch=False)
+
+domain_metric = dict(
+    type='DomainMetric',
+    fake_nums=1000,
+    classifier=dict(type='DomainClassifier', num_classes=10),
+    checkpoint='work_dirs/classifier_digits_16/classifier.pth')
+val_evaluator = dict(metrics=[domain_metric])
+test_evaluator = val_evaluator
+
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=250))
+custom_hooks = [
+    dict(type='IterSeedHook'),
+    dict(
+        type='VisualizationHook',
+        interval=250,
+        fixed_input=True,
+        n_samples=64,
+        n_row=8,
+        vis_kwargs_list=dict(type='Noise', name='fake_img'))
+]

@@ -1,0 +1,13 @@
+# The dense student: the same distillation, nothing pruned.
+_base_ = [
+    '_base_/models/digits_16.py', '_base_/datasets/digits_16.py',
+    '_base_/schedules/digits_16.py'
+]
+
+model = dict(
+    generator=_base_.sagan_generator,
+    teacher=dict(
+        type='BigGANTeacher',
+        generator=_base_.biggan_generator,
+        checkpoint='work_dirs/biggan_digits_16/teacher.pth'),
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))
