@@ -61,7 +61,7 @@ class ChannelMask(nn.Module):
         Its gradient passes unchanged to ``weight`` of the living channels.
         """
         alive = (~self.pruned).to(self.weight.dtype)
-        return alive * (1 + self.weight - self.weight.detach())
+        return alive * (1 + (self.weight - self.weight.detach()))
 
     @torch.no_grad()
     def prune(self, count: int) -> None:

@@ -1,0 +1,89 @@
+"""Small generators that have everything the large ones have."""
+import copy
+import os.path as osp
+
+import pytest
+import torch
+
+import ppcd_mmagic  # noqa: F401
+from mmagic.models.editors.biggan import BigGANGenerator
+from mmagic.models.editors.sagan import SNGANGenerator
+from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.registry import MODELS
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+NOISE, CLASSES = 12, 5
+
+SAGAN = dict(
+    type='PPResSAGANGenerator',
+    output_scale=16,
+    noise_size=NOISE,
+    num_classes=CLASSES,
+    base_channels=8,
+    channels_cfg=[2, 2],
+    attention_after_nth_block=1,
+    with_spectral_norm=True,
+    auto_sync_bn=False)
+BIGGAN = dict(
+    type='PPResBigGANGenerator',
+    output_scale=16,
+    noise_size=NOISE,
+    num_classes=CLASSES,
+    shared_dim=6,
+    auto_sync_bn=False,
+    arch_cfg=dict(
+        in_channels=[16, 16],
+        out_channels=[16, 8],
+        upsample=[True, True],
+        resolution=[8, 16],
+        attention=[True, False]))
+STUDENTS = dict(
+    sagan=SAGAN,
+    sagan_ajbrock=dict(SAGAN, sn_style='ajbrock'),
+    sagan_plain=dict(SAGAN, with_spectral_norm=False),
+    biggan=BIGGAN,
+    biggan_torch=dict(BIGGAN, sn_style='torch'))
+TEACHER = {
+    **{k: v for k, v in BIGGAN.items()}, 'type': 'BigGANGenerator'
+}
+
+
+def build_generator(config: dict, **changes) -> torch.nn.Module:
+    """A generator as after some training: no value is at its default."""
+    torch.manual_seed(0)
+    generator = MODELS.build({**copy.deepcopy(config), **changes})
+    assert isinstance(generator, (SNGANGenerator, BigGANGenerator))
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith('gamma') or name.endswith('.bias'):
+                parameter.normal_()
+            elif '.mask.' in name:
+                parameter.uniform_()
+        # spectral norm's first guess may be near zero and blow weights up
+        for _ in range(5):
+            generator(torch.randn(4, NOISE), label=torch.arange(4))
+        for name, buffer in generator.named_buffers():
+            if name.endswith('running_mean'):
+                buffer.normal_()
+            elif name.endswith('running_var'):
+                buffer.uniform_(0.5, 2)
+    return generator.eval()
+
+
+def prune(generator: torch.nn.Module, alpha: float) -> None:
+    for _, mask in named_masks(generator):
+        mask.prune(int(alpha * mask.channels))
+
+
+def every_class(times: int = 1):
+    """Noise and labels, each class at least once."""
+    torch.manual_seed(1)
+    labels = torch.arange(CLASSES).repeat(times)
+    return torch.randn(len(labels), NOISE), labels
+
+
+@pytest.fixture
+def repo(monkeypatch):
+    """Run in the root of the repository."""
+    monkeypatch.chdir(ROOT)
+    return ROOT

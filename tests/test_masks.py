@@ -1,0 +1,245 @@
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from conftest import (BIGGAN, CLASSES, SAGAN, STUDENTS, build_generator,
+                      every_class, prune)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppcd_mmagic.masks import (ChannelMask, attach_masks, copy_masks,
+                               fold_masks, link_readers, mask_of, named_masks)
+from ppcd_mmagic.registry import MODELS
+
+
+@given(
+    st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=20),
+    st.lists(st.integers(-3, 25), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_pruning_is_monotone_takes_the_lowest_and_spares_the_last(
+        scores, counts):
+    mask = ChannelMask(len(scores))
+    mask.weight.data.copy_(torch.tensor(scores))
+    before = mask.pruned.clone()
+    for count in counts:
+        mask.prune(count)
+        assert (mask.pruned | ~before).all(), 'a pruned channel came back'
+        assert mask.num_pruned < mask.channels
+        wanted = min(max(count, int(before.sum())), mask.channels - 1)
+        assert mask.num_pruned == wanted
+        if mask.num_pruned:
+            assert mask.weight[mask.pruned].max() <= mask.weight[
+                ~mask.pruned].min()
+        before = mask.pruned.clone()
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_gate_is_exactly_binary_and_straight_through(scores):
+    mask = ChannelMask(len(scores))
+    mask.weight.data.copy_(torch.tensor(scores))
+    mask.prune(len(scores) // 2)
+    gate = mask.gate()
+    assert torch.equal(gate, (~mask.pruned).float())
+    upstream = torch.randn(len(scores))
+    (gate * upstream).sum().backward()
+    assert torch.equal(mask.weight.grad, upstream * ~mask.pruned)
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+@pytest.mark.parametrize('training', [False, True])
+def test_pruned_channels_reach_nothing_for_any_class(name, residual_masks,
+                                                     training):
+    """Whatever a dead channel's filter, bias, norm or class embedding holds,
+    the image is the same."""
+    generator = build_generator(STUDENTS[name], residual_masks=residual_masks)
+    prune(generator, 0.5)
+    generator.train(training)
+    noise, labels = every_class(2)
+    changed = copy.deepcopy(generator)
+    with torch.no_grad():
+        for block in changed.conv_blocks:
+            conv = getattr(block, 'conv_1', getattr(block, 'conv1', None))
+            if conv is None:
+                continue
+            norm = getattr(block, 'norm_2', getattr(block, 'bn2', None))
+            dead = mask_of(conv.conv).pruned
+            assert dead.any()
+            if conv.conv.bias is not None:
+                conv.conv.bias[dead] = 7.
+            for part in norm.modules():
+                if hasattr(part, 'running_mean'):
+                    part.running_mean[dead] = 3.
+                    part.running_var[dead] = 0.1
+                # spectral norm would spread a change to the living columns
+                weight = getattr(part, 'weight', None)
+                if isinstance(part, nn.Embedding) and not hasattr(
+                        part, 'weight_orig') and not hasattr(part, 'u0'):
+                    weight[:, dead] = 5.
+        expected = generator(noise, label=labels)
+        assert torch.equal(changed(noise, label=labels), expected)
+
+
+def test_train_and_eval_use_the_same_mask():
+    generator = build_generator(SAGAN)
+    prune(generator, 0.5)
+    seen = {}
+    for training in (True, False):
+        generator.train(training)
+        seen[training] = {n: m.gate() for n, m in named_masks(generator)}
+    for name in seen[True]:
+        assert torch.equal(seen[True][name], seen[False][name])
+
+
+@pytest.mark.parametrize('config', [SAGAN, BIGGAN])
+def test_checkpoint_restores_masks(config, tmp_path):
+    generator = build_generator(config)
+    prune(generator, 0.4)
+    torch.save(generator.state_dict(), tmp_path / 'g.pth')
+    restored = build_generator(config)
+    restored.load_state_dict(torch.load(tmp_path / 'g.pth'))
+    noise, labels = every_class()
+    with torch.no_grad():
+        assert torch.equal(
+            restored(noise, label=labels), generator(noise, label=labels))
+    for (_, a), (_, b) in zip(named_masks(generator), named_masks(restored)):
+        assert torch.equal(a.pruned, b.pruned)
+
+
+def test_a_copy_has_masks_of_its_own():
+    generator = build_generator(SAGAN)
+    twin = copy.deepcopy(generator)
+    prune(twin, 0.5)
+    assert all(mask.num_pruned == 0 for _, mask in named_masks(generator))
+    noise, labels = every_class()
+    with torch.no_grad():
+        alone = twin(noise, label=labels)
+        assert not torch.equal(generator(noise, label=labels), alone)
+        copy_masks(twin, generator)
+        assert torch.equal(generator(noise, label=labels), alone)
+
+
+def test_shared_masks_are_one_parameter():
+    independent = dict(named_masks(build_generator(SAGAN)))
+    shared = build_generator(SAGAN, residual_masks='shared')
+    names = dict(named_masks(shared))
+    assert len(independent) == 6 and len(names) == 4
+    assert all('shortcut' not in name for name in names)
+    block = shared.conv_blocks[0]
+    assert mask_of(block.conv_2.conv) is mask_of(block.shortcut.conv)
+
+
+def test_which_convolutions_are_masked_is_configurable():
+    generator = build_generator(SAGAN, masked_convs=['conv_1'])
+    assert [n for n, _ in named_masks(generator)
+            ] == ['conv_blocks.0.conv_1', 'conv_blocks.2.conv_1']
+    with pytest.raises(ValueError, match='conv_9.*conv_1.*conv_2.*shortcut'):
+        build_generator(SAGAN, masked_convs=['conv_9'])
+    with pytest.raises(ValueError, match='some.*independent.*shared'):
+        build_generator(SAGAN, residual_masks='some')
+
+
+@pytest.mark.parametrize('config', [SAGAN, BIGGAN])
+def test_masks_attach_to_any_generator_by_name(config):
+    """The same masks, by pattern on MMagic's own generator."""
+    by_blocks = build_generator(config)
+    plain = {k: v for k, v in config.items()}
+    plain['type'] = config['type'].removeprefix('PPRes')
+    by_name = MODELS.build(
+        dict(
+            type='MaskedGenerator',
+            generator=plain,
+            convs=['conv_blocks.*.conv*', 'conv_blocks.*.shortcut'])).eval()
+    by_name.load_state_dict(by_blocks.state_dict())
+    for generator in (by_blocks, by_name):
+        prune(generator, 0.6)
+    noise, labels = every_class()
+    with torch.no_grad():
+        assert torch.equal(
+            by_name(noise, label=labels), by_blocks(noise, label=labels))
+
+
+def test_blocks_plug_into_a_generator_of_mmagic():
+    plain = {k: v for k, v in SAGAN.items()}
+    plain.update(
+        type='SAGANGenerator',
+        blocks_cfg=dict(type='ppcd_mmagic.PPResSNGANGenResBlock'))
+    plugged = MODELS.build(plain).eval()
+    ours = build_generator(SAGAN)
+    plugged.load_state_dict(ours.state_dict())
+    link_readers(plugged)
+    for generator in (plugged, ours):
+        prune(generator, 0.6)
+    noise, labels = every_class()
+    with torch.no_grad():
+        assert torch.equal(
+            plugged(noise, label=labels), ours(noise, label=labels))
+
+
+def test_masks_work_on_a_plain_network():
+    """Nothing about the mechanism is particular to GANs."""
+
+    class Net(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3)
+            self.norm = nn.BatchNorm2d(8)
+            self.second = nn.Conv2d(8, 2, 3)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.norm(self.first(x))))
+
+    net = Net().eval()
+    attach_masks(net, ['fir*'])
+    link_readers(net)
+    prune(net, 0.5)
+    net.norm.bias.data.fill_(1.)
+    x = torch.randn(2, 3, 8, 8)
+    alive = ~net.first.mask.pruned
+    with torch.no_grad():
+        hidden = torch.relu(net.norm(torch.conv2d(x, net.first.weight,
+                                                  net.first.bias)))
+        expected = torch.conv2d(hidden[:, alive], net.second.weight[:, alive],
+                                net.second.bias)
+        torch.testing.assert_close(net(x), expected)
+
+
+def test_unknown_layer_name_lists_what_there_is():
+    with pytest.raises(ValueError, match=r'"conv_blocks\.7\.\*".*has: .*to_rgb'):
+        attach_masks(build_generator(SAGAN), ['conv_blocks.7.*'])
+
+
+def test_a_forward_that_cannot_be_traced_is_refused():
+
+    class Branching(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 1)
+
+        def forward(self, x):
+            return self.conv(x) if x.sum() > 0 else x
+
+    with pytest.raises(ValueError, match='cannot trace Branching'):
+        link_readers(Branching())
+
+
+@pytest.mark.parametrize('name', ['sagan_plain'])
+@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+def test_folding_masks_into_weights_changes_nothing(name, residual_masks):
+    generator = build_generator(STUDENTS[name], residual_masks=residual_masks)
+    prune(generator, 0.7)
+    noise, labels = every_class()
+    with torch.no_grad():
+        expected = generator(noise, label=labels)
+        # attention keeps its spectral norm in MMagic; fold only what is plain
+        from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
+        fold_spectral_norm(generator)
+        fold_masks(generator)
+        torch.testing.assert_close(
+            generator(noise, label=labels), expected, rtol=0, atol=1e-6)
+    assert not any(True for _ in named_masks(generator))
+    assert labels.unique().numel() == CLASSES
