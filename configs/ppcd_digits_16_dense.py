@@ -9,5 +9,5 @@ model = dict(
     teacher=dict(
         type='BigGANTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='work_dirs/biggan_digits_16/teacher.pth'),
+        checkpoint='checkpoints/biggan_digits_16.pth'),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))

@@ -8,6 +8,7 @@ import torch
 import ppcd_mmagic  # noqa: F401
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.sagan import SNGANGenerator
+from mmengine.registry import DefaultScope
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
 
@@ -80,6 +81,13 @@ def every_class(times: int = 1):
     torch.manual_seed(1)
     labels = torch.arange(CLASSES).repeat(times)
     return torch.randn(len(labels), NOISE), labels
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """As a runner sets it from a config's default_scope."""
+    with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppcd_mmagic.layers import layer_sizes
 from ppcd_mmagic.masks import link_readers, named_masks
-from ppcd_mmagic.models.checkpoint_loading import load_weights
+from ppcd_mmagic.models.checkpoint_loading import build_trained_generator
 from ppcd_mmagic.models.feature_tap import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .complexity import complexity
@@ -54,18 +54,12 @@ def build_student(config: Config, checkpoint: str) -> nn.Module:
         FileNotFoundError: If the checkpoint does not exist.
         ValueError: If it does not fit, or the generator has no masks.
     """
-    model = config.model
-    defaults = {
-        key: model[key]
-        for key in ('noise_size', 'num_classes') if model.get(key) is not None
-    }
-    student = MODELS.build(model.generator, default_args=defaults)
-    load_weights(student, checkpoint, 'student')
+    student = build_trained_generator(config, checkpoint, 'student')
     if not any(True for _ in named_masks(student)):
         raise ValueError('The generator of this config has no masks, there is '
                          'nothing to export: give the config of a student.')
     link_readers(student)
-    return student.eval()
+    return student
 
 
 def export_student(config: Config,

@@ -1,5 +1,6 @@
 from .augmented_discriminator import AugmentedDiscriminator
 from .biggan_teacher import BigGANTeacher
+from .checkpoint_loading import build_trained_generator, load_weights
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
 from .losses import AttentionDistillationLoss, MaskL1Loss
@@ -13,5 +14,5 @@ __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
     'DomainClassifier', 'FeatureTap', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
     'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
-    'PrunedGenerator'
+    'PrunedGenerator', 'build_trained_generator', 'load_weights'
 ]

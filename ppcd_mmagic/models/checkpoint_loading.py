@@ -4,8 +4,11 @@ import re
 from typing import Dict
 
 import torch.nn as nn
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
+
+from ppcd_mmagic.registry import MODELS
 
 # MMagic's checkpoints, most wanted first: the EMA copy, with and without the
 # wrapper's own level, then the raw generator.
@@ -51,6 +54,27 @@ def load_weights(model: nn.Module, path: str, role: str) -> None:
             f'{type(model).__name__}: {"; ".join(problems)}. Use the config '
             f'that the {role} was trained with.')
     model.load_state_dict({**wanted, **state})
+
+
+def build_trained_generator(config: Config, checkpoint: str,
+                            role: str) -> nn.Module:
+    """The generator of a GAN's config with its trained weights, in eval mode.
+
+    Nothing else of the GAN is built, so no teacher and no data are needed.
+
+    Args:
+        config (Config): A training config, or one that was exported.
+        checkpoint (str): See :func:`load_weights`.
+        role (str): What the generator is, for the messages.
+    """
+    model = config.model
+    defaults = {
+        key: model[key]
+        for key in ('noise_size', 'num_classes') if model.get(key) is not None
+    }
+    generator = MODELS.build(model.generator, default_args=defaults)
+    load_weights(generator, checkpoint, role)
+    return generator.eval()
 
 
 def read_weights(path: str, role: str) -> Dict[str, Tensor]:

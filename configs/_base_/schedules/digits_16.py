@@ -22,7 +22,7 @@ domain_metric = dict(
     type='DomainMetric',
     fake_nums=1000,
     classifier=dict(type='DomainClassifier', num_classes=10),
-    checkpoint='work_dirs/classifier_digits_16/classifier.pth')
+    checkpoint='work_dirs/classifier_digits_16/iter_600.pth')
 val_evaluator = dict(metrics=[domain_metric])
 test_evaluator = val_evaluator
 

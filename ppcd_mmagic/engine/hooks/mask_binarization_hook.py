@@ -105,6 +105,7 @@ class MaskBinarizationHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         done = runner.iter + 1
         generator, *ema = _generators(runner)
+        before = _sparsities(generator)
         if self.begin < done <= self.end and (
             (done - self.begin) % self.interval == 0 or done == self.end):
             for _, mask in named_masks(generator):
@@ -112,7 +113,7 @@ class MaskBinarizationHook(Hook):
                 broadcast(mask.pruned)
         for copy in ema:
             copy_masks(generator, copy)
-        self._log(runner, generator)
+        self._log(runner, generator, before)
 
     def target(self, mask: ChannelMask, done: int) -> int:
         """How many channels of a mask are to be pruned after ``done``
@@ -125,13 +126,22 @@ class MaskBinarizationHook(Hook):
         fraction = self.alpha * SCHEDULES[self.schedule](progress)
         return min(math.floor(fraction * mask.channels + 1e-6), cap)
 
-    def _log(self, runner: Runner, generator: nn.Module) -> None:
-        total = pruned = 0
-        for name, mask in named_masks(generator):
-            total, pruned = total + mask.channels, pruned + mask.num_pruned
-            runner.message_hub.update_scalar(f'train/sparsity/{name}',
-                                             mask.sparsity)
-        runner.message_hub.update_scalar('train/sparsity', pruned / total)
+    def _log(self, runner: Runner, generator: nn.Module, before: dict) -> None:
+        """The mean to every log line; each mask, when any has changed, to the
+        visualizer's scalars."""
+        masks = [mask for _, mask in named_masks(generator)]
+        mean = sum(m.num_pruned for m in masks) / sum(m.channels for m in masks)
+        runner.message_hub.update_scalar('train/sparsity', mean)
+        after = _sparsities(generator)
+        if after != before:
+            runner.visualizer.add_scalars(after, step=runner.iter + 1)
+
+
+def _sparsities(generator: nn.Module) -> dict:
+    return {
+        f'sparsity/{name}': mask.sparsity
+        for name, mask in named_masks(generator)
+    }
 
 
 def _generators(runner: Runner) -> list:

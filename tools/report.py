@@ -1,0 +1,275 @@
+"""Compare generators side by side: pictures, figures, curves, one HTML file."""
+import argparse
+import json
+import os
+import os.path as osp
+import statistics
+import sys
+from typing import Dict, List, NamedTuple
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch.utils.benchmark import Timer
+from tqdm import tqdm
+
+import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
+                                    confusion_matrix, domain_quality,
+                                    real_images)
+from ppcd_mmagic.export import complexity
+from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.visualization import (HtmlReport, class_grids,
+                                       confusion_heatmap, curves,
+                                       read_scalars)
+
+
+class Entry(NamedTuple):
+    """A generator to compare."""
+    name: str
+    config: Config
+    generator: nn.Module
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Compare generators side by side and write one '
+        'self-contained HTML file, with its figures as JSON beside it.')
+    parser.add_argument(
+        '--model',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='a generator, trained or exported; may be given several times')
+    parser.add_argument(
+        '--classifier',
+        nargs=2,
+        required=True,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='the classifier that judges the images')
+    parser.add_argument(
+        '--curves',
+        metavar='WORK_DIR',
+        help='draw losses and sparsity of the training in this directory')
+    parser.add_argument(
+        '--export',
+        metavar='DIR',
+        help='report the summary that tools/export.py wrote there')
+    parser.add_argument(
+        '--images-per-class',
+        type=int,
+        default=200,
+        help='images generated of each class for the figures (default: 200)')
+    parser.add_argument(
+        '--columns',
+        type=int,
+        default=12,
+        help='images of each class in the picture (default: 12)')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=16,
+        help='batch size for the latency (default: 16)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--out', default='work_dirs/report/report.html', help='default: '
+        '%(default)s')
+    return parser.parse_args()
+
+
+def load_entry(name: str, config: str, checkpoint: str) -> Entry:
+    loaded = Config.fromfile(config)
+    return Entry(name, loaded,
+                 build_trained_generator(loaded, checkpoint, name))
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, noise: torch.Tensor,
+             labels: torch.Tensor) -> LabelledImages:
+    images = [
+        generator(z, label=y)
+        for z, y in zip(noise.split(250), labels.split(250))
+    ]
+    return LabelledImages(torch.cat(images), labels)
+
+
+@torch.no_grad()
+def latencies(entries: List[Entry], batch_size: int,
+              rounds: int = 5) -> Dict[str, float]:
+    """Milliseconds a batch. The models take turns, so that whatever else the
+    machine does meets them alike."""
+    timers = {}
+    for name, _, generator in entries:
+        noise = torch.randn(batch_size, generator.noise_size)
+        label = torch.arange(batch_size) % generator.num_classes
+        timers[name] = Timer(
+            'generator(noise, label=label)',
+            globals=dict(generator=generator, noise=noise, label=label),
+            num_threads=torch.get_num_threads())
+    times = {name: [] for name in timers}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            times[name].append(timer.blocked_autorange(min_run_time=.2).median)
+    return {name: 1e3 * statistics.median(t) for name, t in times.items()}
+
+
+def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
+    """All figures and the images drawn from."""
+    dataset = entries[0].config.val_dataloader
+    dataloader = Runner.build_dataloader(dataset)
+    real = real_images(dataloader)
+    classifier_config, checkpoint = args.classifier
+    classifier = build_classifier(
+        Config.fromfile(classifier_config).model, checkpoint)
+    generator = entries[0].generator
+    torch.manual_seed(args.seed)
+    labels = torch.arange(generator.num_classes).repeat_interleave(
+        args.images_per_class)
+    noise = torch.randn(len(labels), generator.noise_size)
+    latency = latencies(entries, args.batch_size)
+    rows, images = {}, {}
+    for entry in tqdm(entries, desc='judging', unit='model'):
+        fake = generate(entry.generator, noise, labels)
+        images[entry.name] = fake
+        rows[entry.name] = dict(
+            **complexity(entry.generator),
+            latency_ms=latency[entry.name],
+            **domain_quality(fake, real, classifier))
+    accuracy = domain_quality(real, real, classifier)['accuracy']
+    classes = dataloader.dataset.metainfo['classes']
+    return dict(
+        rows=rows,
+        images=images,
+        classes=classes,
+        classifier=classifier,
+        classifier_accuracy=accuracy)
+
+
+HEADER = ('model', 'parameters', 'multiply-adds', 'latency', 'class accuracy',
+          'variety', 'Fréchet (domain)')
+
+
+def table(rows: dict) -> List[List[str]]:
+    """Lines of the comparison; ratios are to the first model."""
+    first = next(iter(rows.values()))
+
+    def ratio(row: dict, key: str, text: str) -> str:
+        return f'{text} ({first[key] / row[key]:.2f}x)'
+
+    return [[
+        name,
+        ratio(row, 'parameters', f'{row["parameters"]:,}'),
+        ratio(row, 'multiply_adds', f'{row["multiply_adds"] / 1e6:.2f} M'),
+        ratio(row, 'latency_ms', f'{row["latency_ms"]:.1f} ms'),
+        f'{100 * row["accuracy"]:.1f} %', f'{row["variety"]:.2f}',
+        f'{row["frechet"]:.2f}'
+    ] for name, row in rows.items()]
+
+
+def print_table(rows: List[List[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows)]
+    for line in (HEADER, *rows):
+        print('  '.join(cell.ljust(w) for cell, w in zip(line, widths)))
+
+
+def write_report(args: argparse.Namespace, found: dict) -> None:
+    report = HtmlReport('PPCD-GAN: ' + ', '.join(found['rows']))
+    per_class = args.images_per_class
+    pictures = {
+        name: torch.cat([
+            chunk[:args.columns] for chunk in fake.images.split(per_class)
+        ])
+        for name, fake in found['images'].items()
+    }
+    grids = class_grids(pictures, found['classes'], args.columns)
+    report.figure(
+        grids, 'Rows are the classes asked for; each column of a '
+        'row is the same noise in every model.')
+    grids.savefig(osp.splitext(args.out)[0] + '.png', dpi=110)
+    report.heading('Figures')
+    report.table(HEADER, table(found['rows']))
+    report.text(
+        f'Ratios are to the first model, larger is better. Latency: batch of '
+        f'{args.batch_size}, {torch.get_num_threads()} threads, median of '
+        'rounds in which the models take turns. Accuracy: images recognised '
+        'as the class asked for, by a classifier that recognises '
+        f'{100 * found["classifier_accuracy"]:.1f} % of the real images. '
+        'Variety: mean pairwise pixel distance within a class over that of '
+        'the real images. Fréchet distance in the feature space of the same '
+        'classifier: not Inception\'s FID.')
+    if args.export:
+        write_export(report, args.export)
+    if args.curves:
+        write_curves(report, args.curves)
+    write_leakage(report, found)
+    report.save(args.out)
+
+
+def write_export(report: HtmlReport, folder: str) -> None:
+    with open(osp.join(folder, 'summary.json')) as file:
+        summary = json.load(file)
+    report.heading('Export')
+    report.text(
+        f'Masked student and export differ by at most '
+        f'{summary["max_difference"]:.2g} on {summary["classes_compared"]} '
+        f'classes (allowed: 1e-5). Parameters '
+        f'{summary["before"]["parameters"]:,} before and '
+        f'{summary["after"]["parameters"]:,} after, multiply-adds '
+        f'{summary["before"]["multiply_adds"]:,} and '
+        f'{summary["after"]["multiply_adds"]:,}.')
+
+
+def write_curves(report: HtmlReport, work_dir: str) -> None:
+    series = read_scalars(work_dir)
+    report.heading('Training')
+    losses = {
+        name: name
+        for name in sorted(series)
+        if name.startswith('loss_') and len(series[name]) > 1
+    }
+    report.figure(
+        curves(series, losses, 'loss (weighted)'), 'Losses of the student.')
+    masks = {
+        name: name.removeprefix('sparsity/')
+        for name in sorted(series) if name.startswith('sparsity/')
+    }
+    if masks:
+        report.figure(
+            curves(series, masks, 'pruned channels (fraction)'),
+            'Sparsity of every mask.')
+
+
+def write_leakage(report: HtmlReport, found: dict) -> None:
+    report.heading('Class leakage')
+    for name, fake in found['images'].items():
+        with torch.no_grad():
+            features = found['classifier'].features(fake.images)
+            recognised = found['classifier'].head(features).argmax(1)
+        matrix = confusion_matrix(fake.labels, recognised,
+                                  len(found['classes']))
+        report.figure(
+            confusion_heatmap(matrix, found['classes']),
+            f'{name}: classes asked for and recognised.')
+
+
+def main() -> None:
+    args = parse_args()
+    init_default_scope('ppcd_mmagic')
+    try:
+        entries = [load_entry(*model) for model in args.model]
+        found = measure(args, entries)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+    os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
+    write_report(args, found)
+    with open(osp.splitext(args.out)[0] + '.json', 'w') as file:
+        json.dump(found['rows'], file, indent=2)
+    print_table(table(found['rows']))
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    main()
