@@ -1,0 +1,67 @@
+# Everything a newcomer needs: `make demo` and `make test`.
+
+PYTHON ?= python3
+LOCK := requirements/lock.txt
+# One environment for each lock, outside the clone: a second run is quick.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ppcd_mmagic
+ENV := $(CACHE)/env-$(shell sha256sum $(LOCK) | cut -c1-12)
+PY := $(ENV)/bin/python
+export PYTHONPATH := $(CURDIR)
+export PYTHONWARNINGS := ignore
+
+DEMO := work_dirs/demo
+JUDGE := work_dirs/classifier_digits_16
+DENSE := work_dirs/ppcd_digits_16_dense
+STUDENT := work_dirs/ppcd_digits_16_alpha06
+TEACHER := checkpoints/biggan_digits_16.pth
+UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
+
+.PHONY: help env demo demo-full test clean
+
+help:
+	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
+	@echo '                export it, and write $(DEMO)/report.html'
+	@echo 'make demo-full  the same, but train the teacher as well'
+	@echo 'make test       run the tests'
+	@echo 'make env        set up the environment only, and say where it is'
+	@echo 'make clean      forget the runs of the demo'
+
+env: $(ENV)/.complete
+	@echo '$(PY)'
+
+$(ENV)/.complete: $(LOCK)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit("the lock is for Python 3.11, but $(PYTHON) is %d.%d: call make with PYTHON=python3.11" % v)'
+	@echo 'setting up $(ENV) (about two minutes, 6 GB)'
+	@rm -rf '$(ENV)'
+	@$(PYTHON) -m venv --without-pip '$(ENV)'
+	@$(PYTHON) -m pip --python '$(PY)' install --quiet --no-deps --disable-pip-version-check -r $(LOCK)
+	@touch $@
+
+demo: $(ENV)/.complete
+	@echo '1/5 the classifier that will judge the digits'
+	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
+	@echo '2/5 the dense student, under the teacher $(TEACHER)'
+	@$(PY) tools/train.py configs/ppcd_digits_16_dense.py --resume $(UNDER_TEACHER)
+	@echo '3/5 the PPCD student, pruned to alpha 0.6 while it trains'
+	@$(PY) tools/train.py configs/ppcd_digits_16_alpha06.py --resume $(UNDER_TEACHER)
+	@echo '4/5 export'
+	@$(PY) tools/export.py configs/ppcd_digits_16_alpha06.py "$$(cat $(STUDENT)/last_checkpoint)"
+	@echo '5/5 report'
+	@$(PY) tools/report.py \
+	  --model 'teacher' configs/biggan_digits_16.py $(TEACHER) \
+	  --model 'dense student' configs/ppcd_digits_16_dense.py "$$(cat $(DENSE)/last_checkpoint)" \
+	  --model 'exported student' $(STUDENT)/export/config.py $(STUDENT)/export/generator.pth \
+	  --classifier configs/classifier_digits_16.py "$$(cat $(JUDGE)/last_checkpoint)" \
+	  --curves $(STUDENT) --export $(STUDENT)/export --out $(DEMO)/report.html
+
+demo-full: $(ENV)/.complete
+	@echo 'the teacher'
+	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
+	@$(PY) tools/train.py configs/biggan_digits_16.py --resume
+	@$(MAKE) --no-print-directory demo TEACHER="$$(cat work_dirs/biggan_digits_16/last_checkpoint)"
+
+test: $(ENV)/.complete
+	@$(PY) -m pytest
+
+clean:
+	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT)
