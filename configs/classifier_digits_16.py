@@ -10,7 +10,7 @@ train_dataloader = dict(dataset=dict(split='train'))
 val_dataloader = dict(dataset=dict(split='test'))
 test_dataloader = val_dataloader
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=600)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
 val_cfg = dict(_delete_=True, type='ValLoop')
 test_cfg = dict(_delete_=True, type='TestLoop')
 val_evaluator = dict(
@@ -21,8 +21,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='Adam', lr=1e-3, weight_decay=1e-4))
 param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=False, T_max=600, eta_min=1e-5)
+    type='CosineAnnealingLR', by_epoch=False, T_max=400, eta_min=1e-5)
 model_wrapper_cfg = dict(_delete_=True, type='MMDistributedDataParallel')
 default_hooks = dict(
     logger=dict(interval=50),
-    checkpoint=dict(interval=600, max_keep_ckpts=1))
+    checkpoint=dict(interval=400, max_keep_ckpts=1))

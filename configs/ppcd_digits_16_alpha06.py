@@ -11,5 +11,5 @@ custom_hooks = _base_.custom_hooks + [
         alpha=alpha,
         schedule='cubic',
         begin=100,
-        end=700)
+        end=500)
 ]

@@ -1,7 +1,7 @@
 _base_ = '../default_runtime.py'
 
-max_iters = 1000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=250)
+max_iters = 800
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=400)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.999)),
@@ -22,17 +22,17 @@ domain_metric = dict(
     type='DomainMetric',
     fake_nums=1000,
     classifier=dict(type='DomainClassifier', num_classes=10),
-    checkpoint='work_dirs/classifier_digits_16/iter_600.pth')
+    checkpoint='work_dirs/classifier_digits_16/iter_400.pth')
 val_evaluator = dict(metrics=[domain_metric])
 test_evaluator = val_evaluator
 
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=250))
+    logger=dict(interval=20), checkpoint=dict(interval=200))
 custom_hooks = [
     dict(type='IterSeedHook'),
     dict(
         type='VisualizationHook',
-        interval=250,
+        interval=200,
         fixed_input=True,
         n_samples=64,
         n_row=8,
