@@ -24,7 +24,7 @@ model = dict(
     data_preprocessor=dict(type='DataPreprocessor'),
     # SAGAN as in MMagic's ImageNet config (BigGAN's launch_SAGAN scripts)
     generator=dict(
-        type='PPResSAGANGenerator',
+        type='SAGANGenerator',
         output_scale=128,
         noise_size=noise_size,
         num_classes=num_classes,
