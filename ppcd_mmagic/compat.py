@@ -68,3 +68,19 @@ def _load_mmengine_checkpoints():
 
 
 _load_mmengine_checkpoints()
+
+
+def join_ranks_without_gpu(config) -> None:
+    """For MMEngine 0.10.7, which asks for a GPU in any distributed run.
+
+    Where there is none, processes started by ``torchrun`` join through gloo
+    (the runner finds them joined and goes on), and the model wrapper is not
+    given GPUs to use.
+
+    Args:
+        config (Config): Training config with its ``launcher``.
+    """
+    import torch
+    if config.launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+        config.model_wrapper_cfg.device_ids = None

@@ -162,3 +162,29 @@ def test_pruning_that_never_starts_is_refused():
     hook = build_hook(alpha=0.5, begin=10)
     with pytest.raises(ValueError, match='begin=10.*iteration 4'):
         start(hook, runner_for(build_generator(SAGAN), 4))
+
+
+def prune_on_rank(rank, folder):
+    """Ranks whose scores have come apart."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    generator = build_generator(SAGAN)
+    torch.manual_seed(rank)
+    with torch.no_grad():
+        for _, mask in named_masks(generator):
+            mask.weight.uniform_()
+    hook = build_hook(alpha=0.5, schedule='linear', end=1)
+    runner = runner_for(generator, 1)
+    start(hook, runner)
+    step(hook, runner)
+    pruned = {name: mask.pruned for name, mask in named_masks(generator)}
+    torch.save(pruned, f'{folder}/{rank}.pth')
+
+
+@pytest.mark.slow
+def test_every_rank_takes_the_masks_of_rank_0(tmp_path):
+    torch.multiprocessing.spawn(prune_on_rank, (str(tmp_path), ), nprocs=2)
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    for name, pruned in first.items():
+        assert pruned.sum() == len(pruned) // 2
+        assert torch.equal(pruned, second[name])

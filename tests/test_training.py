@@ -95,10 +95,8 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_agree_on_the_masks(tmp_path):
+def test_two_ranks_train_and_prune(tmp_path):
     options = SMALL + [
-        'env_cfg.dist_cfg.backend=gloo',
-        'env_cfg.dist_cfg.timeout=300',
         'custom_hooks.2.schedule=threshold',
         'custom_hooks.2.threshold=0.999',
     ]

@@ -234,11 +234,11 @@ def write_curves(report: HtmlReport, work_dir: str) -> None:
         curves(series, losses, 'loss (weighted)'), 'Losses of the student.')
     masks = {
         name: name.removeprefix('sparsity/')
-        for name in sorted(series) if name.startswith('sparsity/')
+        for name in series if name.startswith('sparsity/')
     }
     if masks:
         report.figure(
-            curves(series, masks, 'pruned channels (fraction)'),
+            curves(series, masks, 'pruned channels (fraction)', stepwise=True),
             'Sparsity of every mask.')
 
 

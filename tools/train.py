@@ -7,7 +7,7 @@ import sys
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
+from ppcd_mmagic.compat import join_ranks_without_gpu
 from ppcd_mmagic.engine import enable_amp, find_problems
 
 
@@ -66,6 +66,7 @@ def main() -> None:
         problems = find_problems(config)
         if problems:
             sys.exit('\n'.join(f'error: {problem}' for problem in problems))
+        join_ranks_without_gpu(config)
         runner = Runner.from_cfg(config)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')

@@ -64,18 +64,34 @@ def read_scalars(work_dir: str) -> Series:
     return {name: sorted(points.items()) for name, points in series.items()}
 
 
-def curves(series: Series, names: Dict[str, str], ylabel: str) -> Figure:
+def curves(series: Series,
+           names: Dict[str, str],
+           ylabel: str,
+           stepwise: bool = False) -> Figure:
     """Curves over the iterations.
 
     Args:
         series (dict): See :func:`read_scalars`.
         names (dict): Which to draw, and how to label them.
         ylabel (str): Name of the quantity, with its unit.
+        stepwise (bool): Whether values start at 0 and hold until the next
+            one, as what is logged only when it changes. Defaults to False.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
-    for name, label in names.items():
-        steps, values = zip(*series[name])
-        axis.plot(steps, values, label=label, linewidth=1.2)
+    last = max(points[-1][0] for points in series.values())
+    for index, (name, label) in enumerate(names.items()):
+        points = series[name]
+        if stepwise:
+            points = [(0, 0.), *points, (last, points[-1][1])]
+        steps, values = zip(*points)
+        axis.plot(
+            steps,
+            values,
+            label=label,
+            # curves that coincide stay visible through one another
+            linestyle=['-', '--', ':'][index % 3] if stepwise else '-',
+            linewidth=2.4 - .3 * index if stepwise else 1.2,
+            drawstyle='steps-post' if stepwise else 'default')
     axis.set_xlabel('iteration')
     axis.set_ylabel(ylabel)
     axis.grid(alpha=.3)
