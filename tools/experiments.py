@@ -108,12 +108,12 @@ def set_alpha(config: Config, alpha: float) -> Config:
 def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     """Do all runs, and return the metrics of each name, a dict per seed."""
     with ThreadPoolExecutor(jobs) as pool:
-        done = list(
-            tqdm(
-                pool.map(lambda run: _metrics_of(run, jobs), runs),
-                total=len(runs),
-                desc='runs',
-                unit='run'))
+        work = pool.map(lambda run: _metrics_of(run, jobs), runs)
+        try:
+            done = list(tqdm(work, total=len(runs), desc='runs', unit='run'))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # one failure ends them all
+            raise
     results: Dict[str, List[Metrics]] = {}
     for run, metrics in zip(runs, done):
         results.setdefault(run.name, []).append(metrics)
@@ -169,8 +169,8 @@ def _tool(name: str, run: Run, jobs: int, *arguments: str) -> None:
     if done.returncode:
         with open(log) as file:
             end = ''.join(file.readlines()[-5:])
-        sys.exit(f'error: {name} failed for "{run.name}", seed {run.seed} '
-                 f'(see {log}):\n{end}')
+        raise SystemExit(f'error: {name} failed for "{run.name}", seed '
+                         f'{run.seed} (see {log}):\n{end}')
 
 
 def _parameters(config: str, checkpoint: str) -> int:

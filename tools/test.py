@@ -6,6 +6,7 @@ import sys
 
 import mmengine
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
@@ -51,16 +52,26 @@ def load_config(args: argparse.Namespace) -> Config:
     return config
 
 
+class SaveMetrics(Hook):
+    """Writes the metrics; MMagic's test loop does not return them."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
+        mmengine.dump(metrics, self.path)
+        print(f'metrics are in {self.path}')
+
+
 def main() -> None:
     args = parse_args()
     try:
         runner = Runner.from_cfg(load_config(args))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
-    metrics = runner.test()
     if args.out:
-        mmengine.dump(metrics, args.out)
-        print(f'metrics are in {args.out}')
+        runner.register_hook(SaveMetrics(args.out), 'LOWEST')
+    runner.test()
 
 
 if __name__ == '__main__':

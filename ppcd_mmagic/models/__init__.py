@@ -3,6 +3,7 @@ from .biggan_teacher import BigGANTeacher
 from .checkpoint_loading import build_trained_generator, load_weights
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
+from .image_distillation_gan import ImageDistillationGAN
 from .losses import AttentionDistillationLoss, MaskL1Loss
 from .ppcd_gan import PPCDGAN
 from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
@@ -12,7 +13,8 @@ from .pruned_generator import PrunedGenerator
 
 __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
-    'DomainClassifier', 'FeatureTap', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
+    'DomainClassifier', 'FeatureTap', 'ImageDistillationGAN',
+    'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
     'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
     'PrunedGenerator', 'build_trained_generator', 'load_weights'
 ]

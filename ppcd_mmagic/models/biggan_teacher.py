@@ -65,3 +65,8 @@ class BigGANTeacher(nn.Module):
         features = self._tap.by_resolution()
         self._tap.features = {}
         return features
+
+    @torch.no_grad()
+    def images(self, noise: Tensor, label: Tensor) -> Tensor:
+        """The teacher's images (n, 3, h, w) in [-1, 1]."""
+        return self.generator(noise, label=label)

@@ -1,5 +1,5 @@
 from functools import partial
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -114,12 +114,13 @@ class PPCDGAN(BaseConditionalGAN):
         disc = partial(self.discriminator, label=labels)
         with torch.no_grad():
             fake_imgs = self.generator(noise, label=labels)
+        real_imgs = self.real_images(data_samples, noise, labels)
         loss, log_vars = self._get_disc_loss(
             dict(
                 disc=disc,
-                real_imgs=data_samples.gt_img,
+                real_imgs=real_imgs,
                 disc_pred_fake=disc(fake_imgs),
-                disc_pred_real=disc(data_samples.gt_img),
+                disc_pred_real=disc(real_imgs),
                 loss_scaler=getattr(optimizer_wrapper, 'loss_scaler', None)))
         optimizer_wrapper.update_params(loss)
         return log_vars
@@ -129,16 +130,7 @@ class PPCDGAN(BaseConditionalGAN):
         """UPDATEGENERATOR of Procedure 1, on all the losses at once."""
         labels = self.data_sample_to_label(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
-        losses = dict()
-        if self.teacher is None:
-            fake_imgs = self.generator(noise, label=labels)
-        else:
-            with FeatureTap(self.generator, self.distill_layers) as tap:
-                fake_imgs = self.generator(noise, label=labels)
-            losses[self.distillation_loss.loss_name()] = \
-                self.distillation_loss(
-                    tap.by_resolution(),
-                    self.teacher(noise, self._teacher_labels(labels)))
+        fake_imgs, losses = self.distill(noise, labels)
         if self.pruning_loss is not None:
             generator = self.generator.module if is_model_wrapper(
                 self.generator) else self.generator
@@ -151,6 +143,28 @@ class PPCDGAN(BaseConditionalGAN):
         loss, log_vars = self.parse_losses(losses)
         optimizer_wrapper.update_params(loss)
         return log_vars
+
+    def real_images(self, data_samples: DataSample, noise: Tensor,
+                    labels: Tensor) -> Tensor:
+        """What the discriminator takes for real."""
+        return data_samples.gt_img
+
+    def distill(self, noise: Tensor,
+                labels: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """The student's images and the distillation losses.
+
+        Args:
+            noise (Tensor): Shape (n, noise_size).
+            labels (Tensor): Shape (n, ).
+        """
+        if self.teacher is None:
+            return self.generator(noise, label=labels), dict()
+        with FeatureTap(self.generator, self.distill_layers) as tap:
+            fake_imgs = self.generator(noise, label=labels)
+        loss = self.distillation_loss(
+            tap.by_resolution(),
+            self.teacher(noise, self._teacher_labels(labels)))
+        return fake_imgs, {self.distillation_loss.loss_name(): loss}
 
     def _teacher_labels(self, labels: Tensor) -> Tensor:
         if self.class_aware:

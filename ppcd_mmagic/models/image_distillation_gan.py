@@ -1,0 +1,69 @@
+from typing import Sequence, Union
+
+import torch.nn.functional as F
+from mmagic.structures import DataSample
+from torch import Tensor
+
+from ppcd_mmagic.registry import MODELS
+from .feature_tap import FeatureTap
+from .ppcd_gan import PPCDGAN
+
+
+@MODELS.register_module()
+class ImageDistillationGAN(PPCDGAN):
+    """Black-box distillation: the student copies the teacher's images.
+
+    With all three losses this is Tiny-GAN (Chang and Lu, ACCV 2020): pixel
+    distance to the teacher's image of the same noise and class, distance of
+    the discriminator's features of both images, and an adversarial loss whose
+    "real" images are the teacher's. With the pixel loss alone it is plain
+    distillation (Aguinaldo et al., 2019).
+
+    Args:
+        *args, **kwargs: Those of :class:`PPCDGAN`; a teacher is required. Set
+            the weight of ``gan_loss`` to 0 for no adversarial loss.
+        pixel_weight (float): Weight of the mean absolute pixel difference.
+            Defaults to 1.0.
+        feature_weight (float): Weight of the mean absolute difference of the
+            discriminator's features, summed over layers. Defaults to 0.
+        feature_layers (str | Sequence[str]): Layers of the discriminator.
+            Defaults to 'conv_blocks.*'.
+    """
+
+    def __init__(self,
+                 *args,
+                 pixel_weight: float = 1.0,
+                 feature_weight: float = 0.0,
+                 feature_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.teacher is None:
+            raise ValueError('ImageDistillationGAN needs a teacher.')
+        self.pixel_weight = pixel_weight
+        self.feature_weight = feature_weight
+        self.feature_layers = feature_layers
+        if feature_weight:
+            FeatureTap(self.discriminator, feature_layers)  # names are checked
+
+    def real_images(self, data_samples: DataSample, noise: Tensor,
+                    labels: Tensor) -> Tensor:
+        """What the discriminator takes for real: the teacher's images."""
+        return self.teacher.images(noise, labels)
+
+    def distill(self, noise: Tensor, labels: Tensor) -> tuple:
+        """The student's images and the distillation losses."""
+        fake_imgs = self.generator(noise, label=labels)
+        target = self.teacher.images(noise, self._teacher_labels(labels))
+        losses = dict(
+            loss_pixel=self.pixel_weight * F.l1_loss(fake_imgs, target))
+        if self.feature_weight:
+            losses['loss_feature'] = self.feature_weight * sum(
+                F.l1_loss(a, b) for a, b in zip(
+                    self._features(fake_imgs, labels),
+                    self._features(target, labels)))
+        return fake_imgs, losses
+
+    def _features(self, images: Tensor, labels: Tensor) -> Sequence[Tensor]:
+        with FeatureTap(self.discriminator, self.feature_layers) as tap:
+            self.discriminator(images, label=labels)
+        return list(tap.features.values())
