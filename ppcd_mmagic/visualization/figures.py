@@ -16,8 +16,10 @@ from torchvision.utils import make_grid  # noqa: E402
 Series = Dict[str, List[Tuple[int, float]]]
 
 
-def class_grids(images: Dict[str, Tensor], class_names: Sequence[str],
-                columns: int) -> Figure:
+def class_grids(images: Dict[str, Tensor],
+                class_names: Sequence[str],
+                columns: int,
+                width: float = 3.6) -> Figure:
     """Grids side by side, one a model: rows are classes.
 
     Args:
@@ -25,10 +27,14 @@ def class_grids(images: Dict[str, Tensor], class_names: Sequence[str],
             class by class.
         class_names (Sequence[str]): Names of the rows.
         columns (int): Images of each class.
+        width (float): Width of a grid in inches. Defaults to 3.6.
     """
     rows = len(class_names)
     figure, axes = plt.subplots(
-        1, len(images), figsize=(3.6 * len(images), 3.6 * rows / columns + .5))
+        1,
+        len(images),
+        squeeze=False,
+        figsize=(width * len(images), width * rows / columns + .6))
     for axis, (name, pictures) in zip(axes.flat, images.items()):
         grid = make_grid(
             pictures.cpu().add(1).div(2).clamp(0, 1),

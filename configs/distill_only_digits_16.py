@@ -1,0 +1,7 @@
+# Baseline "Distill only" (Aguinaldo et al., 2019): a smaller generator copies
+# the teacher's pixels; nothing adversarial reaches it.
+_base_ = 'tinygan_digits_16.py'
+
+model = dict(
+    feature_weight=0.0,
+    loss_config=dict(gan_loss=dict(loss_weight=0.0)))
