@@ -51,8 +51,8 @@ class Run:
 
     @property
     def is_masked(self) -> bool:
-        return any('MaskBinarizationHook' in hook['type']
-                   for hook in self.config.get('custom_hooks', []))
+        kind = self.config.model.generator.type
+        return 'PPRes' in kind or 'Masked' in kind
 
 
 def add_arguments(parser: argparse.ArgumentParser, root: str) -> None:

@@ -1,0 +1,173 @@
+import copy
+import random
+from typing import Dict, Optional, Sequence
+
+import torch
+import torch.nn as nn
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+
+from ppcd_mmagic.masks import copy_masks, input_gate_of, mask_of, named_masks
+from ppcd_mmagic.registry import HOOKS
+from .mask_binarization_hook import _generators
+
+
+@HOOKS.register_module()
+class OnceForAllHook(Hook):
+    """Channel search of GAN Compression (Li et al., CVPR 2020), with masks.
+
+    Every iteration trains a random sub-network, whose masks keep the first
+    channels of each layer; sub-networks share weights. After the training
+    some within the budget are evaluated, their norms re-calibrated, and the
+    best one is what the last checkpoint holds, ready for export.
+
+    Args:
+        budget (float): Largest fraction of the dense generator's
+            multiply-adds in convolutions, in (0, 1].
+        widths (Sequence[float]): Fractions of channels to choose from.
+            Defaults to (0.25, 0.375, 0.5, 0.75, 1).
+        candidates (int): Sub-networks to evaluate. Defaults to 8.
+        metric (str): What to minimise, as the validation names it.
+            Defaults to 'domain/frechet'.
+
+    Raises:
+        ValueError: If an argument is out of its range, or not even the
+            narrowest sub-network is within the budget.
+    """
+
+    def __init__(self,
+                 budget: float,
+                 widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
+                 candidates: int = 8,
+                 metric: str = 'domain/frechet') -> None:
+        if not 0 < budget <= 1:
+            raise ValueError(f'budget={budget} must be in (0, 1].')
+        if not all(0 < width <= 1 for width in widths):
+            raise ValueError(f'widths={tuple(widths)} must be in (0, 1].')
+        self.budget = budget
+        self.widths = tuple(widths)
+        self.candidates = candidates
+        self.metric = metric
+        self._metrics: Dict[str, float] = {}
+
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        generator, *_ = _generators(runner)
+        _set_widths(generator, self._sample(generator))
+
+    def after_val_epoch(self,
+                        runner: Runner,
+                        metrics: Optional[dict] = None) -> None:
+        self._metrics = metrics or {}
+
+    def after_train(self, runner: Runner) -> None:
+        generator, *ema = _generators(runner)
+        best, best_value = None, float('inf')
+        for widths in self._candidates(generator):
+            self._apply(runner, widths)
+            runner.val_loop.run()
+            value = self._metrics[self.metric]
+            runner.logger.info(f'widths {widths}: {self.metric} {value:.3f}')
+            if value < best_value:
+                best, best_value = widths, value
+        self._apply(runner, best)
+        runner.save_checkpoint(
+            runner.work_dir, f'iter_{runner.iter}.pth', by_epoch=False)
+
+    def _apply(self, runner: Runner, widths: Dict[str, float]) -> None:
+        generator, *ema = _generators(runner)
+        _set_widths(generator, widths)
+        for tested in ema or [generator]:
+            copy_masks(generator, tested)
+            _recalibrate(tested)
+
+    def _sample(self, generator: nn.Module) -> Dict[str, float]:
+        return {
+            name: random.choice(self.widths)
+            for name, _ in named_masks(generator)
+        }
+
+    def _candidates(self, generator: nn.Module) -> list:
+        """Random sub-networks within the budget, close to it first."""
+        dense = {name: 1.0 for name, _ in named_masks(generator)}
+        sizes = _output_sizes(generator)
+        _set_widths(generator, dense)
+        limit = self.budget * _multiply_adds(generator, sizes)
+        found = []
+        for _ in range(50 * self.candidates):
+            widths = self._sample(generator)
+            _set_widths(generator, widths)
+            cost = _multiply_adds(generator, sizes)
+            if cost <= limit:
+                found.append((cost, widths))
+        if not found:
+            raise ValueError(
+                f'No sub-network with widths {self.widths} is within the '
+                f'budget of {self.budget}: allow narrower ones.')
+        found.sort(key=lambda pair: -pair[0])
+        return [widths for _, widths in found[:self.candidates]]
+
+
+def _set_widths(generator: nn.Module, widths: Dict[str, float]) -> None:
+    for name, mask in named_masks(generator):
+        kept = max(1, round(widths[name] * mask.channels))
+        mask.pruned.fill_(False)
+        mask.pruned[kept:] = True
+
+
+@torch.no_grad()
+def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
+    """Norm statistics of one sub-network; training mixed those of all."""
+    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm)]
+    device = next(generator.parameters()).device
+    generator.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+        norm.train()
+    for _ in range(batches):
+        noise = torch.randn(64, generator.noise_size, device=device)
+        label = torch.randint(generator.num_classes, (64, ), device=device)
+        generator(noise, label=label)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@torch.no_grad()
+def _output_sizes(generator: nn.Module) -> Dict[nn.Module, int]:
+    """Pixels of every convolution's output."""
+    sizes = {}
+    probe = copy.deepcopy(generator).eval()
+    twins = dict(probe.named_modules())
+    handles = [
+        twins[name].register_forward_hook(
+            lambda module, args, out, conv=conv: sizes.__setitem__(
+                conv, out.shape[-2] * out.shape[-1]))
+        for name, conv in generator.named_modules()
+        if isinstance(conv, nn.Conv2d)
+    ]
+    device = next(generator.parameters()).device
+    probe(
+        torch.zeros(1, probe.noise_size, device=device),
+        label=torch.zeros(1, dtype=torch.long, device=device))
+    for handle in handles:
+        handle.remove()
+    return sizes
+
+
+def _multiply_adds(generator: nn.Module, sizes: Dict[nn.Module,
+                                                     int]) -> int:
+    """Multiply-adds of the convolutions that the masks leave."""
+    total = 0
+    for conv, pixels in sizes.items():
+        mask, gate = mask_of(conv), input_gate_of(conv)
+        outputs = mask.channels - mask.num_pruned if mask else \
+            conv.out_channels
+        inputs = int(gate.alive().sum()) if gate else conv.in_channels
+        total += outputs * inputs * conv.kernel_size[0]**2 * pixels
+    return total

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from conftest import BIGGAN, SAGAN, build_generator, every_class
+from test_ppcd_gan import build_gan, train_step
+
+from ppcd_mmagic.engine.hooks.once_for_all_hook import (_multiply_adds,
+                                                        _output_sizes,
+                                                        _recalibrate,
+                                                        _set_widths)
+from ppcd_mmagic.export import complexity
+from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
+from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.registry import HOOKS
+from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
+                                                     interpolate_noises, slerp)
+
+DENSE = dict(SAGAN, type='SAGANGenerator')
+
+
+def test_tiny_gan_logs_its_three_losses():
+    logs = train_step(
+        build_gan(
+            type='ImageDistillationGAN',
+            generator=DENSE,
+            pruning_loss=None,
+            feature_weight=1.0))
+    assert {'loss_pixel', 'loss_feature', 'loss_adv'} <= set(logs)
+    assert 'loss_cd' not in logs
+
+
+def test_distill_only_is_the_mean_pixel_distance_to_the_teacher():
+    model = build_gan(
+        type='ImageDistillationGAN', generator=DENSE, pruning_loss=None,
+        pixel_weight=3.0)
+    noise, labels = every_class()
+    model.eval()
+    fake, losses = model.distill(noise, labels)
+    target = model.teacher.generator(noise, label=labels)
+    expected = 3 * (fake - target).abs().double().mean()
+    assert float(losses['loss_pixel']) == pytest.approx(float(expected))
+    assert set(losses) == {'loss_pixel'}
+
+
+def test_black_box_distillation_needs_a_teacher():
+    with pytest.raises(ValueError, match='needs a teacher'):
+        build_gan(type='ImageDistillationGAN', teacher=None)
+
+
+def test_multiply_adds_of_masks_are_those_of_the_dense_network():
+    generator = build_generator(SAGAN)
+    _set_widths(generator, {n: 1. for n, _ in named_masks(generator)})
+    ours = _multiply_adds(generator, _output_sizes(generator))
+    fold_spectral_norm(generator)
+    linear = generator.noise2feat.weight.numel()
+    # self-attention: 8 x 8 queries, 4 x 4 keys, c/8 and c/2 channels of 16
+    attention = 64 * 16 * (2 + 8)
+    assert complexity(generator)['multiply_adds'] == ours + linear + attention
+
+
+def test_recalibrated_norms_hold_the_statistics_of_the_sub_network():
+    generator = build_generator(SAGAN)
+    _set_widths(generator, {n: .5 for n, _ in named_masks(generator)})
+    torch.manual_seed(3)
+    _recalibrate(generator, batches=2)
+    norm = generator.conv_blocks[2].norm_2.norm
+    assert float(norm.num_batches_tracked) == 2
+    dead = generator.conv_blocks[2].conv_1.conv.mask.pruned
+    assert torch.equal(norm.running_mean[dead],
+                       torch.zeros(int(dead.sum())))
+    assert not norm.training and norm.momentum == 0.1
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(budget=0.), 'budget=0.0'),
+    (dict(budget=0.5, widths=[0.5, 2.]), 'widths=.*2.0'),
+])
+def test_bad_arguments_of_the_search(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HOOKS.build(dict(type='OnceForAllHook', **arguments))
+
+
+def test_slerp_in_closed_form():
+    a, b = torch.tensor([2., 0.]), torch.tensor([0., 2.])
+    middle = slerp(a, b, torch.tensor([0., .5, 1.]))
+    expected = torch.tensor([[2., 0.], [2**.5, 2**.5], [0., 2.]])
+    torch.testing.assert_close(middle, expected)
+    torch.testing.assert_close(
+        slerp(a, 3 * a, torch.tensor([.5])), torch.tensor([[4., 0.]]))
+
+
+@pytest.mark.parametrize('config', [SAGAN, BIGGAN])
+def test_interpolations_end_where_they_should(config):
+    generator = build_generator(config)
+    noise, _ = every_class()
+    with torch.no_grad():
+        ends = generator(
+            noise[:1].expand(2, -1), label=torch.tensor([1, 4]))
+    walk = interpolate_classes(generator, noise[0], 1, 4, 5)
+    torch.testing.assert_close(walk[[0, -1]], ends)
+    assert (walk[2] - walk[0]).abs().max() > 1e-3
+    assert not any(m._forward_hooks for m in generator.modules()
+                   if isinstance(m, torch.nn.Embedding))
+    with torch.no_grad():
+        ends = generator(noise[:2], label=torch.tensor([3, 3]))
+    walk = interpolate_noises(generator, noise[0], noise[1], 3, 4)
+    torch.testing.assert_close(walk[[0, -1]], ends, rtol=0, atol=1e-5)
