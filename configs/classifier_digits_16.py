@@ -1,5 +1,5 @@
 # The judge of the digits: a small classifier of the real images.
-_base_ = ['_base_/datasets/digits_16.py', '_base_/default_runtime.py']
+_base_ = ['_base_/datasets/digits_16.py', '_base_/schedules/classifier.py']
 
 model = dict(
     type='DomainClassifier',
@@ -9,20 +9,3 @@ model = dict(
 train_dataloader = dict(dataset=dict(split='train'))
 val_dataloader = dict(dataset=dict(split='test'))
 test_dataloader = val_dataloader
-
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
-val_cfg = dict(_delete_=True, type='ValLoop')
-test_cfg = dict(_delete_=True, type='TestLoop')
-val_evaluator = dict(
-    _delete_=True, type='mmengine.Evaluator', metrics=[dict(type='Top1Accuracy')])
-test_evaluator = val_evaluator
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='Adam', lr=1e-3, weight_decay=1e-4))
-param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=False, T_max=400, eta_min=1e-5)
-model_wrapper_cfg = dict(_delete_=True, type='MMDistributedDataParallel')
-default_hooks = dict(
-    logger=dict(interval=50),
-    checkpoint=dict(interval=400, max_keep_ckpts=1))

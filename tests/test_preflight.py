@@ -69,6 +69,14 @@ def test_number_of_classes(folder):
     assert '3 classes' in problem and 'model has 5' in problem
 
 
+def test_checkpoint_to_start_from(folder):
+    config = config_for(folder)
+    config.load_from = str(folder / 'none.pth')
+    problem, = find_problems(config)
+    assert problem.startswith('checkpoint to start from not found')
+    assert 'none.pth' in problem
+
+
 def test_amp_without_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(ValueError, match='needs a GPU'):

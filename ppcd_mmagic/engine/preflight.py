@@ -1,6 +1,6 @@
 """What can be known to be wrong before anything is built."""
 import os.path as osp
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config
@@ -19,6 +19,7 @@ def find_problems(config: Config) -> List[str]:
     """
     model = config.model
     return [
+        *_start_problems(config.get('load_from')),
         *_teacher_problems(model.get('teacher')),
         *_data_problems(config.train_dataloader.dataset,
                         model.get('num_classes')),
@@ -27,7 +28,14 @@ def find_problems(config: Config) -> List[str]:
     ]
 
 
-def _teacher_problems(teacher: dict) -> Iterator[str]:
+def _start_problems(path: Optional[str]) -> Iterator[str]:
+    if path and not osp.isfile(path):
+        yield (f'checkpoint to start from not found: looked for '
+               f'{osp.abspath(path)}; train it first, or name yours with '
+               '--cfg-options load_from=PATH')
+
+
+def _teacher_problems(teacher: Optional[dict]) -> Iterator[str]:
     path = teacher and teacher.get('checkpoint')
     if path and not osp.isfile(path):
         yield (f'teacher checkpoint not found: looked for {osp.abspath(path)}; '
