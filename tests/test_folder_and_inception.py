@@ -58,7 +58,7 @@ def test_own_pictures_from_classifier_to_pruned_student(
     assert accuracy > 0.6, 'brick, grass and gravel are easy to tell apart'
     short = [
         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=2',
+        'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
         'model.discriminator.discriminator.base_channels=4',
         f'val_evaluator.metrics.0.checkpoint={judge}',
         f'test_evaluator.metrics.0.checkpoint={judge}',
@@ -90,7 +90,8 @@ class StandIn(torch.nn.Module):
 
 @pytest.mark.slow
 def test_fid_and_is_with_inception_weights_from_disk(tmp_path):
-    torch.jit.script(StandIn()).save(str(tmp_path / 'inception.pt'))
+    stand_in = StandIn().requires_grad_(False)
+    torch.jit.script(stand_in).save(str(tmp_path / 'inception.pt'))
     metrics = [
         dict(
             type=kind,
