@@ -13,13 +13,15 @@ So a pruned channel can be discarded exactly. Losses, the binarization hook,
 checkpoints and export know masks through this module alone.
 """
 from fnmatch import fnmatch
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Dict, Iterator, List, Mapping, Optional, Sequence,
+                    Tuple)
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .tracing import channel_readers, trace
+from .layers import replace
+from .tracing import channel_users, trace
 
 
 class ChannelMask(nn.Module):
@@ -35,20 +37,23 @@ class ChannelMask(nn.Module):
     Attributes:
         weight (nn.Parameter): Scores, shape (c, ), 1 at the start.
         pruned (Tensor): Bool buffer, shape (c, ).
+        channels (int): c as built. Where pruned channels were removed the
+            tensors are shorter, but those channels still count as pruned.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.weight = nn.Parameter(torch.ones(channels))
         self.register_buffer('pruned', torch.zeros(channels, dtype=torch.bool))
 
     @property
-    def channels(self) -> int:
-        return self.pruned.numel()
+    def num_removed(self) -> int:
+        return self.channels - self.pruned.numel()
 
     @property
     def num_pruned(self) -> int:
-        return int(self.pruned.sum())
+        return int(self.pruned.sum()) + self.num_removed
 
     @property
     def sparsity(self) -> float:
@@ -76,6 +81,13 @@ class ChannelMask(nn.Module):
         scores = self.weight.masked_fill(self.pruned, float('inf'))
         # a stable sort, so that equal scores fall alike everywhere
         self.pruned[torch.sort(scores, stable=True).indices[:missing]] = True
+
+    def keep(self,
+             kept: Tensor,
+             optimizer_state: Mapping[nn.Parameter, dict] = {}) -> None:
+        """Remove all channels but those of the given indices."""
+        for name in ('weight', 'pruned'):
+            replace(self, name, lambda value: value[kept], optimizer_state)
 
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of the convolution that the mask belongs to."""
@@ -233,14 +245,14 @@ def link_readers(generator: nn.Module) -> None:
             for key, hook in list(hooks.items()):
                 if isinstance(getattr(hook, '__self__', None), ReaderGate):
                     del hooks[key]
-    for reader in channel_readers(trace(generator)):
-        masks = [mask_of(convs[writer]) for writer in reader.writers]
-        if not masks or None in masks or reader.has_other_writers:
+    for user in channel_users(trace(generator)):
+        masks = [mask_of(convs[writer]) for writer in user.writers]
+        if not masks or None in masks or user.has_other_writers:
             continue
         gate = ReaderGate(list(dict.fromkeys(masks)))
-        for name in reader.reads:
+        for name in user.reads:
             convs[name].register_forward_pre_hook(gate.mask_input)
-        for name in reader.adds:
+        for name in user.adds:
             convs[name].register_forward_hook(gate.mask_output)
 
 

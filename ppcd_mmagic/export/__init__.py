@@ -1,8 +1,10 @@
 from .complexity import complexity
 from .exporter import (Export, ExportMismatch, build_student, compare,
                        export_student, save_export)
+from .formats import FORMATS, FormatMismatch
+from .rounding import round_widths
 
 __all__ = [
-    'Export', 'ExportMismatch', 'build_student', 'compare', 'complexity',
-    'export_student', 'save_export'
+    'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_student',
+    'compare', 'complexity', 'export_student', 'round_widths', 'save_export'
 ]
