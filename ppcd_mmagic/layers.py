@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 # Layers that have widths; spectral norm of either style may be on them.
@@ -14,18 +15,17 @@ LAYERS = (nn.Conv2d, nn.Linear, nn.Embedding, _BatchNorm)
 def keep_channels(layer: nn.Module,
                   outputs: Optional[Tensor] = None,
                   inputs: Optional[Tensor] = None,
-                  optimizer_state: Mapping[nn.Parameter, dict] = {}) -> None:
+                  optimizer: Optional[Optimizer] = None) -> None:
     """Keep the given output and input channels of a layer, in place.
 
-    Parameters stay the same objects, so that optimizers still know them; the
-    singular vectors of spectral norm are cut alike.
+    The singular vectors of spectral norm are cut alike.
 
     Args:
         layer (nn.Module): Convolution, linear layer, embedding (columns are
             its outputs, rows always stay) or batch norm (outputs only).
         outputs (Tensor, optional): Indices of the outputs to keep.
         inputs (Tensor, optional): Indices of the inputs to keep.
-        optimizer_state (Mapping): State by parameter, cut alike.
+        optimizer (Optimizer, optional): Follows, with its state.
     """
     for side, kept in dict(outputs=outputs, inputs=inputs).items():
         if kept is None:
@@ -34,39 +34,55 @@ def keep_channels(layer: nn.Module,
         for name, dim in _dims(layer)[side].items():
             replace(
                 layer, name,
-                lambda value: _select(value, dim, kept, channels),
-                optimizer_state)
+                lambda value: _select(value, dim, kept, channels), optimizer)
     if hasattr(layer, 'weight_orig'):  # spectral norm computes into this
         layer.weight = layer.weight_orig.detach()
     _update_sizes(layer)
 
 
-def replace(module: nn.Module, name: str, change: Callable[[Tensor], Tensor],
-            optimizer_state: Mapping[nn.Parameter, dict]) -> None:
-    """Change a parameter or buffer, and the tensors of its shape that an
-    optimizer keeps for it."""
+def replace(module: nn.Module,
+            name: str,
+            change: Callable[[Tensor], Tensor],
+            optimizer: Optional[Optimizer] = None) -> None:
+    """Change a parameter or buffer, and what an optimizer keeps for it.
+
+    A new parameter takes the place of the old one: autograd remembers the
+    shape of a parameter for as long as any graph does.
+    """
     old = getattr(module, name)
     if not isinstance(old, nn.Parameter):
         setattr(module, name, change(old))
         return
-    state = optimizer_state.get(old, {})
-    for key, value in state.items():
-        if torch.is_tensor(value) and value.shape == old.shape:
-            state[key] = change(value)
-    old.grad = None
-    old.data = change(old.data)
+    new = nn.Parameter(change(old.detach()).clone(), old.requires_grad)
+    setattr(module, name, new)
+    if optimizer is None:
+        return
+    for group in optimizer.param_groups:
+        group['params'] = [new if p is old else p for p in group['params']]
+    if old in optimizer.state:
+        optimizer.state[new] = {
+            key: change(value) if _like(value, old) else value
+            for key, value in optimizer.state.pop(old).items()
+        }
+
+
+def _like(value, parameter: nn.Parameter) -> bool:
+    return torch.is_tensor(value) and value.shape == parameter.shape
 
 
 def zero_channels(layer: nn.Module, side: str, dead: Tensor,
-                  optimizer_state: Mapping[nn.Parameter, dict]) -> None:
+                  optimizer: Optional[Optimizer]) -> None:
     """Set the weights of the given channels to zero, and what an optimizer
     keeps for them, so that they stay there."""
     for name, dim in _dims(layer)[side].items():
         value = getattr(layer, name)
-        if isinstance(value, nn.Parameter):
-            replace(layer, name,
-                    lambda value: value.index_fill(dim, dead, 0),
-                    optimizer_state)
+        if not isinstance(value, nn.Parameter):
+            continue
+        value.data.index_fill_(dim, dead, 0)
+        state = optimizer.state.get(value, {}) if optimizer else {}
+        for kept in state.values():
+            if _like(kept, value):
+                kept.index_fill_(dim, dead, 0)
 
 
 def _dims(layer: nn.Module) -> Dict[str, Dict[str, int]]:
@@ -149,8 +165,9 @@ def sizes_in(model: nn.Module,
     return sizes
 
 
-def resize_layers(model: nn.Module, sizes: Dict[str, Tuple[int,
-                                                           ...]]) -> None:
+def resize_layers(model: nn.Module,
+                  sizes: Dict[str, Tuple[int, ...]],
+                  optimizer: Optional[Optimizer] = None) -> None:
     """Give layers the sizes of :func:`layer_sizes`; the values kept are
     meaningless, weights are to be loaded afterwards.
 
@@ -170,4 +187,4 @@ def resize_layers(model: nn.Module, sizes: Dict[str, Tuple[int,
         layer = model.get_submodule(name)
         device = next(model.parameters()).device
         indices = [torch.arange(n, device=device) for n in size]
-        keep_channels(layer, *indices)
+        keep_channels(layer, *indices, optimizer=optimizer)

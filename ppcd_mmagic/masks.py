@@ -13,12 +13,12 @@ So a pruned channel can be discarded exactly. Losses, the binarization hook,
 checkpoints and export know masks through this module alone.
 """
 from fnmatch import fnmatch
-from typing import (Dict, Iterator, List, Mapping, Optional, Sequence,
-                    Tuple)
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from .layers import replace
 from .tracing import channel_users, trace
@@ -84,10 +84,10 @@ class ChannelMask(nn.Module):
 
     def keep(self,
              kept: Tensor,
-             optimizer_state: Mapping[nn.Parameter, dict] = {}) -> None:
+             optimizer: Optional[Optimizer] = None) -> None:
         """Remove all channels but those of the given indices."""
         for name in ('weight', 'pruned'):
-            replace(self, name, lambda value: value[kept], optimizer_state)
+            replace(self, name, lambda value: value[kept], optimizer)
 
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of the convolution that the mask belongs to."""

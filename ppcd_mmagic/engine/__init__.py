@@ -1,6 +1,7 @@
-from .hooks import IterSeedHook, MaskBinarizationHook
+from .hooks import IterSeedHook, MaskBinarizationHook, ShrinkHook
 from .preflight import enable_amp, find_problems
 
 __all__ = [
-    'IterSeedHook', 'MaskBinarizationHook', 'enable_amp', 'find_problems'
+    'IterSeedHook', 'MaskBinarizationHook', 'ShrinkHook', 'enable_amp',
+    'find_problems'
 ]

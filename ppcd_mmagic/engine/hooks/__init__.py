@@ -1,4 +1,5 @@
 from .iter_seed_hook import IterSeedHook
 from .mask_binarization_hook import MaskBinarizationHook
+from .shrink_hook import ShrinkHook
 
-__all__ = ['IterSeedHook', 'MaskBinarizationHook']
+__all__ = ['IterSeedHook', 'MaskBinarizationHook', 'ShrinkHook']
