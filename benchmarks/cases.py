@@ -21,12 +21,16 @@ class Scale(NamedTuple):
     student: int  # base channels
     teacher: int
     classes: int
+    attention: int  # after which block
     noise: int = 120
 
 
-FULL = Scale(resolution=128, student=64, teacher=96, classes=1000)
-MODERATE = Scale(resolution=64, student=32, teacher=32, classes=100)
-SMALL = Scale(resolution=64, student=16, teacher=16, classes=20)
+FULL = Scale(resolution=128, student=64, teacher=96, classes=1000,
+             attention=4)
+MODERATE = Scale(resolution=64, student=32, teacher=32, classes=100,
+                 attention=3)
+SMALL = Scale(resolution=64, student=16, teacher=16, classes=20,
+              attention=3)
 
 
 def generator_cfg(scale: Scale, type: str, **changes) -> dict:
@@ -42,7 +46,7 @@ def generator_cfg(scale: Scale, type: str, **changes) -> dict:
     return dict(
         common,
         base_channels=scale.student,
-        attention_after_nth_block=3,
+        attention_after_nth_block=scale.attention,
         with_spectral_norm=True,
         with_embedding_spectral_norm=False,
         **changes)

@@ -1,5 +1,7 @@
 """Other libraries, given the same masks."""
+from contextlib import redirect_stdout
 from copy import deepcopy
+from io import StringIO
 from typing import Callable
 
 import nni
@@ -10,7 +12,7 @@ from nni.compression.speedup import ModelSpeedup
 
 from cases import inputs
 from ppcd_mmagic.channel_groups import channel_groups
-from ppcd_mmagic.export.speedup import _weight_masks
+from ppcd_mmagic.export.speedup import discard_dead_channels, weight_masks
 from ppcd_mmagic.masks import fold_masks
 from ppcd_mmagic.tracing import trace
 
@@ -33,14 +35,14 @@ def with_torch_pruning(student: nn.Module) -> nn.Module:
 
 def with_nni_as_documented(student: nn.Module) -> nn.Module:
     """``ModelSpeedup(model, dummy_input, masks).speedup_model()``."""
-    masks = _weight_masks(student)
+    masks = weight_masks(student)
     fold_masks(student)
     return ModelSpeedup(student, inputs(student, 2), masks).speedup_model()
 
 
 def with_nni_and_a_graph(student: nn.Module) -> nn.Module:
     """The same, with the graph that NNI's own tracer cannot make."""
-    masks = _weight_masks(student)
+    masks = weight_masks(student)
     fold_masks(student)
     speedup = ModelSpeedup(
         student, inputs(student, 2), masks, graph_module=trace(student),
@@ -50,22 +52,25 @@ def with_nni_and_a_graph(student: nn.Module) -> nn.Module:
 
 
 PEERS = {
+    'ppcd_mmagic': discard_dead_channels,
     f'Torch-Pruning {torch_pruning.__version__}': with_torch_pruning,
     f'NNI {nni.__version__}, as documented': with_nni_as_documented,
     f'NNI {nni.__version__}, given the graph': with_nni_and_a_graph,
 }
 
 
-def attempt(peer: Callable, student: nn.Module):
-    """What a peer makes of a student, or the error in one line; and how far
-    its images are from the student's."""
+def attempt(peer: Callable, student: nn.Module) -> tuple:
+    """What a peer makes of a student and how far its images are from the
+    student's; or its error in one line and None."""
     noise, label = inputs(student, 4)
     with torch.no_grad():
         expected = student(noise, label=label)
     try:
-        slim = peer(deepcopy(student))
+        with redirect_stdout(StringIO()):
+            slim = peer(deepcopy(student))
         with torch.no_grad():
             difference = (slim(noise, label=label) - expected).abs().max()
     except Exception as error:
-        return f'{type(error).__name__}: {str(error).splitlines()[0]}'[:90], None
+        message = f'{type(error).__name__}: {str(error).splitlines()[0]}'
+        return message[:90], None
     return slim, float(difference)

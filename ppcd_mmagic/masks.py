@@ -91,7 +91,7 @@ class ChannelMask(nn.Module):
 
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of the convolution that the mask belongs to."""
-        return out * _per_channel(self.gate(), out)
+        return _gate_output(self.gate(), out)
 
     def extra_repr(self) -> str:
         return f'{self.channels}, pruned={self.num_pruned}'
@@ -127,7 +127,14 @@ class ReaderGate:
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of an unmasked convolution that only adds to the
         channels (``o`` of self-attention)."""
-        return out * _per_channel(self.gate(), out)
+        return _gate_output(self.gate(), out)
+
+
+def _gate_output(gate: Tensor, out: Tensor) -> Tensor:
+    gate = _per_channel(gate, out)
+    # nobody else has seen a convolution's output; a product in place saves
+    # its memory where no gradient needs both
+    return out * gate if torch.is_grad_enabled() else out.mul_(gate)
 
 
 def _per_channel(gate: Tensor, x: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def _narrow(module: nn.Module, kept: Tensor) -> None:
                 keep_channels(layer, outputs=kept)
 
 
-def _weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
+def weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
     """The channel masks as NNI takes them: a mask on each weight, by rows.
 
     The columns follow from them. Given as well, NNI would have to guess which
@@ -144,7 +144,7 @@ def discard_dead_channels(generator: nn.Module) -> nn.Module:
         nn.Module: The generator, narrower, on the CPU, in eval mode.
     """
     generator = generator.cpu().eval().requires_grad_(True)
-    masks = _weight_masks(generator)
+    masks = weight_masks(generator)
     fold_masks(generator)
     # two images are enough: what decides are zeros, not statistics
     noise = torch.randn(2, generator.noise_size)
