@@ -133,6 +133,7 @@ def weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
     return masks
 
 
+@torch.enable_grad()  # NNI asks gradients what is needed
 def discard_dead_channels(generator: nn.Module) -> nn.Module:
     """Fold the masks of a generator into its weights and drop dead channels.
 
