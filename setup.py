@@ -21,4 +21,7 @@ setup(
         'opencv-python-headless',
         'tqdm',
     ],
-    extras_require=dict(tests=['pytest', 'pytest-timeout', 'hypothesis']))
+    extras_require=dict(
+        tests=['pytest', 'pytest-timeout', 'hypothesis'],
+        export=['onnx', 'onnxscript', 'onnxruntime', 'safetensors'],
+        benchmarks=['torch-pruning']))

@@ -18,8 +18,10 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.optim import Optimizer
 
-from .tracing import channel_readers, trace
+from .layers import replace
+from .tracing import channel_users, trace
 
 
 class ChannelMask(nn.Module):
@@ -35,20 +37,23 @@ class ChannelMask(nn.Module):
     Attributes:
         weight (nn.Parameter): Scores, shape (c, ), 1 at the start.
         pruned (Tensor): Bool buffer, shape (c, ).
+        channels (int): c as built. Where pruned channels were removed the
+            tensors are shorter, but those channels still count as pruned.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.weight = nn.Parameter(torch.ones(channels))
         self.register_buffer('pruned', torch.zeros(channels, dtype=torch.bool))
 
     @property
-    def channels(self) -> int:
-        return self.pruned.numel()
+    def num_removed(self) -> int:
+        return self.channels - self.pruned.numel()
 
     @property
     def num_pruned(self) -> int:
-        return int(self.pruned.sum())
+        return int(self.pruned.sum()) + self.num_removed
 
     @property
     def sparsity(self) -> float:
@@ -77,9 +82,16 @@ class ChannelMask(nn.Module):
         # a stable sort, so that equal scores fall alike everywhere
         self.pruned[torch.sort(scores, stable=True).indices[:missing]] = True
 
+    def keep(self,
+             kept: Tensor,
+             optimizer: Optional[Optimizer] = None) -> None:
+        """Remove all channels but those of the given indices."""
+        for name in ('weight', 'pruned'):
+            replace(self, name, lambda value: value[kept], optimizer)
+
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of the convolution that the mask belongs to."""
-        return out * _per_channel(self.gate(), out)
+        return _gate_output(self.gate(), out)
 
     def extra_repr(self) -> str:
         return f'{self.channels}, pruned={self.num_pruned}'
@@ -115,7 +127,14 @@ class ReaderGate:
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of an unmasked convolution that only adds to the
         channels (``o`` of self-attention)."""
-        return out * _per_channel(self.gate(), out)
+        return _gate_output(self.gate(), out)
+
+
+def _gate_output(gate: Tensor, out: Tensor) -> Tensor:
+    gate = _per_channel(gate, out)
+    # nobody else has seen a convolution's output; a product in place saves
+    # its memory where no gradient needs both
+    return out * gate if torch.is_grad_enabled() else out.mul_(gate)
 
 
 def _per_channel(gate: Tensor, x: Tensor) -> Tensor:
@@ -233,14 +252,14 @@ def link_readers(generator: nn.Module) -> None:
             for key, hook in list(hooks.items()):
                 if isinstance(getattr(hook, '__self__', None), ReaderGate):
                     del hooks[key]
-    for reader in channel_readers(trace(generator)):
-        masks = [mask_of(convs[writer]) for writer in reader.writers]
-        if not masks or None in masks or reader.has_other_writers:
+    for user in channel_users(trace(generator)):
+        masks = [mask_of(convs[writer]) for writer in user.writers]
+        if not masks or None in masks or user.has_other_writers:
             continue
         gate = ReaderGate(list(dict.fromkeys(masks)))
-        for name in reader.reads:
+        for name in user.reads:
             convs[name].register_forward_pre_hook(gate.mask_input)
-        for name in reader.adds:
+        for name in user.adds:
             convs[name].register_forward_hook(gate.mask_output)
 
 

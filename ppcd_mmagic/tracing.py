@@ -15,9 +15,11 @@ import torch.nn as nn
 from mmagic.models.editors.biggan.biggan_modules import (BigGANConditionBN,
                                                          SelfAttentionBlock)
 from mmagic.models.editors.sagan.sagan_modules import SNConditionNorm
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import fx
 
 CONDITIONAL_NORMS = (SNConditionNorm, BigGANConditionBN)
+NORMS = CONDITIONAL_NORMS + (_BatchNorm, )
 _LEAVES = CONDITIONAL_NORMS + (SelfAttentionBlock, nn.Conv2d, nn.Linear,
                                nn.Embedding)
 
@@ -120,38 +122,46 @@ def _drop_fixed_arguments(graph: fx.Graph, inputs: dict) -> None:
 
 
 @dataclass
-class Reader:
-    """Convolutions that read the same channels, and who writes those.
+class ChannelUser:
+    """Layers that take in the same channels, and who writes those.
 
     Attributes:
         reads: Convolutions whose input channels these are.
         adds: Convolutions that only add to them on the way (attention's o).
+        norms: Norms that pass them on.
         writers: Convolutions whose output channels these are.
         has_other_writers: Whether something else writes them as well.
     """
-    reads: List[str]
+    reads: List[str] = field(default_factory=list)
     adds: List[str] = field(default_factory=list)
+    norms: List[str] = field(default_factory=list)
     writers: List[str] = field(default_factory=list)
     has_other_writers: bool = False
 
 
-def channel_readers(traced: fx.GraphModule) -> Iterator[Reader]:
-    """Yield a :class:`Reader` for each convolution and attention block."""
+def channel_users(traced: fx.GraphModule) -> Iterator[ChannelUser]:
+    """Yield a :class:`ChannelUser` for each convolution, attention block and
+    norm."""
     for node in traced.graph.nodes:
         if node.op != 'call_module':
             continue
         module = traced.get_submodule(node.target)
         if isinstance(module, nn.Conv2d):
-            reader = Reader([node.target])
+            user = ChannelUser(reads=[node.target])
         elif isinstance(module, SelfAttentionBlock):
-            reader = Reader(
-                [f'{node.target}.{name}.conv' for name in ('theta', 'phi', 'g')],
+            user = ChannelUser(
+                reads=[
+                    f'{node.target}.{name}.conv'
+                    for name in ('theta', 'phi', 'g')
+                ],
                 adds=[f'{node.target}.o.conv'])
+        elif isinstance(module, NORMS):
+            user = ChannelUser(norms=[node.target])
         else:
             continue
         writers, others = _writers(traced, node.args[0])
-        reader.writers, reader.has_other_writers = sorted(writers), others
-        yield reader
+        user.writers, user.has_other_writers = sorted(writers), others
+        yield user
 
 
 def _writers(traced: fx.GraphModule, node: fx.Node) -> Tuple[Set[str], bool]:

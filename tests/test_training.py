@@ -95,6 +95,38 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_shrinking_run_is_resumed_and_exported(tmp_path):
+    config = tmp_path / 'shrinking.py'
+    config.write_text(f"_base_ = '{ROOT}/{DIGITS}'\n"
+                      'custom_hooks = _base_.custom_hooks + [\n'
+                      "    dict(type='ShrinkHook', interval=3)]\n")
+    code, out = finish(train(tmp_path / 'whole', config=str(config)))
+    assert code == 0, out
+    code, out = finish(
+        train(tmp_path / 'resumed', '--resume',
+              str(tmp_path / 'whole' / 'iter_8.pth'), config=str(config)))
+    assert code == 0, out
+    a, b = load(tmp_path / 'whole'), load(tmp_path / 'resumed')
+    assert_same_run(a, b)
+    name = 'generator.conv_blocks.0.conv_1.conv.weight_orig'
+    widths = [
+        len(load(tmp_path / 'whole', f'iter_{i}.pth')['state_dict'][name])
+        for i in (4, 8, 12)
+    ]
+    # of 8 channels floor(8 * 0.6 * (1 - (7/9)^3)) = 2 are pruned at iteration
+    # 3, when the hook runs first, and the 4 that alpha allows at iteration 6
+    assert widths == [6, 4, 4]
+    export = subprocess.run([
+        sys.executable, 'tools/export.py',
+        str(config),
+        str(tmp_path / 'resumed' / 'iter_12.pth'), '--cfg-options',
+        'model.generator.base_channels=4'
+    ], cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert export.returncode == 0, export.stderr
+    assert 'x smaller' in export.stdout
+
+
+@pytest.mark.slow
 def test_two_ranks_train_and_prune(tmp_path):
     options = SMALL + [
         'custom_hooks.2.schedule=threshold',

@@ -6,24 +6,38 @@ import sys
 from mmengine.config import Config, DictAction
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.export import ExportMismatch, export_student, save_export
+from ppcd_mmagic.export import (FORMATS, ExportMismatch, FormatMismatch,
+                                export_student, save_export)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Export a trained student as an ordinary, smaller '
-        'generator of MMagic: config.py, generator.pth and summary.json. '
+        'generator of MMagic: config.py, summary.json and the generator. '
         'Refuses if any image differs by more than 1e-5.')
     parser.add_argument('config', help='config the student was trained with')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(
         '--out-dir', help='default: "export" beside the checkpoint')
     parser.add_argument(
+        '--format',
+        nargs='+',
+        choices=FORMATS,
+        default=['mmagic'],
+        help='what to write: generator.pth, .pt2, .onnx or .safetensors, '
+        'one or several (default: mmagic)')
+    parser.add_argument(
+        '--round-to',
+        type=int,
+        choices=[8, 16],
+        help='round widths up to a multiple of this, with the strongest of '
+        'the pruned channels; the export equals the student with those alive')
+    parser.add_argument(
         '--max-classes',
         type=int,
-        default=64,
+        default=16,
         help='compare student and export on so many classes, evenly spread '
-        '(default: 64)')
+        '(default: 16)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -40,14 +54,22 @@ def main() -> None:
     out_dir = args.out_dir or osp.join(
         osp.dirname(osp.abspath(args.checkpoint)), 'export')
     try:
-        export = export_student(config, args.checkpoint, args.max_classes)
-    except (FileNotFoundError, ValueError, ExportMismatch) as error:
+        export = export_student(config, args.checkpoint, args.max_classes,
+                                args.round_to)
+        save_export(export, out_dir, args.format)
+    except (FileNotFoundError, ValueError, ExportMismatch,
+            FormatMismatch) as error:
         sys.exit(f'error: {error}')
-    save_export(export, out_dir)
+    except ImportError as error:
+        sys.exit(f'error: {error}; install ppcd_mmagic[export]')
     before, after = export.summary['before'], export.summary['after']
     for key in before:
         print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
               f'({before[key] / after[key]:.2f}x smaller)')
+    if args.round_to:
+        print(f'{sum(export.summary["revived_channels"].values())} pruned '
+              f'channels revived for widths in multiples of {args.round_to}; '
+              'the export equals the student with them alive')
     print(f'largest difference on {export.summary["classes_compared"]} '
           f'classes: {export.summary["max_difference"]:.2g}')
     print(f'written to {out_dir}')

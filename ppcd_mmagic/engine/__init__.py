@@ -1,7 +1,8 @@
-from .hooks import IterSeedHook, MaskBinarizationHook, OnceForAllHook
+from .hooks import (IterSeedHook, MaskBinarizationHook, OnceForAllHook,
+                    ShrinkHook)
 from .preflight import enable_amp, find_problems
 
 __all__ = [
-    'IterSeedHook', 'MaskBinarizationHook', 'OnceForAllHook', 'enable_amp',
-    'find_problems'
+    'IterSeedHook', 'MaskBinarizationHook', 'OnceForAllHook', 'ShrinkHook',
+    'enable_amp', 'find_problems'
 ]

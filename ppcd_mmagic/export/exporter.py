@@ -3,7 +3,7 @@ import json
 import os
 import os.path as osp
 from copy import deepcopy
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -16,6 +16,8 @@ from ppcd_mmagic.models.checkpoint_loading import build_trained_generator
 from ppcd_mmagic.models.feature_tap import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .complexity import complexity
+from .formats import FORMATS
+from .rounding import round_widths
 from .speedup import discard_dead_channels
 from .spectral_norm import fold_spectral_norm
 
@@ -64,36 +66,46 @@ def build_student(config: Config, checkpoint: str) -> nn.Module:
 
 def export_student(config: Config,
                    checkpoint: str,
-                   max_classes: int = 64) -> Export:
+                   max_classes: int = 16,
+                   round_to: Optional[int] = None) -> Export:
     """Export a trained student and prove that nothing changed.
 
     Args:
         config (Config): Config it was trained with.
         checkpoint (str): Its checkpoint.
         max_classes (int): Compare at most so many classes, evenly spread.
+        round_to (int, optional): Make widths multiples of it, see
+            :func:`round_widths`. The export then equals the student with
+            those channels alive.
 
     Raises:
         ExportMismatch: If any image differs by more than 1e-5.
+        ValueError: If ``round_to`` is less than 2.
     """
     student = build_student(config, checkpoint)
+    revived = round_widths(student, round_to) if round_to else {}
     noise, labels = _probe(student, max_classes)
     reference = deepcopy(student)
-    before = complexity(student)
-
     fold_spectral_norm(student)
     slim = discard_dead_channels(student)
+
+    plain = plain_config(config.model)
+    with torch.device('meta'):  # counting needs no values
+        dense = MODELS.build(plain)
+    dense_sizes = layer_sizes(dense)
+    before = complexity(dense.to_empty(device='cpu'))
+    del dense
     generator_cfg = dict(
         type='ppcd_mmagic.PrunedGenerator',
-        generator=plain_config(config.model),
-        layer_sizes={})
-    dense_sizes = layer_sizes(MODELS.build(generator_cfg['generator']))
-    generator_cfg['layer_sizes'] = {
-        name: size
-        for name, size in layer_sizes(slim).items()
-        if size != dense_sizes[name]
-    }
-    exported = MODELS.build(generator_cfg).eval()
-    exported.load_state_dict(slim.state_dict())
+        generator=plain,
+        layer_sizes={
+            name: size
+            for name, size in layer_sizes(slim).items()
+            if size != dense_sizes[name]
+        })
+    with torch.device('meta'):
+        exported = MODELS.build(generator_cfg).eval()
+    exported.load_state_dict(slim.state_dict(), assign=True)
 
     difference = compare(reference, exported, noise, labels)
     summary = dict(
@@ -104,7 +116,9 @@ def export_student(config: Config,
         sparsity={
             name: mask.sparsity
             for name, mask in named_masks(reference)
-        })
+        },
+        round_to=round_to,
+        revived_channels=revived)
     return Export(exported, _export_config(config, generator_cfg), summary)
 
 
@@ -207,14 +221,22 @@ def _export_config(config: Config, generator_cfg: dict) -> Config:
     return Config(exported)
 
 
-def save_export(export: Export, out_dir: str) -> None:
-    """Write ``config.py``, ``generator.pth`` and ``summary.json``."""
+def save_export(export: Export,
+                out_dir: str,
+                formats: Sequence[str] = ('mmagic', )) -> None:
+    """Write ``config.py``, ``summary.json`` and the generator.
+
+    Args:
+        export (Export): What to write.
+        out_dir (str): Where; made if it does not exist.
+        formats (Sequence[str]): Of ``FORMATS``.
+
+    Raises:
+        FormatMismatch: If a written file computes something else.
+    """
     os.makedirs(out_dir, exist_ok=True)
     export.config.dump(osp.join(out_dir, 'config.py'))
-    state = {
-        f'generator.{key}': value
-        for key, value in export.generator.state_dict().items()
-    }
-    torch.save(dict(state_dict=state), osp.join(out_dir, 'generator.pth'))
     with open(osp.join(out_dir, 'summary.json'), 'w') as file:
         json.dump(export.summary, file, indent=2)
+    for name in formats:
+        FORMATS[name](export.generator, out_dir)

@@ -11,21 +11,20 @@ import operator
 import os
 from contextlib import redirect_stdout
 from typing import Dict
+from unittest.mock import patch
 
 import torch
 import torch.nn as nn
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
-from mmagic.models.editors.sagan.sagan_modules import SNConditionNorm
-from nni.compression.speedup import ModelSpeedup
+from nni.compression.speedup import ModelSpeedup, model_speedup
 from nni.compression.speedup.mask_updater import (DefaultMaskUpdater,
                                                   LeafModuleMaskUpdater)
 from nni.compression.speedup.replacer import Replacer
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ppcd_mmagic.layers import keep_channels
-from ppcd_mmagic.masks import (fold_masks, input_gate_of, mask_of,
-                               output_gate_of)
+from ppcd_mmagic.layers import LAYERS, keep_channels
+from ppcd_mmagic.masks import fold_masks, mask_of, output_gate_of
 from ppcd_mmagic.tracing import CONDITIONAL_NORMS, trace
 
 _CHANNELWISE = CONDITIONAL_NORMS + (SelfAttentionBlock, )
@@ -107,40 +106,34 @@ def _narrow(module: nn.Module, kept: Tensor) -> None:
         for reader in (module.theta, module.phi, module.g):
             keep_channels(reader.conv, inputs=kept)
         keep_channels(module.o.conv, outputs=kept)
-    elif isinstance(module, SNConditionNorm):
-        keep_channels(module.norm, outputs=kept)
-        if module.use_cbn:
-            keep_channels(module.weight_embedding, outputs=kept)
-            keep_channels(module.bias_embedding, outputs=kept)
     else:
-        keep_channels(module.bn, outputs=kept)
-        if module.use_cbn:
-            keep_channels(module.gain, outputs=kept)
-            keep_channels(module.bias, outputs=kept)
+        for layer in module.modules():
+            if isinstance(layer, LAYERS):
+                keep_channels(layer, outputs=kept)
 
 
-def _weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
-    """The channel masks as NNI takes them: a mask on each weight."""
+def weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
+    """The channel masks as NNI takes them: a mask on each weight, by rows.
+
+    The columns follow from them. Given as well, NNI would have to guess which
+    of the two is meant, by what it finds more of.
+    """
     masks = {}
     for name, conv in generator.named_modules():
         if not isinstance(conv, nn.Conv2d):
             continue
-        mask, adds, reads = (
-            mask_of(conv), output_gate_of(conv), input_gate_of(conv))
+        mask, adds = mask_of(conv), output_gate_of(conv)
         rows = ~mask.pruned if mask else adds.alive() if adds else None
-        if rows is None and reads is None:
+        if rows is None:
             continue
-        weight = torch.ones_like(conv.weight)
+        weight = torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1)
         masks[name] = dict(weight=weight)
-        if rows is not None:
-            weight *= rows.view(-1, 1, 1, 1)
-            if conv.bias is not None:
-                masks[name]['bias'] = rows.to(weight)
-        if reads is not None:
-            weight *= reads.alive().view(1, -1, 1, 1)
+        if conv.bias is not None:
+            masks[name]['bias'] = rows.to(weight)
     return masks
 
 
+@torch.enable_grad()  # NNI asks gradients what is needed
 def discard_dead_channels(generator: nn.Module) -> nn.Module:
     """Fold the masks of a generator into its weights and drop dead channels.
 
@@ -152,7 +145,7 @@ def discard_dead_channels(generator: nn.Module) -> nn.Module:
         nn.Module: The generator, narrower, on the CPU, in eval mode.
     """
     generator = generator.cpu().eval().requires_grad_(True)
-    masks = _weight_masks(generator)
+    masks = weight_masks(generator)
     fold_masks(generator)
     # two images are enough: what decides are zeros, not statistics
     noise = torch.randn(2, generator.noise_size)
@@ -168,7 +161,9 @@ def discard_dead_channels(generator: nn.Module) -> nn.Module:
         logger=_quiet('nni.compression.speedup'))
     _quiet('nni')
     _quiet('nni.compression.speedup.mask_conflict', logging.ERROR)
-    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
+    # for its log NNI counts every mask at every node, a third of the time
+    uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted:
         speedup.speedup_model()
     return generator.eval().requires_grad_(False)
 

@@ -8,7 +8,9 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.shrinking import fit_to_state
 
 # MMagic's checkpoints, most wanted first: the EMA copy, with and without the
 # wrapper's own level, then the raw generator.
@@ -73,6 +75,8 @@ def build_trained_generator(config: Config, checkpoint: str,
         for key in ('noise_size', 'num_classes') if model.get(key) is not None
     }
     generator = MODELS.build(model.generator, default_args=defaults)
+    if any(True for _ in named_masks(generator)):
+        fit_to_state(generator, read_weights(checkpoint, role))
     load_weights(generator, checkpoint, role)
     return generator.eval()
 

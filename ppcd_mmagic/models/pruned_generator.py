@@ -1,5 +1,7 @@
+import inspect
 from typing import Dict, Sequence
 
+import torch
 import torch.nn as nn
 
 from ppcd_mmagic.layers import resize_layers
@@ -12,7 +14,8 @@ def PrunedGenerator(generator: dict, layer_sizes: Dict[str, Sequence[int]],
     """Build a generator of MMagic with layers narrower than its config says.
 
     What ``tools/export.py`` writes. The result is an instance of MMagic's own
-    generator; nothing of pruning is left in it but the widths.
+    generator; nothing of pruning is left in it but the widths. Called with a
+    label outside [0, num_classes) it raises a ValueError.
 
     Args:
         generator (dict): Config of the dense generator.
@@ -26,4 +29,28 @@ def PrunedGenerator(generator: dict, layer_sizes: Dict[str, Sequence[int]],
     """
     built = MODELS.build(generator, default_args=defaults)
     resize_layers(built, layer_sizes)
+    built.register_forward_pre_hook(refuse_unknown_labels, with_kwargs=True)
     return built
+
+
+def refuse_unknown_labels(generator: nn.Module, args: tuple,
+                          kwargs: dict) -> None:
+    """Forward pre-hook of a generator. An embedding by itself says only that
+    an index is out of range, and on a GPU it ends the process.
+
+    Raises:
+        ValueError: If a label is outside [0, num_classes).
+    """
+    if torch.compiler.is_compiling():  # a compiled graph cannot ask values
+        return
+    call = inspect.signature(generator.forward).bind_partial(*args, **kwargs)
+    label = call.arguments.get('label')
+    # BigGAN takes embeddings of its own as well, which are no indices
+    if not isinstance(label, torch.Tensor) or label.is_floating_point():
+        return
+    if label.numel() and (label.min() < 0
+                          or label.max() >= generator.num_classes):
+        raise ValueError(
+            f'Labels from {int(label.min())} to {int(label.max())} are out of '
+            f'range: this generator knows classes 0 to '
+            f'{generator.num_classes - 1}.')

@@ -13,7 +13,8 @@ from ppcd_mmagic.registry import HOOKS
 
 
 def _below_threshold(mask: ChannelMask, threshold: float) -> int:
-    return int(((mask.weight <= threshold) | mask.pruned).sum())
+    low = (mask.weight <= threshold) | mask.pruned
+    return int(low.sum()) + mask.num_removed
 
 
 SCHEDULES = {

@@ -41,7 +41,7 @@ class MaskL1Loss(nn.Module):
     def forward(self, masks: Iterable[ChannelMask]) -> Tensor:
         """Args: masks: The masks of one generator. Returns: A scalar."""
         norms = torch.stack([
-            mask.weight.masked_fill(mask.pruned, 0).abs().mean()
+            mask.weight.masked_fill(mask.pruned, 0).abs().sum() / mask.channels
             for mask in masks
         ])
         return self.loss_weight * getattr(norms, self.reduction)()

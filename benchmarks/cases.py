@@ -1,0 +1,152 @@
+"""What is measured: teacher, dense student, masked student, export."""
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+from mmagic.structures import DataSample
+from mmengine import MessageHub
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from ppcd_mmagic.export import fold_spectral_norm, plain_config
+from ppcd_mmagic.export.speedup import discard_dead_channels
+from ppcd_mmagic.masks import link_readers, named_masks
+from ppcd_mmagic.registry import MODELS
+
+
+class Scale(NamedTuple):
+    """Size of everything in one run of the benchmarks."""
+    resolution: int
+    student: int  # base channels
+    teacher: int
+    classes: int
+    attention: int  # after which block
+    noise: int = 120
+
+
+FULL = Scale(resolution=128, student=64, teacher=96, classes=1000,
+             attention=4)
+MODERATE = Scale(resolution=64, student=32, teacher=32, classes=100,
+                 attention=3)
+SMALL = Scale(resolution=64, student=16, teacher=16, classes=20,
+              attention=3)
+
+
+def generator_cfg(scale: Scale, type: str, **changes) -> dict:
+    common = dict(
+        type=type,
+        output_scale=scale.resolution,
+        noise_size=scale.noise,
+        num_classes=scale.classes,
+        auto_sync_bn=False)
+    if 'BigGAN' in type:
+        return dict(common, base_channels=scale.teacher,
+                    init_cfg=dict(type='N02'), **changes)
+    return dict(
+        common,
+        base_channels=scale.student,
+        attention_after_nth_block=scale.attention,
+        with_spectral_norm=True,
+        with_embedding_spectral_norm=False,
+        **changes)
+
+
+def settle(generator: nn.Module) -> nn.Module:
+    """Spectral norm's first guess of sigma is random."""
+    generator.train()
+    with torch.no_grad():
+        for _ in range(3):
+            noise, label = inputs(generator, 2)
+            generator(noise, label=label)
+    return generator
+
+
+def inputs(generator: nn.Module, batch: int) -> tuple:
+    device = next(generator.parameters()).device
+    return (torch.randn(batch, generator.noise_size, device=device),
+            torch.randint(generator.num_classes, (batch, ), device=device))
+
+
+def prune(generator: nn.Module, alpha: float) -> None:
+    torch.manual_seed(0)
+    for _, mask in named_masks(generator):
+        nn.init.uniform_(mask.weight)
+        mask.prune(int(alpha * mask.channels))
+
+
+def masked_student(scale: Scale, alpha: float) -> nn.Module:
+    student = MODELS.build(
+        generator_cfg(
+            scale, 'PPResSAGANGenerator', residual_masks='shared'))
+    settle(student)
+    prune(student, alpha)
+    return student
+
+
+def without_spectral_norm(student: nn.Module) -> nn.Module:
+    """A copy with the weights that inference uses and its masks."""
+    copy = deepcopy(student).eval()
+    fold_spectral_norm(copy)
+    link_readers(copy)
+    return copy
+
+
+def exported(student: nn.Module) -> nn.Module:
+    return discard_dead_channels(without_spectral_norm(student))
+
+
+def dense(scale: Scale) -> nn.Module:
+    """The dense student as it is when training is over."""
+    model = Config(dict(generator=generator_cfg(scale, 'SAGANGenerator')))
+    return MODELS.build(plain_config(model)).eval()
+
+
+def teacher(scale: Scale) -> nn.Module:
+    return MODELS.build(
+        generator_cfg(scale, 'BigGANGenerator', with_spectral_norm=False)
+    ).eval()
+
+
+class Trainer:
+    """A GAN with its optimizers; called, it takes one training step."""
+
+    def __init__(self, scale: Scale, device: str, batch: int, generator: dict,
+                 **model) -> None:
+        self.model = MODELS.build(
+            dict(
+                type='PPCDGAN',
+                num_classes=scale.classes,
+                noise_size=scale.noise,
+                data_preprocessor=dict(type='DataPreprocessor'),
+                generator=generator,
+                discriminator=dict(
+                    type='ProjDiscriminator',
+                    input_scale=scale.resolution,
+                    num_classes=scale.classes,
+                    base_channels=scale.student,
+                    with_spectral_norm=True),
+                **model)).to(device).train()
+        self.optim_wrapper = OptimWrapperDict(
+            **{
+                name: OptimWrapper(
+                    torch.optim.Adam(
+                        getattr(self.model, name).parameters(),
+                        lr=1e-4,
+                        betas=(0.0, 0.999)))
+                for name in ('generator', 'discriminator')
+            })
+        samples = []
+        for _ in range(batch):
+            sample = DataSample(
+                gt_img=torch.randint(0, 255, (3, ) + (scale.resolution, ) * 2))
+            sample.set_gt_label(int(torch.randint(scale.classes, ())))
+            samples.append(sample)
+        self.data = dict(
+            inputs=[s.gt_img for s in samples], data_samples=samples)
+
+    def __call__(self) -> None:
+        MessageHub.get_current_instance().update_info('iter', 0)
+        self.model.train_step(
+            dict(self.data, data_samples=list(self.data['data_samples'])),
+            self.optim_wrapper)

@@ -1,0 +1,229 @@
+"""Speed and memory of everything, as ratios of one run.
+
+    python benchmarks/run.py            # about six minutes on two cores
+    python benchmarks/run.py --quick    # small models, about a minute
+"""
+import argparse
+import json
+import logging
+import os.path as osp
+import platform
+import warnings
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import torch
+from cases import (FULL, MODERATE, SMALL, Scale, Trainer, dense, exported,
+                   generator_cfg, inputs, masked_student, prune, teacher,
+                   without_spectral_norm)
+from mmengine import MessageHub
+from mmengine.registry import DefaultScope
+from peers import PEERS, attempt
+from report import write_report
+from timing import by_turns, peak_memory
+
+import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.export import complexity
+from ppcd_mmagic.registry import HOOKS
+from ppcd_mmagic.shrinking import remove_dead_channels
+
+ALPHA = 0.6
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure speed and memory.')
+    parser.add_argument(
+        '--quick', action='store_true', help='small models')
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        choices=PARTS,
+        default=list(PARTS),
+        help='measure these only (default: all)')
+    parser.add_argument(
+        '--rounds', type=int, default=2, help='turns of each model (default: 2)')
+    parser.add_argument(
+        '--out',
+        default=osp.join(osp.dirname(osp.abspath(__file__)), 'results'),
+        help='folder of the table and the plot')
+    return parser.parse_args()
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
+
+
+def call(model, arguments) -> None:
+    with torch.no_grad():
+        model(arguments[0], label=arguments[1])
+
+
+def inference(scale: Scale, rounds: int, device: str) -> dict:
+    """Latency by batch size and the ways to run a model; peak memory."""
+    student = masked_student(scale, ALPHA)
+    models = {
+        'teacher': teacher(scale),
+        'dense': dense(scale),
+        'masked': without_spectral_norm(student),
+        'exported': exported(student)
+    }
+    models = {name: m.to(device).eval() for name, m in models.items()}
+    result = dict(
+        alpha=ALPHA,
+        complexity={name: complexity(m) for name, m in models.items()},
+        latency={}, memory={})
+    for batch in (1, 4, 16):
+        arguments = inputs(models['dense'], batch)
+        result['latency'][batch] = by_turns(
+            {n: partial(call, m, arguments) for n, m in models.items()},
+            rounds)
+        result['memory'][batch] = {
+            n: peak_memory(m, partial(call, m, arguments))
+            for n, m in models.items()
+        }
+    pair = {name: models[name] for name in ('dense', 'exported')}
+    result['ways'] = ways(pair, inputs(models['dense'], 16), rounds, device)
+    return result
+
+
+def has_bf16(device: str) -> bool:
+    if device == 'cuda':
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def ways(models: dict, arguments: tuple, rounds: int, device: str) -> dict:
+    """Eager, channels_last, compiled and bf16, all taking turns."""
+    functions = {}
+    for name, model in models.items():
+        functions[f'{name}, eager'] = partial(call, model, arguments)
+        functions[f'{name}, compiled'] = partial(
+            call, torch.compile(model), arguments)
+        if has_bf16(device):
+            functions[f'{name}, bf16'] = partial(
+                torch.autocast(device, torch.bfloat16)(call), model, arguments)
+    result = by_turns(functions, rounds)
+    for model in models.values():  # in place, so after the others
+        model.to(memory_format=torch.channels_last)
+    last = {
+        f'{name}, channels_last': partial(call, model, arguments)
+        for name, model in models.items()
+    }
+    result.update(by_turns(last, rounds))
+    for model in models.values():
+        model.to(memory_format=torch.contiguous_format)
+    return result
+
+
+def training(scale: Scale, rounds: int, device: str) -> dict:
+    """A training step with more and more of PPCD, and the hook alone."""
+    batch = 8
+    masked = generator_cfg(
+        scale, 'PPResSAGANGenerator', residual_masks='shared')
+    under_teacher = dict(
+        teacher=dict(
+            type='BigGANTeacher',
+            generator=generator_cfg(scale, 'BigGANGenerator')))
+    plain = dict(generator=generator_cfg(scale, 'SAGANGenerator'))
+    pruned = dict(generator=masked, pruning_loss=dict(type='MaskL1Loss'))
+    build = partial(Trainer, scale, device, batch)
+    steps = {
+        'SAGAN': build(**plain),
+        'SAGAN + masks + hook': build(**pruned),
+        'SAGAN + teacher': build(**plain, **under_teacher),
+        'PPCD-GAN': build(**pruned, **under_teacher)
+    }
+    hooks = [
+        step_hook(steps[name].model)
+        for name in ('SAGAN + masks + hook', 'PPCD-GAN')
+    ]
+    functions = dict(steps)
+    for hook, name in zip(hooks, ('SAGAN + masks + hook', 'PPCD-GAN')):
+        functions[name] = partial(_both, steps[name], hook)
+    functions['hook alone'] = hooks[1]
+    return by_turns(functions, 2 * rounds)
+
+
+def _both(step, hook) -> None:
+    step()
+    hook()
+
+
+def step_hook(model):
+    """The binarization hook as a runner calls it after an iteration."""
+    hook = HOOKS.build(
+        dict(type='MaskBinarizationHook', alpha=ALPHA, end=1000000,
+             schedule='cubic'))
+    runner = SimpleNamespace(
+        model=model, iter=0, max_iters=1000000, visualizer=Mock(),
+        message_hub=MessageHub.get_instance('benchmarks'))
+    hook.before_run(runner)
+    return partial(hook.after_train_iter, runner, 0)
+
+
+def shrinking(scale: Scale, rounds: int, device: str) -> dict:
+    """A training step by sparsity, masked and with the channels removed."""
+    masked = generator_cfg(
+        scale, 'PPResSAGANGenerator', residual_masks='shared')
+    steps = {}
+    for alpha in (0, 0.3, 0.6, 0.8):
+        for name in ('masked', 'shrunk'):
+            step = Trainer(scale, device, 8, masked,
+                           pruning_loss=dict(type='MaskL1Loss'))
+            step()  # the optimizer gets its state
+            generator = step.model.generator
+            prune(generator, alpha)
+            if name == 'shrunk':
+                remove_dead_channels(
+                    generator, step.optim_wrapper['generator'].optimizer)
+            steps[f'{name} {alpha}'] = step
+    return by_turns(steps, rounds + 1)
+
+
+def peers(scale: Scale, rounds: int, device: str) -> dict:
+    """Other libraries against the export, on the same masks."""
+    plain = without_spectral_norm(masked_student(scale, ALPHA))
+    arguments = [value.to(device) for value in inputs(plain, 16)]
+    rows, functions = {}, {}
+    for name, peer in PEERS.items():
+        model, difference = attempt(peer, plain)
+        if difference is None:
+            rows[name] = dict(error=model)
+        else:
+            rows[name] = dict(complexity(model), difference=difference)
+            functions[name] = partial(call, model.to(device), arguments)
+    for name, seconds in by_turns(functions, 3 * rounds).items():
+        rows[name]['latency'] = seconds
+    return rows
+
+
+PARTS = dict(
+    inference=inference, training=training, shrinking=shrinking, peers=peers)
+# Inference at the sizes of the paper; what trains, at what two cores can do.
+SCALES = dict(
+    inference=FULL, training=MODERATE, shrinking=MODERATE, peers=MODERATE)
+
+
+def main() -> None:
+    args = parse_args()
+    warnings.simplefilter('ignore')
+    logging.disable(logging.ERROR)
+    torch.manual_seed(0)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    results = dict(device=device_name(), torch=torch.__version__,
+                   quick=args.quick)
+    for name in args.parts:
+        print(f'{name} ...', flush=True)
+        scale = SMALL if args.quick else SCALES[name]
+        with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
+            results[name] = dict(
+                PARTS[name](scale, args.rounds, device), scale=scale._asdict())
+        print(json.dumps(results[name], indent=1), flush=True)
+    print(f'written: {write_report(results, args.out)}')
+
+
+if __name__ == '__main__':
+    main()
