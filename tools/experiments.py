@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import os.path as osp
+import re
 import statistics
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Run:
 
     @property
     def work_dir(self) -> str:
-        folder = self.name.lower().replace(' ', '_').replace('/', '')
+        folder = re.sub(r'[^a-z0-9.-]+', '_', self.name.lower()).strip('_')
         return osp.join(self.root, f'{folder}_seed{self.seed}')
 
     @property
