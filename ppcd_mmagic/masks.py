@@ -120,8 +120,16 @@ class ReaderGate:
         return self.alive().to(self.masks[0].weight.dtype)
 
     def mask_input(self, conv: nn.Module, args: tuple) -> tuple:
-        """Forward pre-hook of a reading convolution."""
+        """Forward pre-hook of a reading convolution.
+
+        A weight times the gate gives the same as the input times the gate,
+        and is smaller where the image is large. torch's spectral norm has
+        just computed it for this pass, so that it can be replaced.
+        """
         x, *rest = args
+        if 'weight' in vars(conv) and conv.weight.numel() < x.numel():
+            conv.weight = conv.weight * _per_channel(self.gate(), conv.weight)
+            return args
         return (x * _per_channel(self.gate(), x), *rest)
 
     def mask_output(self, conv: nn.Module, args: tuple, out: Tensor) -> Tensor:
