@@ -157,7 +157,7 @@ def folder(tmp_path):
 NARROW = [
     'model.num_classes=4', 'model.generator.num_classes=4',
     'model.discriminator.num_classes=4', 'model.generator.base_channels=4',
-    'model.discriminator.base_channels=4',
+    'model.discriminator.base_channels=8',
     'model.teacher.generator.num_classes=4',
     'model.teacher.generator.base_channels=4', 'val_evaluator.metrics=[]',
     'train_dataloader.batch_size=2', 'train_dataloader.num_workers=1',
