@@ -20,8 +20,9 @@ def remove_dead_channels(generator: nn.Module,
                          optimizer: Optional[Optimizer] = None) -> int:
     """Cut out every channel that all its masks have pruned.
 
-    Layers, masks and optimizer state become smaller. What the generator computes stays the same but for spectral norm,
-    see :func:`zero_dead_channels`.
+    Layers, masks and optimizer state become smaller. What the generator
+    computes stays the same but for spectral norm, see
+    :func:`zero_dead_channels`.
 
     Args:
         generator (nn.Module): With masks, changed in place.
