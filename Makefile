@@ -9,11 +9,14 @@ PY := $(ENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 export PYTHONWARNINGS := ignore
 
-DEMO := work_dirs/demo
-JUDGE := work_dirs/classifier_digits_16
-DENSE := work_dirs/ppcd_digits_16_dense
-STUDENT := work_dirs/ppcd_digits_16_alpha06
 TEACHER := checkpoints/biggan_digits_16.pth
+# students of another teacher are kept apart
+RUNS := work_dirs
+DEMO := $(RUNS)/demo
+DENSE := $(RUNS)/ppcd_digits_16_dense
+STUDENT := $(RUNS)/ppcd_digits_16_alpha06
+JUDGE := work_dirs/classifier_digits_16
+FULL := work_dirs/full
 UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
 .PHONY: help env demo demo-full test clean
@@ -21,7 +24,7 @@ UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
 	@echo '                export it, and write $(DEMO)/report.html'
-	@echo 'make demo-full  the same, but train the teacher as well'
+	@echo 'make demo-full  the same, but train the teacher as well; $(FULL)/demo/report.html'
 	@echo 'make test       run the tests'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make clean      forget the runs of the demo'
@@ -41,9 +44,9 @@ demo: $(ENV)/.complete
 	@echo '1/5 the classifier that will judge the digits'
 	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
 	@echo '2/5 the dense student, under the teacher $(TEACHER)'
-	@$(PY) tools/train.py configs/ppcd_digits_16_dense.py --resume $(UNDER_TEACHER)
+	@$(PY) tools/train.py configs/ppcd_digits_16_dense.py --work-dir $(DENSE) --resume $(UNDER_TEACHER)
 	@echo '3/5 the PPCD student, pruned to alpha 0.6 while it trains'
-	@$(PY) tools/train.py configs/ppcd_digits_16_alpha06.py --resume $(UNDER_TEACHER)
+	@$(PY) tools/train.py configs/ppcd_digits_16_alpha06.py --work-dir $(STUDENT) --resume $(UNDER_TEACHER)
 	@echo '4/5 export'
 	@$(PY) tools/export.py configs/ppcd_digits_16_alpha06.py "$$(cat $(STUDENT)/last_checkpoint)"
 	@echo '5/5 report'
@@ -57,11 +60,12 @@ demo: $(ENV)/.complete
 demo-full: $(ENV)/.complete
 	@echo 'the teacher'
 	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
-	@$(PY) tools/train.py configs/biggan_digits_16.py --resume
-	@$(MAKE) --no-print-directory demo TEACHER="$$(cat work_dirs/biggan_digits_16/last_checkpoint)"
+	@$(PY) tools/train.py configs/biggan_digits_16.py --work-dir $(FULL)/biggan_digits_16 --resume
+	@$(MAKE) --no-print-directory demo RUNS=$(FULL) \
+	  TEACHER="$$(cat $(FULL)/biggan_digits_16/last_checkpoint)"
 
 test: $(ENV)/.complete
 	@$(PY) -m pytest
 
 clean:
-	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT)
+	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT) $(FULL)
