@@ -188,7 +188,8 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
     report.figure(
         grids, 'Rows are the classes asked for; each column of a '
         'row is the same noise in every model.')
-    grids.savefig(osp.splitext(args.out)[0] + '.png', dpi=110)
+    grids.savefig(
+        osp.splitext(args.out)[0] + '.png', dpi=110, bbox_inches='tight')
     report.heading('Figures')
     report.table(HEADER, table(found['rows']))
     report.text(

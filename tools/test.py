@@ -1,11 +1,11 @@
 """Evaluate a checkpoint, or an exported generator, with its config."""
 import argparse
-import os
 import os.path as osp
 import sys
 
 import mmengine
-from mmengine.config import Config, DictAction
+from command_line import add_run_arguments, read_config
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -17,35 +17,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config it was trained or exported with')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument(
-        '--work-dir',
-        help='where logs and pictures go (default: work_dirs/<config>)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher (default: none)')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    add_run_arguments(parser)
+    return parser.parse_args()
 
 
 def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.checkpoint):
         raise FileNotFoundError(f'checkpoint "{args.checkpoint}" not found.')
-    config = Config.fromfile(args.config)
-    config.launcher = args.launcher
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
-    name = osp.splitext(osp.basename(args.config))[0]
-    config.work_dir = args.work_dir or config.get('work_dir') or osp.join(
-        'work_dirs', name)
+    config = read_config(args)
     config.load_from = args.checkpoint
     if config.model.get('teacher'):
         config.model.teacher = None  # only training needs it

@@ -45,7 +45,7 @@ class HtmlReport:
 
     def figure(self, figure: Figure, caption: str) -> None:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format='png', dpi=130)
+        figure.savefig(buffer, format='png', dpi=130, bbox_inches='tight')
         data = base64.b64encode(buffer.getvalue()).decode()
         caption = html.escape(caption)
         self._parts.append(

@@ -1,0 +1,37 @@
+"""What the command lines of train.py and test.py have in common."""
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of OpenMMLab's tools that run something from a config."""
+    parser.add_argument(
+        '--work-dir',
+        help='where logs and results go (default: work_dirs/<config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher (default: none)')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config of the command line, with those options in it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    name = osp.splitext(osp.basename(args.config))[0]
+    config.work_dir = args.work_dir or config.get('work_dir') or osp.join(
+        'work_dirs', name)
+    return config
