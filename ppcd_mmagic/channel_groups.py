@@ -8,11 +8,10 @@ it on or reads it.
 from dataclasses import dataclass, field
 from typing import Dict, List
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .masks import ChannelMask, mask_of
+from .masks import ChannelMask, alive_channels, mask_of
 from .tracing import channel_users, trace
 
 
@@ -33,7 +32,7 @@ class ChannelGroup:
 
     def alive(self) -> Tensor:
         """Bool tensor of shape (c, )."""
-        return ~torch.stack([mask.pruned for mask in self.masks]).all(0)
+        return alive_channels(self.masks)
 
 
 def channel_groups(generator: nn.Module) -> List[ChannelGroup]:

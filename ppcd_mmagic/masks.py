@@ -97,6 +97,12 @@ class ChannelMask(nn.Module):
         return f'{self.channels}, pruned={self.num_pruned}'
 
 
+def alive_channels(masks: Sequence[ChannelMask]) -> Tensor:
+    """Which channels that all these masks write are alive, bool (c, ): those
+    that not every one of them has pruned."""
+    return ~torch.stack([mask.pruned for mask in masks]).all(0)
+
+
 class ReaderGate:
     """Cuts dead channels off the input of a convolution that reads them.
 
@@ -109,7 +115,7 @@ class ReaderGate:
 
     def alive(self) -> Tensor:
         """Bool tensor of shape (c, )."""
-        return ~torch.stack([mask.pruned for mask in self.masks]).all(0)
+        return alive_channels(self.masks)
 
     def gate(self) -> Tensor:
         """Shape (c, ), 0 or 1. With a single mask its score is trained here
@@ -205,13 +211,16 @@ def _hang(conv: nn.Conv2d, mask: ChannelMask) -> None:
 
 def detach_mask(conv: nn.Conv2d) -> None:
     """Remove everything that masks a convolution's output or input."""
-    for hooks in (conv._forward_hooks, conv._forward_pre_hooks):
-        for key, hook in list(hooks.items()):
-            if isinstance(
-                    getattr(hook, '__self__', None), (ChannelMask, ReaderGate)):
-                del hooks[key]
+    _remove_hooks(conv, (ChannelMask, ReaderGate))
     if isinstance(getattr(conv, 'mask', None), ChannelMask):
         del conv.mask
+
+
+def _remove_hooks(conv: nn.Conv2d, kinds: tuple) -> None:
+    for hooks in (conv._forward_hooks, conv._forward_pre_hooks):
+        for key, hook in list(hooks.items()):
+            if isinstance(getattr(hook, '__self__', None), kinds):
+                del hooks[key]
 
 
 def _hook_owner(hooks: dict, kind: type):
@@ -232,6 +241,13 @@ def input_gate_of(conv: nn.Module) -> Optional[ReaderGate]:
 def output_gate_of(conv: nn.Module) -> Optional[ReaderGate]:
     """The gate on the output of an unmasked convolution."""
     return _hook_owner(conv._forward_hooks, ReaderGate)
+
+
+def living_outputs(conv: nn.Module) -> Optional[Tensor]:
+    """Which outputs of a convolution are alive, bool (c, ); None where
+    nothing masks them."""
+    mask, gate = mask_of(conv), output_gate_of(conv)
+    return ~mask.pruned if mask else gate.alive() if gate else None
 
 
 def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
@@ -256,10 +272,7 @@ def link_readers(generator: nn.Module) -> None:
         if isinstance(module, nn.Conv2d)
     }
     for conv in convs.values():
-        for hooks in (conv._forward_hooks, conv._forward_pre_hooks):
-            for key, hook in list(hooks.items()):
-                if isinstance(getattr(hook, '__self__', None), ReaderGate):
-                    del hooks[key]
+        _remove_hooks(conv, (ReaderGate, ))
     for user in channel_users(trace(generator)):
         masks = [mask_of(convs[writer]) for writer in user.writers]
         if not masks or None in masks or user.has_other_writers:
@@ -282,9 +295,7 @@ def fold_masks(generator: nn.Module) -> None:
     for conv in generator.modules():
         if not isinstance(conv, nn.Conv2d):
             continue
-        mask, adds, reads = (
-            mask_of(conv), output_gate_of(conv), input_gate_of(conv))
-        writes = ~mask.pruned if mask else adds.alive() if adds else None
+        writes, reads = living_outputs(conv), input_gate_of(conv)
         if writes is not None:
             conv.weight.mul_(writes.view(-1, 1, 1, 1))
             if conv.bias is not None:

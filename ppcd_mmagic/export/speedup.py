@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppcd_mmagic.layers import LAYERS, keep_channels
-from ppcd_mmagic.masks import fold_masks, mask_of, output_gate_of
+from ppcd_mmagic.masks import fold_masks, living_outputs
 from ppcd_mmagic.tracing import CONDITIONAL_NORMS, trace
 
 _CHANNELWISE = CONDITIONAL_NORMS + (SelfAttentionBlock, )
@@ -122,8 +122,7 @@ def weight_masks(generator: nn.Module) -> Dict[str, Dict[str, Tensor]]:
     for name, conv in generator.named_modules():
         if not isinstance(conv, nn.Conv2d):
             continue
-        mask, adds = mask_of(conv), output_gate_of(conv)
-        rows = ~mask.pruned if mask else adds.alive() if adds else None
+        rows = living_outputs(conv)
         if rows is None:
             continue
         weight = torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1)

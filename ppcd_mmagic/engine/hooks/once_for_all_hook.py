@@ -64,7 +64,7 @@ class OnceForAllHook(Hook):
         self._metrics = metrics or {}
 
     def after_train(self, runner: Runner) -> None:
-        generator, *ema = _generators(runner)
+        generator, *_ = _generators(runner)
         best, best_value = None, float('inf')
         for widths in self._candidates(generator):
             self._apply(runner, widths)
