@@ -3,8 +3,8 @@ import argparse
 import os.path as osp
 
 import torch
-from experiments import (Run, add_arguments, labels_for, line_chart, run_all,
-                         save_table, set_alpha, shorten)
+from experiments import (Run, add_arguments, changed, labels_for, line_chart,
+                         run_all, save_table, set_alpha)
 from mmengine.config import Config
 
 import ppcd_mmagic  # noqa: F401, registers the parts
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_sweep(args: argparse.Namespace) -> list:
-    base = shorten(Config.fromfile(args.config), args.max_iters)
+    base = changed(Config.fromfile(args.config), args)
     runs = []
     for masks in ('independent', 'shared'):
         for alpha in args.alphas:

@@ -14,10 +14,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import matplotlib
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
 matplotlib.use('Agg')
@@ -76,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser, root: str) -> None:
     parser.add_argument(
         '--root', default=root, help='where runs and results go (default: '
         '%(default)s)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='override settings of every config, as key=value; name another '
+        '--root for it')
 
 
 def shorten(config: Config, max_iters: Optional[int]) -> Config:
@@ -281,10 +288,17 @@ def labels_for(results: Dict[str, List[Metrics]]) -> Dict[str, str]:
     return {key: key for key in keys}
 
 
-def make_runs(lines: Dict[str, Config], args: argparse.Namespace,
-              change: Callable[[Config], Config] = deepcopy) -> List[Run]:
+def make_runs(lines: Dict[str, Config],
+              args: argparse.Namespace) -> List[Run]:
     """A run for every line of the table and every seed."""
     return [
-        Run(name, change(shorten(config, args.max_iters)), seed, args.root)
+        Run(name, changed(config, args), seed, args.root)
         for name, config in lines.items() for seed in args.seeds
     ]
+
+
+def changed(config: Config, args: argparse.Namespace) -> Config:
+    """The config with what the command line says of it."""
+    config = shorten(config, args.max_iters)
+    config.merge_from_dict(args.cfg_options)
+    return config
