@@ -19,7 +19,7 @@ JUDGE := work_dirs/classifier_digits_16
 FULL := work_dirs/full
 UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
-.PHONY: help env demo demo-full test clean
+.PHONY: help env activate demo demo-full test clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -27,14 +27,19 @@ help:
 	@echo 'make demo-full  the same, but train the teacher as well; $(FULL)/demo/report.html'
 	@echo 'make test       run the tests'
 	@echo 'make env        set up the environment only, and say where it is'
+	@echo 'make activate   print what makes it the one that `python` means here:'
+	@echo '                eval "$$(make -s activate)"'
 	@echo 'make clean      forget the runs of the demo'
 
 env: $(ENV)/.complete
 	@echo '$(PY)'
 
+activate: $(ENV)/.complete
+	@echo 'export PATH="$(ENV)/bin:$$PATH" PYTHONPATH="$(CURDIR)" PYTHONWARNINGS=ignore'
+
 $(ENV)/.complete: $(LOCK)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit("the lock is for Python 3.11, but $(PYTHON) is %d.%d: call make with PYTHON=python3.11" % v)'
-	@echo 'setting up $(ENV) (about two minutes, 6 GB)'
+	@echo 'setting up $(ENV) (about two minutes, 6 GB)' >&2
 	@rm -rf '$(ENV)'
 	@$(PYTHON) -m venv --without-pip '$(ENV)'
 	@$(PYTHON) -m pip --python '$(PY)' install --quiet --no-deps --disable-pip-version-check -r $(LOCK)

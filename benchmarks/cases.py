@@ -9,7 +9,8 @@ from mmengine import MessageHub
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from ppcd_mmagic.export import fold_spectral_norm, plain_config
+from ppcd_mmagic.export import (build_pruned, fold_spectral_norm,
+                                plain_config, pruned_config)
 from ppcd_mmagic.export.speedup import discard_dead_channels
 from ppcd_mmagic.masks import link_readers, named_masks
 from ppcd_mmagic.registry import MODELS
@@ -92,14 +93,21 @@ def without_spectral_norm(student: nn.Module) -> nn.Module:
     return copy
 
 
-def exported(student: nn.Module) -> nn.Module:
-    return discard_dead_channels(without_spectral_norm(student))
+def dense_cfg(scale: Scale) -> dict:
+    return plain_config(
+        Config(dict(generator=generator_cfg(scale, 'SAGANGenerator'))))
 
 
 def dense(scale: Scale) -> nn.Module:
     """The dense student as it is when training is over."""
-    model = Config(dict(generator=generator_cfg(scale, 'SAGANGenerator')))
-    return MODELS.build(plain_config(model)).eval()
+    return MODELS.build(dense_cfg(scale)).eval()
+
+
+def export(scale: Scale, student: nn.Module) -> nn.Module:
+    """What the export of a student without spectral norm builds."""
+    slim = discard_dead_channels(student)
+    return build_pruned(
+        pruned_config(dense_cfg(scale), slim, dense(scale)), slim)
 
 
 def teacher(scale: Scale) -> nn.Module:

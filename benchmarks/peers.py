@@ -12,7 +12,7 @@ from nni.compression.speedup import ModelSpeedup
 
 from cases import inputs
 from ppcd_mmagic.channel_groups import channel_groups
-from ppcd_mmagic.export.speedup import discard_dead_channels, weight_masks
+from ppcd_mmagic.export.speedup import weight_masks
 from ppcd_mmagic.masks import fold_masks
 from ppcd_mmagic.tracing import trace
 
@@ -52,7 +52,6 @@ def with_nni_and_a_graph(student: nn.Module) -> nn.Module:
 
 
 PEERS = {
-    'ppcd_mmagic': discard_dead_channels,
     f'Torch-Pruning {torch_pruning.__version__}': with_torch_pruning,
     f'NNI {nni.__version__}, as documented': with_nni_as_documented,
     f'NNI {nni.__version__}, given the graph': with_nni_and_a_graph,

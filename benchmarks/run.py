@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import torch
-from cases import (FULL, MODERATE, SMALL, Scale, Trainer, dense, exported,
+from cases import (FULL, MODERATE, SMALL, Scale, Trainer, dense, export,
                    generator_cfg, inputs, masked_student, prune, teacher,
                    without_spectral_norm)
 from mmengine import MessageHub
@@ -25,6 +25,7 @@ from timing import by_turns, peak_memory
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.export import complexity
+from ppcd_mmagic.models import chunk_attention
 from ppcd_mmagic.registry import HOOKS
 from ppcd_mmagic.shrinking import remove_dead_channels
 
@@ -67,9 +68,11 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
     models = {
         'teacher': teacher(scale),
         'dense': dense(scale),
+        'dense, chunked attention': dense(scale),
         'masked': without_spectral_norm(student),
-        'exported': exported(student)
+        'exported': export(scale, without_spectral_norm(student))
     }
+    chunk_attention(models['dense, chunked attention'])
     models = {name: m.to(device).eval() for name, m in models.items()}
     result = dict(
         alpha=ALPHA,
@@ -161,6 +164,7 @@ def step_hook(model):
         model=model, iter=0, max_iters=1000000, visualizer=Mock(),
         message_hub=MessageHub.get_instance('benchmarks'))
     hook.before_run(runner)
+    hook.before_train(runner)
     return partial(hook.after_train_iter, runner, 0)
 
 
@@ -188,7 +192,7 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
     plain = without_spectral_norm(masked_student(scale, ALPHA))
     arguments = [value.to(device) for value in inputs(plain, 16)]
     rows, functions = {}, {}
-    for name, peer in PEERS.items():
+    for name, peer in {'ppcd_mmagic': partial(export, scale), **PEERS}.items():
         model, difference = attempt(peer, plain)
         if difference is None:
             rows[name] = dict(error=model)

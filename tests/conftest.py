@@ -1,5 +1,6 @@
 """Small generators that have everything the large ones have."""
 import copy
+import os
 import os.path as osp
 
 import pytest
@@ -13,6 +14,7 @@ from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+os.environ['PYTHONPATH'] = ROOT  # the tools run by tests find the package
 NOISE, CLASSES = 12, 5
 
 SAGAN = dict(

@@ -25,8 +25,7 @@ SMALL = [
     'custom_hooks.2.end=10'
 ]
 # one thread: the same sums in the same order
-ENV = dict(
-    os.environ, OMP_NUM_THREADS='1', PYTHONPATH=ROOT, PYTHONWARNINGS='ignore')
+ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
 
 def train(work_dir, *arguments, config=DIGITS, options=SMALL, launch=()):

@@ -92,24 +92,12 @@ def export_student(config: Config,
     plain = plain_config(config.model)
     with torch.device('meta'):  # counting needs no values
         dense = MODELS.build(plain)
-    dense_sizes = layer_sizes(dense)
-    before = complexity(dense.to_empty(device='cpu'))
-    del dense
-    generator_cfg = dict(
-        type='ppcd_mmagic.PrunedGenerator',
-        generator=plain,
-        layer_sizes={
-            name: size
-            for name, size in layer_sizes(slim).items()
-            if size != dense_sizes[name]
-        })
-    with torch.device('meta'):
-        exported = MODELS.build(generator_cfg).eval()
-    exported.load_state_dict(slim.state_dict(), assign=True)
+    generator_cfg = pruned_config(plain, slim, dense)
+    exported = build_pruned(generator_cfg, slim)
 
     difference = compare(reference, exported, noise, labels)
     summary = dict(
-        before=before,
+        before=complexity(dense.to_empty(device='cpu')),
         after=complexity(exported),
         max_difference=difference,
         classes_compared=len(labels),
@@ -157,6 +145,33 @@ def plain_config(model: dict) -> dict:
         if model.get(key) is not None:
             cfg.setdefault(key, model[key])
     return cfg
+
+
+def pruned_config(plain: dict, slim: nn.Module, dense: nn.Module) -> dict:
+    """Config that builds a generator of the widths of ``slim``.
+
+    Args:
+        plain (dict): Config of the dense generator.
+        slim (nn.Module): It without dead channels.
+        dense (nn.Module): It as built.
+    """
+    dense_sizes = layer_sizes(dense)
+    return dict(
+        type='ppcd_mmagic.PrunedGenerator',
+        generator=plain,
+        layer_sizes={
+            name: size
+            for name, size in layer_sizes(slim).items()
+            if size != dense_sizes[name]
+        })
+
+
+def build_pruned(config: dict, slim: nn.Module) -> nn.Module:
+    """What a :func:`pruned_config` builds, with the weights of ``slim``."""
+    with torch.device('meta'):
+        exported = MODELS.build(config).eval()
+    exported.load_state_dict(slim.state_dict(), assign=True)
+    return exported.requires_grad_(False)
 
 
 def _plain_type(name: str) -> str:

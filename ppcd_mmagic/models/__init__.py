@@ -1,6 +1,7 @@
 from .augmented_discriminator import AugmentedDiscriminator
 from .biggan_teacher import BigGANTeacher
 from .checkpoint_loading import build_trained_generator, load_weights
+from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
 from .image_distillation_gan import ImageDistillationGAN
@@ -13,8 +14,9 @@ from .pruned_generator import PrunedGenerator
 
 __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
-    'DomainClassifier', 'FeatureTap', 'ImageDistillationGAN',
+    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'FeatureTap', 'ImageDistillationGAN',
     'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
     'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
-    'PrunedGenerator', 'build_trained_generator', 'load_weights'
+    'PrunedGenerator', 'build_trained_generator', 'chunk_attention',
+    'load_weights'
 ]

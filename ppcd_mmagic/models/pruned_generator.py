@@ -6,6 +6,7 @@ import torch.nn as nn
 
 from ppcd_mmagic.layers import resize_layers
 from ppcd_mmagic.registry import MODELS
+from .chunked_attention import chunk_attention
 
 
 @MODELS.register_module()
@@ -14,8 +15,10 @@ def PrunedGenerator(generator: dict, layer_sizes: Dict[str, Sequence[int]],
     """Build a generator of MMagic with layers narrower than its config says.
 
     What ``tools/export.py`` writes. The result is an instance of MMagic's own
-    generator; nothing of pruning is left in it but the widths. Called with a
-    label outside [0, num_classes) it raises a ValueError.
+    generator; nothing of pruning is left in it but the widths. Self-attention
+    is computed in chunks (:class:`ChunkedSelfAttentionBlock`): its map cannot
+    be pruned, and would take a third of the time. Called with a label outside
+    [0, num_classes) it raises a ValueError.
 
     Args:
         generator (dict): Config of the dense generator.
@@ -28,6 +31,7 @@ def PrunedGenerator(generator: dict, layer_sizes: Dict[str, Sequence[int]],
         ValueError: If a layer does not exist or is smaller than its size.
     """
     built = MODELS.build(generator, default_args=defaults)
+    chunk_attention(built)
     resize_layers(built, layer_sizes)
     built.register_forward_pre_hook(refuse_unknown_labels, with_kwargs=True)
     return built

@@ -4,12 +4,12 @@ from typing import Optional
 import torch.nn as nn
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ppcd_mmagic.masks import (ChannelMask, copy_masks, link_readers,
                                named_masks)
 from ppcd_mmagic.registry import HOOKS
+from .generators import generators_of
 
 
 def _below_threshold(mask: ChannelMask, threshold: float) -> int:
@@ -83,7 +83,7 @@ class MaskBinarizationHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Link masks across blocks where the generator did not."""
-        for generator in _generators(runner):
+        for generator in generators_of(runner.model):
             if not any(True for _ in named_masks(generator)):
                 raise ValueError(
                     'MaskBinarizationHook found no masks in '
@@ -98,6 +98,7 @@ class MaskBinarizationHook(Hook):
             raise ValueError(
                 f'begin={self.begin} must be before the end of the training '
                 f'at iteration {self.end}.')
+        self._mean = _mean_sparsity(generators_of(runner.model)[0])
 
     def after_train_iter(self,
                          runner: Runner,
@@ -105,16 +106,28 @@ class MaskBinarizationHook(Hook):
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         done = runner.iter + 1
-        generator, *ema = _generators(runner)
-        before = _sparsities(generator)
-        if self.begin < done <= self.end and (
-            (done - self.begin) % self.interval == 0 or done == self.end):
-            for _, mask in named_masks(generator):
-                mask.prune(self.target(mask, done))
-                broadcast(mask.pruned)
+        generator, *ema = generators_of(runner.model)
+        if self._is_due(done):
+            self._binarize(runner, generator, done)
         for copy in ema:
             copy_masks(generator, copy)
-        self._log(runner, generator, before)
+        runner.message_hub.update_scalar('train/sparsity', self._mean)
+
+    def _is_due(self, done: int) -> bool:
+        return self.begin < done <= self.end and (
+            (done - self.begin) % self.interval == 0 or done == self.end)
+
+    def _binarize(self, runner: Runner, generator: nn.Module,
+                  done: int) -> None:
+        # counting waits for the GPU, so here and not every iteration
+        before = _sparsities(generator)
+        for _, mask in named_masks(generator):
+            mask.prune(self.target(mask, done))
+            broadcast(mask.pruned)
+        after = _sparsities(generator)
+        if after != before:
+            self._mean = _mean_sparsity(generator)
+            runner.visualizer.add_scalars(after, step=done)
 
     def target(self, mask: ChannelMask, done: int) -> int:
         """How many channels of a mask are to be pruned after ``done``
@@ -127,15 +140,11 @@ class MaskBinarizationHook(Hook):
         fraction = self.alpha * SCHEDULES[self.schedule](progress)
         return min(math.floor(fraction * mask.channels + 1e-6), cap)
 
-    def _log(self, runner: Runner, generator: nn.Module, before: dict) -> None:
-        """The mean to every log line; each mask, when any has changed, to the
-        visualizer's scalars."""
-        masks = [mask for _, mask in named_masks(generator)]
-        mean = sum(m.num_pruned for m in masks) / sum(m.channels for m in masks)
-        runner.message_hub.update_scalar('train/sparsity', mean)
-        after = _sparsities(generator)
-        if after != before:
-            runner.visualizer.add_scalars(after, step=runner.iter + 1)
+
+def _mean_sparsity(generator: nn.Module) -> float:
+    """Fraction pruned of the channels of all masks."""
+    masks = [mask for _, mask in named_masks(generator)]
+    return sum(m.num_pruned for m in masks) / sum(m.channels for m in masks)
 
 
 def _sparsities(generator: nn.Module) -> dict:
@@ -143,14 +152,3 @@ def _sparsities(generator: nn.Module) -> dict:
         f'sparsity/{name}': mask.sparsity
         for name, mask in named_masks(generator)
     }
-
-
-def _generators(runner: Runner) -> list:
-    """The generator and, if there is one, its EMA copy."""
-    model = runner.model.module if is_model_wrapper(
-        runner.model) else runner.model
-    generator = model.generator
-    if is_model_wrapper(generator):
-        generator = generator.module
-    ema = getattr(model, 'generator_ema', None)
-    return [generator] if ema is None else [generator, ema.module]

@@ -10,7 +10,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
 from ppcd_mmagic.masks import copy_masks, input_gate_of, mask_of, named_masks
 from ppcd_mmagic.registry import HOOKS
-from .mask_binarization_hook import _generators
+from .generators import generators_of
 
 
 @HOOKS.register_module()
@@ -55,7 +55,7 @@ class OnceForAllHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        generator, *_ = _generators(runner)
+        generator, *_ = generators_of(runner.model)
         _set_widths(generator, self._sample(generator))
 
     def after_val_epoch(self,
@@ -64,7 +64,7 @@ class OnceForAllHook(Hook):
         self._metrics = metrics or {}
 
     def after_train(self, runner: Runner) -> None:
-        generator, *_ = _generators(runner)
+        generator, *_ = generators_of(runner.model)
         best, best_value = None, float('inf')
         for widths in self._candidates(generator):
             self._apply(runner, widths)
@@ -78,7 +78,7 @@ class OnceForAllHook(Hook):
             runner.work_dir, f'iter_{runner.iter}.pth', by_epoch=False)
 
     def _apply(self, runner: Runner, widths: Dict[str, float]) -> None:
-        generator, *ema = _generators(runner)
+        generator, *ema = generators_of(runner.model)
         _set_widths(generator, widths)
         for tested in ema or [generator]:
             copy_masks(generator, tested)

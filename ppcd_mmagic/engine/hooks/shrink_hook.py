@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from ppcd_mmagic.registry import HOOKS
 from ppcd_mmagic.shrinking import (fit_to_state, remove_dead_channels,
                                    zero_dead_channels)
+from .generators import generators_of
 
 
 @HOOKS.register_module()
@@ -53,15 +54,16 @@ class ShrinkHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over the sizes of a checkpoint before it is loaded."""
         state = checkpoint.get('state_dict', checkpoint)
-        model, wrappers = runner.model, runner.optim_wrapper
+        generator, *ema = generators_of(runner.model)
+        wrappers = runner.optim_wrapper
         fit_to_state(
-            model.generator, _part(state, 'generator.'),
+            generator, _part(state, 'generator.'),
             # a config still, where a model is only tested
             wrappers['generator'].optimizer if isinstance(
                 wrappers, OptimWrapperDict) else None)
-        if _ema(model) is not None:
-            fit_to_state(_ema(model), _part(state, 'generator_ema.module.'))
-        _refresh_ema(model)
+        for average in ema:
+            fit_to_state(average, _part(state, 'generator_ema.module.'))
+        _refresh_ema(runner.model)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -70,12 +72,11 @@ class ShrinkHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         if (runner.iter + 1) % self.interval:
             return
-        model = runner.model
-        self.change(model.generator,
-                    runner.optim_wrapper['generator'].optimizer)
-        if _ema(model) is not None:
-            self.change(_ema(model))
-        _refresh_ema(model)
+        generator, *ema = generators_of(runner.model)
+        self.change(generator, runner.optim_wrapper['generator'].optimizer)
+        for average in ema:
+            self.change(average)
+        _refresh_ema(runner.model)
 
 
 def _part(state: dict, prefix: str) -> dict:
@@ -83,11 +84,6 @@ def _part(state: dict, prefix: str) -> dict:
         key.removeprefix(prefix): value
         for key, value in state.items() if key.startswith(prefix)
     }
-
-
-def _ema(model: nn.Module) -> Optional[nn.Module]:
-    wrapper = getattr(model, 'generator_ema', None)
-    return None if wrapper is None else wrapper.module
 
 
 def _refresh_ema(model: nn.Module) -> None:

@@ -1,0 +1,76 @@
+import pytest
+import torch
+from conftest import BIGGAN, NOISE, CLASSES, build_generator, every_class
+from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
+from mmengine.config import Config
+
+from ppcd_mmagic.models import ChunkedSelfAttentionBlock, chunk_attention
+from ppcd_mmagic.registry import MODELS
+
+
+def reference(block, x):
+    """Attention in float64, one query at a time."""
+    n, c, height, width = x.shape
+    x = x.double()
+    block = block.double()
+    theta, phi, g = block.theta(x), block.phi(x), block.g(x)
+    phi, g = (torch.nn.functional.max_pool2d(v, 2).flatten(2)
+              for v in (phi, g))
+    out = torch.zeros(n, c // 2, height, width, dtype=torch.float64)
+    for row in range(height):
+        for column in range(width):
+            score = torch.einsum('nc,nck->nk', theta[:, :, row, column], phi)
+            out[:, :, row, column] = torch.einsum(
+                'nk,nck->nc', score.softmax(1), g)
+    return block.gamma * block.o(out) + x
+
+
+@pytest.mark.parametrize('chunk_size', [1, 5, 64, 1000])
+@torch.no_grad()
+def test_chunks_of_any_size_against_float64(chunk_size):
+    torch.manual_seed(0)
+    block = ChunkedSelfAttentionBlock(
+        16, with_spectral_norm=False, chunk_size=chunk_size)
+    block.gamma.fill_(.7)
+    x = torch.randn(2, 16, 6, 8)
+    actual = block(x)
+    expected = reference(block, x)
+    assert (expected - x).abs().max() > .05
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_generator_keeps_its_image_and_its_weights():
+    config = dict(BIGGAN, type='BigGANGenerator', with_spectral_norm=False)
+    generator = build_generator(config)
+    noise, labels = every_class()
+    expected = generator(noise, label=labels)
+    names = [name for name, _ in generator.named_parameters()]
+    chunk_attention(generator)
+    blocks = [m for m in generator.modules()
+              if isinstance(m, SelfAttentionBlock)]
+    assert [type(block) for block in blocks] == [ChunkedSelfAttentionBlock]
+    assert [name for name, _ in generator.named_parameters()] == names
+    torch.testing.assert_close(
+        generator(noise, label=labels), expected, rtol=0, atol=1e-5)
+
+
+def test_it_trains_by_name_in_a_config():
+    generator = MODELS.build(
+        Config(
+            dict(
+                type='SAGANGenerator',
+                output_scale=16,
+                noise_size=NOISE,
+                num_classes=CLASSES,
+                base_channels=8,
+                channels_cfg=[2, 2],
+                attention_after_nth_block=1,
+                attention_cfg=dict(
+                    type='ppcd_mmagic.ChunkedSelfAttentionBlock',
+                    chunk_size=7))))
+    noise, labels = every_class()
+    generator(noise, label=labels).square().mean().backward()
+    block = next(m for m in generator.modules()
+                 if isinstance(m, ChunkedSelfAttentionBlock))
+    assert block.chunk_size == 7 and block.gamma.grad.abs() > 0
