@@ -6,6 +6,7 @@ _base_ = [
 ]
 
 model = dict(
+    generator=_base_.sagan_generator,
     teacher=dict(
         type='BigGANTeacher',
         generator=_base_.biggan_generator,

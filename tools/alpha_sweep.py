@@ -1,85 +1,117 @@
 """Sweep of the compression ratio threshold (figures H and I)."""
 import argparse
 import os.path as osp
+from copy import deepcopy
+from typing import Dict, List
 
-import torch
-from experiments import (Run, add_arguments, changed, labels_for, line_chart,
-                         run_all, save_table, set_alpha)
+from experiments import (STUDENTS, Run, add_arguments, changed, read_config,
+                         run_all, set_alpha)
 from mmengine.config import Config
-
-import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.models import build_trained_generator
-from ppcd_mmagic.visualization import class_grids
-
-CONFIG = osp.join(
-    osp.dirname(__file__), '..', 'configs', 'ppcd_digits_16_alpha06.py')
+from results import (draw_picture_table, draw_pictures, labels_for,
+                     line_chart, of_one_seed, save_table)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train students at several alphas with independent and '
-        'shared masks; print and draw size, Fréchet distance and accuracy '
-        'against alpha, and the grid of pictures.')
-    parser.add_argument(
-        '--config', default=CONFIG, help='student to sweep (default: digits)')
+        'shared masks, and prune others after training; print and draw size, '
+        'Fréchet distance and accuracy against alpha, and grids of pictures.')
     parser.add_argument(
         '--alphas',
         type=float,
         nargs='+',
         default=[0.5, 0.6, 0.7, 0.8],
         help='default: 0.5 0.6 0.7 0.8')
+    parser.add_argument(
+        '--after-training',
+        nargs='*',
+        choices=list(AFTER_TRAINING),
+        default=list(AFTER_TRAINING),
+        help='for figure H: generators to prune after training and fine-tune '
+        '(default: all)')
     add_arguments(parser, 'work_dirs/alpha_sweep')
+    parser.set_defaults(seeds=[0])
     return parser.parse_args()
 
 
-def make_sweep(args: argparse.Namespace) -> list:
-    base = changed(Config.fromfile(args.config), args)
-    runs = []
-    for masks in ('independent', 'shared'):
-        for alpha in args.alphas:
-            config = set_alpha(base, alpha)
-            config.model.generator.residual_masks = masks
-            runs += [
-                Run(f'{masks}, alpha {alpha}', config, seed, args.root,
-                    dict(masks=masks, alpha=alpha)) for seed in args.seeds
-            ]
-    return runs
+def sweep(args: argparse.Namespace, masks: str) -> List[Run]:
+    """PPCD-GAN, pruned to every alpha while it trains."""
+    base = changed(read_config(f'{STUDENTS[args.data]}_alpha06.py'), args)
+    base.model.generator.residual_masks = masks
+    return [
+        Run(f'{masks}, alpha {alpha}', set_alpha(base, alpha), seed, args.root,
+            label=dict(method=f'PPCD-GAN, {masks}', alpha=alpha))
+        for alpha in args.alphas for seed in args.seeds
+    ]
 
 
-@torch.no_grad()
-def draw_grid(runs: list, path: str, columns: int = 4) -> None:
-    """Figure I: the same noise and classes at every alpha, first seed."""
-    pictures = {}
+def sweep_after_training(args: argparse.Namespace, method: str) -> List[Run]:
+    """One training that prunes nothing, then fine-tuning at every alpha."""
+    student, change = STUDENTS[args.data], AFTER_TRAINING[method]
+    before = change(changed(read_config(f'{student}_alpha00.py'), args))
+    star = read_config(f'{student}_star_alpha06.py')
+    if args.max_iters:  # it is half as long in the configs
+        args = argparse.Namespace(
+            **{**vars(args), 'max_iters': args.max_iters // 2})
+    star = change(changed(star, args))
+    return [
+        Run(f'{method}, alpha {alpha}', set_alpha(star, alpha), seed,
+            args.root,
+            start=Run(f'{method} before pruning', before, seed, args.root),
+            label=dict(method=method, alpha=alpha))
+        for alpha in args.alphas for seed in args.seeds
+    ]
+
+
+def without_teacher(config: Config) -> Config:
+    config = deepcopy(config)
+    config.model.teacher = None
+    return config
+
+
+def masked_biggan(config: Config) -> Config:
+    config = without_teacher(config)
+    config.model.generator = dict(
+        config.biggan_generator, type='PPResBigGANGenerator')
+    return config
+
+
+AFTER_TRAINING = {
+    'PPCD-GAN*': deepcopy,
+    'SA-GAN': without_teacher,
+    'Big-GAN': masked_biggan,
+}
+
+
+def by_method(runs: List[Run]) -> Dict[str, Dict[float, Run]]:
+    found = {}
     for run in runs:
-        if run.seed != runs[0].seed:
-            continue
-        folder = osp.join(run.work_dir, 'export')
-        generator = build_trained_generator(
-            Config.fromfile(osp.join(folder, 'config.py')),
-            osp.join(folder, 'generator.pth'), 'exported')
-        torch.manual_seed(0)
-        classes = min(generator.num_classes, 10)
-        labels = torch.arange(classes).repeat_interleave(columns)
-        noise = torch.randn(len(labels), generator.noise_size)
-        pictures[run.name.replace(', ', '\n')] = generator(noise, label=labels)
-    names = [str(label) for label in range(classes)]
-    class_grids(pictures, names, columns, width=1.6).savefig(path, dpi=130)
-    print(f'drawn to {path}')
+        found.setdefault(run.label['method'], {})[run.label['alpha']] = run
+    return found
 
 
 def main() -> None:
     args = parse_args()
-    runs = make_sweep(args)
+    runs = sweep(args, 'independent') + sweep(args, 'shared')
+    for method in args.after_training:
+        runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
     save_table(results, args.root, 'Sweep of alpha',
                f'Mean and standard deviation over {len(args.seeds)} seeds.')
-    points = {}
-    for run in runs:
-        series = points.setdefault(run.label['masks'], {})
-        series[run.label['alpha']] = results[run.name]
+    points = {
+        method: {alpha: results[run.name] for alpha, run in series.items()}
+        for method, series in by_method(runs).items()
+    }
     line_chart(points, labels_for(results), 'alpha',
                osp.join(args.root, 'sweep.png'))
-    draw_grid(runs, osp.join(args.root, 'grid.png'))
+    first = of_one_seed(runs)
+    students = [run for run in first if not run.start]
+    draw_pictures(students, osp.join(args.root, 'figure_i.png'))
+    draw_picture_table(
+        {
+            method: {f'α {alpha}': run for alpha, run in series.items()}
+            for method, series in by_method(first).items()
+        }, osp.join(args.root, 'figure_h.png'))
 
 
 if __name__ == '__main__':

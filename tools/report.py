@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
-                                    confusion_matrix, domain_quality,
-                                    real_images)
+                                    domain_quality, real_images, recognise)
 from ppcd_mmagic.export import complexity
 from ppcd_mmagic.models import build_trained_generator
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
-                                       confusion_heatmap, curves,
+                                       confusion_heatmaps, curves,
                                        read_scalars)
 
 
@@ -245,15 +244,13 @@ def write_curves(report: HtmlReport, work_dir: str) -> None:
 
 def write_leakage(report: HtmlReport, found: dict) -> None:
     report.heading('Class leakage')
-    for name, fake in found['images'].items():
-        with torch.no_grad():
-            features = found['classifier'].features(fake.images)
-            recognised = found['classifier'].head(features).argmax(1)
-        matrix = confusion_matrix(fake.labels, recognised,
-                                  len(found['classes']))
-        report.figure(
-            confusion_heatmap(matrix, found['classes']),
-            f'{name}: classes asked for and recognised.')
+    matrices = {
+        name: recognise(found['classifier'], fake.images, fake.labels)
+        for name, fake in found['images'].items()
+    }
+    report.figure(
+        confusion_heatmaps(matrices, found['classes']),
+        'Classes asked for and recognised.')
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import sys
 
 from command_line import add_run_arguments, read_config
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ppcd_mmagic.compat import join_ranks_without_gpu
 from ppcd_mmagic.engine import enable_amp, find_problems
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='resume from the given checkpoint, or without one from the '
-        'latest in the work directory')
+        'latest in the work directory, if there is one')
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision (GPU)')
     add_run_arguments(parser)
@@ -29,9 +29,13 @@ def load_config(args: argparse.Namespace) -> Config:
     config = read_config(args)
     if args.amp:
         enable_amp(config)
-    if args.resume:
+    resumed = args.resume
+    if resumed == 'auto':
+        # with nothing written yet it begins, from `load_from` where that is set
+        resumed = find_latest_checkpoint(config.work_dir)
+    if resumed:
         config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+        config.load_from = resumed
     return config
 
 

@@ -81,6 +81,23 @@ def build_classifier(config: dict, checkpoint: str) -> nn.Module:
 
 
 @torch.no_grad()
+def recognise(classifier: nn.Module, images: Tensor,
+              asked: Tensor) -> Tensor:
+    """The :func:`confusion_matrix` of generated images.
+
+    Args:
+        classifier (nn.Module): See :func:`build_classifier`.
+        images (Tensor): Shape (n, 3, h, w), in [-1, 1].
+        asked (Tensor): Classes they were generated for, shape (n, ).
+    """
+    recognised = torch.cat([
+        classifier.head(classifier.features(chunk)).argmax(1)
+        for chunk in images.split(256)
+    ])
+    return confusion_matrix(asked, recognised, classifier.num_classes)
+
+
+@torch.no_grad()
 def domain_quality(fake: LabelledImages, real: LabelledImages,
                    classifier: nn.Module) -> Dict[str, float]:
     """Judge generated images against real ones.

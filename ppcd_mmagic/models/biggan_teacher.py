@@ -2,6 +2,7 @@ from typing import Callable, Dict, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ppcd_mmagic.registry import MODELS
@@ -38,6 +39,7 @@ class BigGANTeacher(nn.Module):
         built = MODELS.build(generator)
         if checkpoint is not None:
             load_weights(built, checkpoint, 'teacher')
+            print_log(f'teacher loaded from {checkpoint}', 'current')
         self._hidden = [built.requires_grad_(False).eval()]
         self._tap = FeatureTap(built, layers)
 

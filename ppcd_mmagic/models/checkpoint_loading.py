@@ -88,7 +88,8 @@ def read_weights(path: str, role: str) -> Dict[str, Tensor]:
             f'The {role} checkpoint "{path}" does not exist (looked for '
             f'{osp.abspath(path)}).')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        checkpoint = CheckpointLoader.load_checkpoint(
+            path, map_location='cpu', logger='silent')
     except Exception as error:
         raise ValueError(
             f'The {role} checkpoint {path} cannot be read, it may be '

@@ -1,6 +1,8 @@
-from .figures import (class_grids, confusion_heatmap, curves, read_scalars)
+from .figures import (class_grids, confusion_heatmaps, curves, picture_table,
+                      read_scalars)
 from .html_report import HtmlReport
 
 __all__ = [
-    'HtmlReport', 'class_grids', 'confusion_heatmap', 'curves', 'read_scalars'
+    'HtmlReport', 'class_grids', 'confusion_heatmaps', 'curves',
+    'picture_table', 'read_scalars'
 ]

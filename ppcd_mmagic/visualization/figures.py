@@ -36,23 +36,57 @@ def class_grids(images: Dict[str, Tensor],
         squeeze=False,
         figsize=(width * len(images), width * rows / columns + .6))
     for axis, (name, pictures) in zip(axes.flat, images.items()):
-        grid = make_grid(
-            pictures.cpu().add(1).div(2).clamp(0, 1),
-            nrow=columns,
-            padding=1,
-            pad_value=1)
-        # MMagic's images are BGR
-        axis.imshow(grid.flip(0).permute(1, 2, 0), interpolation='nearest')
+        height = _show_grid(axis, pictures, columns)
         axis.set_title(name)
-        axis.set_xticks([])
-        step = grid.shape[1] / rows
+        step = height / rows
         axis.set_yticks([(row + .5) * step for row in range(rows)],
                         class_names if axis is axes.flat[0] else [''] * rows)
-        axis.tick_params(length=0)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
     axes.flat[0].set_ylabel('class asked for')
     figure.tight_layout()
+    return figure
+
+
+def _show_grid(axis: plt.Axes, images: Tensor, columns: int) -> int:
+    """Draw images (n, 3, h, w) in [-1, 1]; returns the height in pixels."""
+    grid = make_grid(
+        images.cpu().add(1).div(2).clamp(0, 1),
+        nrow=columns,
+        padding=1,
+        pad_value=1)
+    # MMagic's images are BGR
+    axis.imshow(grid.flip(0).permute(1, 2, 0), interpolation='nearest')
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return grid.shape[1]
+
+
+def picture_table(images: Dict[str, Dict[str, Tensor]],
+                  columns: int) -> Figure:
+    """Small grids of pictures in the cells of a table.
+
+    Args:
+        images (dict): Images (n, 3, h, w) in [-1, 1] by row and column of the
+            table; all rows have the same columns.
+        columns (int): Images in a line of a grid.
+    """
+    cells = next(iter(images.values()))
+    lines = len(next(iter(cells.values()))) / columns
+    figure, axes = plt.subplots(
+        len(images),
+        len(cells),
+        squeeze=False,
+        figsize=(2.6 * len(cells) + 1.5,
+                 (2.6 * lines / columns + .06) * len(images) + .4),
+        layout='constrained')
+    for index, (row, cells) in enumerate(images.items()):
+        for axis, (column, pictures) in zip(axes[index], cells.items()):
+            _show_grid(axis, pictures, columns)
+            if index == 0:
+                axis.set_title(column, fontsize=10)
+        axes[index][0].set_ylabel(row, rotation=0, ha='right', va='center')
     return figure
 
 
@@ -106,25 +140,39 @@ def curves(series: Series,
     return figure
 
 
-def confusion_heatmap(matrix: Tensor, class_names: Sequence[str]) -> Figure:
-    """Fractions recognised, rows asked; off the diagonal is class leakage."""
-    share = matrix.double() / matrix.sum(1, keepdim=True).clamp_min(1)
-    figure, axis = plt.subplots(figsize=(4.4, 3.8))
-    shown = axis.imshow(share, cmap='Blues', vmin=0, vmax=1)
-    for row, column in torch.nonzero(share >= .005).tolist():
-        value = float(share[row, column])
-        axis.text(
-            column,
-            row,
-            f'{100 * value:.0f}',
-            ha='center',
-            va='center',
-            fontsize=7,
-            color='white' if value > .5 else 'black')
-    axis.set_xticks(range(len(class_names)), class_names)
-    axis.set_yticks(range(len(class_names)), class_names)
-    axis.set_xlabel('recognised')
-    axis.set_ylabel('asked for')
-    figure.colorbar(shown, label='share of the row (numbers: %)')
-    figure.tight_layout()
+def confusion_heatmaps(matrices: Dict[str, Tensor],
+                       class_names: Sequence[str]) -> Figure:
+    """Class leakage of several models, side by side: percentages of the class
+    asked for (rows) that are recognised as a class (columns).
+
+    Args:
+        matrices (dict): Counts (c, c) by model, see ``confusion_matrix``.
+        class_names (Sequence[str]): Names of the c classes.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(matrices),
+        squeeze=False,
+        figsize=(3.3 * len(matrices) + .8, 3.6),
+        layout='constrained')
+    for axis, (name, matrix) in zip(axes.flat, matrices.items()):
+        share = matrix.double() / matrix.sum(1, keepdim=True).clamp_min(1)
+        shown = axis.imshow(share, cmap='Blues', vmin=0, vmax=1)
+        for row, column in torch.nonzero(share >= .005).tolist():
+            value = float(share[row, column])
+            axis.text(
+                column,
+                row,
+                f'{100 * value:.0f}',
+                ha='center',
+                va='center',
+                fontsize=7,
+                color='white' if value > .5 else 'black')
+        axis.set_title(name, fontsize=10)
+        axis.set_xticks(range(len(class_names)), class_names)
+        axis.set_yticks(range(len(class_names)), class_names)
+        axis.set_xlabel('recognised')
+    axes.flat[0].set_ylabel('asked for')
+    figure.colorbar(
+        shown, ax=axes, label='share of the row (numbers: %)', shrink=.8)
     return figure

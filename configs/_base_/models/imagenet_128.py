@@ -17,25 +17,27 @@ biggan_generator = dict(
     auto_sync_bn=False,
     init_cfg=dict(type='N02'))
 
+# the student, dense: SAGAN as in MMagic's ImageNet config (BigGAN's
+# launch_SAGAN scripts), 42 million parameters
+sagan_generator = dict(
+    type='SAGANGenerator',
+    output_scale=128,
+    noise_size=noise_size,
+    num_classes=num_classes,
+    base_channels=64,
+    attention_after_nth_block=4,
+    with_spectral_norm=True,
+    with_embedding_spectral_norm=False,
+    norm_eps=1e-5,
+    sn_eps=1e-8,
+    auto_sync_bn=False,
+    init_cfg=dict(type='BigGAN'))
+
 model = dict(
     type='PPCDGAN',
     num_classes=num_classes,
     noise_size=noise_size,
     data_preprocessor=dict(type='DataPreprocessor'),
-    # SAGAN as in MMagic's ImageNet config (BigGAN's launch_SAGAN scripts)
-    generator=dict(
-        type='SAGANGenerator',
-        output_scale=128,
-        noise_size=noise_size,
-        num_classes=num_classes,
-        base_channels=64,
-        attention_after_nth_block=4,
-        with_spectral_norm=True,
-        with_embedding_spectral_norm=False,
-        norm_eps=1e-5,
-        sn_eps=1e-8,
-        auto_sync_bn=False,
-        init_cfg=dict(type='BigGAN')),
     discriminator=dict(
         type='ProjDiscriminator',
         input_scale=128,

@@ -1,0 +1,8 @@
+# Baseline "Distill only" (Aguinaldo et al., 2019): a smaller generator copies
+# the teacher's pixels; nothing adversarial reaches it.
+_base_ = 'tinygan_imagenet_128.py'
+
+model = dict(
+    feature_weight=0.0,
+    loss_config=dict(
+        gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)))
