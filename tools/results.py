@@ -180,5 +180,5 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
 
 
 def _save(figure: plt.Figure, path: str) -> None:
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, bbox_inches='tight')
     print(f'drawn to {path}')
