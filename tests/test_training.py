@@ -94,6 +94,22 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_resume_without_anything_to_resume_starts_from_load_from(tmp_path):
+    code, out = finish(train(tmp_path / 'first'))
+    assert code == 0, out
+    options = SMALL + [
+        f'load_from={tmp_path}/first/iter_12.pth', 'train_cfg.max_iters=4',
+        'optim_wrapper.generator.optimizer.lr=0', 'custom_hooks.2.end=4'
+    ]
+    code, out = finish(train(tmp_path / 'second', '--resume', options=options))
+    assert code == 0, out
+    first, second = load(tmp_path / 'first'), load(tmp_path / 'second',
+                                                   'iter_4.pth')
+    name = 'generator.conv_blocks.0.conv_1.conv.weight_orig'
+    assert torch.equal(first['state_dict'][name], second['state_dict'][name])
+
+
+@pytest.mark.slow
 def test_shrinking_run_is_resumed_and_exported(tmp_path):
     config = tmp_path / 'shrinking.py'
     config.write_text(f"_base_ = '{ROOT}/{DIGITS}'\n"

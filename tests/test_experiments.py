@@ -1,0 +1,135 @@
+"""The commands that reproduce tables and figures."""
+import argparse
+import json
+import os.path as osp
+import subprocess
+import sys
+from glob import glob
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_training import ENV
+
+sys.path.insert(0, osp.join(ROOT, 'tools'))
+import alpha_sweep  # noqa: E402
+import baselines  # noqa: E402
+import experiments  # noqa: E402
+import results  # noqa: E402
+import table_a  # noqa: E402
+
+
+def arguments(**changes):
+    return argparse.Namespace(
+        **{
+            **dict(data='digits_16', seeds=[0], max_iters=40, alphas=[.5, .8],
+                   cfg_options={}, root='runs'),
+            **changes
+        })
+
+
+def lines_of(tool, data='digits_16'):
+    return {
+        name: experiments.read_config(
+            file.format(student=experiments.STUDENTS[data], data=data))
+        for name, file in tool.LINES.items()
+    }
+
+
+def test_runs_of_a_table_do_not_share_a_folder():
+    args = arguments(seeds=[0, 1])
+    star = baselines.pruned_afterwards(args, 40)
+    starts = [run.start for run in star]
+    for runs in (
+            experiments.make_runs(lines_of(table_a), args),
+            experiments.make_runs(lines_of(baselines), args) + star + starts,
+            sum((alpha_sweep.sweep_after_training(args, method)
+                 for method in alpha_sweep.AFTER_TRAINING), [])):
+        folders = [run.work_dir for run in runs]
+        assert len(set(folders)) == len(folders), folders
+
+
+@pytest.mark.parametrize('data', experiments.STUDENTS)
+@pytest.mark.parametrize('tool', [table_a, baselines])
+def test_every_line_has_a_config_for_every_data_set(tool, data):
+    for name, config in lines_of(tool, data).items():
+        assert config.model.generator, name
+
+
+@pytest.mark.parametrize('length', [800, 400, 7, 1])
+def test_shorter_trainings_keep_the_proportions_of_their_schedules(length):
+    config = experiments.read_config('ppcd_digits_16_alpha06.py')
+    short = experiments.shorten(config, length)
+    assert short.train_cfg.max_iters == length
+    assert short.param_scheduler.begin == round(length / 2)
+    assert short.param_scheduler.end == length
+    hook = short.custom_hooks[-1]
+    assert hook.begin == round(length / 8)
+    assert hook.begin < hook.end <= max(round(length * 5 / 8), hook.begin + 1)
+    assert config.train_cfg.max_iters == 800, 'the original stays'
+
+
+def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
+    for method in alpha_sweep.AFTER_TRAINING:
+        for run in alpha_sweep.sweep_after_training(
+                arguments(seeds=[0, 1]), method):
+            hook, before = (r.config.custom_hooks[-1] for r in (run, run.start))
+            assert (hook.alpha, before.alpha) == (run.label['alpha'], 0)
+            assert run.seed == run.start.seed
+            assert run.config.train_cfg.max_iters == 20
+            assert run.start.config.train_cfg.max_iters == 40
+            has_teacher = run.config.model.get('teacher') is not None
+            assert has_teacher == (method == 'PPCD-GAN*')
+
+
+def test_table_shows_mean_and_sample_deviation():
+    values = [.25, .5, 1.5]
+    table = results.table_of({
+        'one': [{'domain/frechet': v, 'parameters': 1200} for v in values]
+    })
+    assert table == [['', 'frechet', 'parameters'],
+                     ['one', f'{np.mean(values):.3f} ± '
+                      f'{np.std(values, ddof=1):.3f}', '1,200']]
+
+
+def test_a_run_that_fails_is_named_with_its_reason(tmp_path):
+    config = experiments.read_config('ppcd_digits_16_alpha06.py')
+    config.model.teacher.checkpoint = 'absent.pth'
+    config.test_evaluator.metrics = []
+    run = experiments.Run('broken', config, 0, str(tmp_path))
+    with pytest.raises(SystemExit) as error:
+        experiments.run_all([run], 1)
+    message = str(error.value)
+    assert 'broken_seed0' in message and 'train.log' in message
+    assert 'teacher checkpoint not found' in message
+
+
+@pytest.mark.slow
+def test_sweep_trains_prunes_tests_and_draws(tmp_path):
+    command = [
+        sys.executable, 'tools/alpha_sweep.py', '--max-iters', '4', '--alphas',
+        '0.5', '--after-training', 'SA-GAN', '--root', tmp_path, '--jobs', '2'
+    ]
+    run = subprocess.run(
+        command, cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / 'results.json').read_text())
+    assert set(found) == {
+        'independent, alpha 0.5', 'shared, alpha 0.5', 'SA-GAN, alpha 0.5'
+    }
+    shared, = found['shared, alpha 0.5']
+    independent, = found['independent, alpha 0.5']
+    assert shared['parameters'] < independent['parameters'] < 86836
+    assert '| SA-GAN, alpha 0.5' in run.stdout
+    for name in ('sweep', 'figure_h', 'figure_i'):
+        picture = cv2.imread(str(tmp_path / f'{name}.png'))
+        assert picture is not None and picture.std() > 5
+    # what has been done is not done again
+    logs = {path: osp.getmtime(path) for path in glob(f'{tmp_path}/*/*.log')}
+    again = subprocess.run(
+        command, cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / 'results.json').read_text()) == found
+    changed = [path for path in logs if osp.getmtime(path) != logs[path]]
+    assert all('before_pruning' in path for path in changed)
