@@ -1,4 +1,6 @@
 # What all generators of the digits are trained with.
+_base_ = 'few_images.py'
+
 noise_size = 24
 num_classes = 10
 
@@ -30,28 +32,13 @@ sagan_generator = dict(
     auto_sync_bn=False)
 
 model = dict(
-    type='PPCDGAN',
     num_classes=num_classes,
     noise_size=noise_size,
-    data_preprocessor=dict(type='DataPreprocessor'),
-    # 1,797 images are few: without augmentation and R1 the discriminator
-    # learns them by heart and the generator draws one digit per class
     discriminator=dict(
-        type='AugmentedDiscriminator',
         discriminator=dict(
-            type='ProjDiscriminator',
             input_scale=16,
             num_classes=num_classes,
-            base_channels=32,
             channels_cfg=[2, 2],
-            downsample_cfg=[True, False],
-            with_spectral_norm=False)),
-    loss_config=dict(
-        gan_loss=dict(type='GANLoss', gan_type='hinge'),
-        disc_auxiliary_loss=dict(
-            type='R1GradientPenaltyComps',
-            loss_weight=0.02,
-            norm_mode='HWC',
-            data_info=dict(discriminator='disc', real_data='real_imgs'))),
-    ema_config=dict(
-        type='ExponentialMovingAverage', momentum=0.01, interval=1))
+            downsample_cfg=[True, False])),
+    loss_config=dict(disc_auxiliary_loss=dict(loss_weight=0.02)),
+    ema_config=dict(momentum=0.01))
