@@ -9,7 +9,8 @@ from ppcd_mmagic.datasets import DigitsDataset
 from ppcd_mmagic.evaluation.domain_metric import (LabelledImages,
                                                   confusion_matrix,
                                                   domain_quality,
-                                                  frechet_distance, variety)
+                                                  frechet_distance,
+                                                  recognise, variety)
 from ppcd_mmagic.models import DomainClassifier
 
 
@@ -78,6 +79,8 @@ def test_domain_quality_of_real_images_and_of_wrong_labels():
     with torch.no_grad():
         labels = classifier.head(classifier.features(images)).argmax(1)
     right = LabelledImages(images, labels)
+    assert torch.equal(
+        recognise(classifier, *right), torch.diag(labels.bincount(minlength=4)))
     quality = domain_quality(right, right, classifier)
     assert quality['accuracy'] == 1
     assert quality['frechet'] == pytest.approx(0, abs=1e-6)

@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 from mmagic.evaluation.metrics.base_gen_metric import GenerativeMetric
 from mmagic.models.data_preprocessors import DataPreprocessor
+from mmengine.logging import print_log
 from scipy import linalg
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -164,9 +165,14 @@ class DomainMetric(GenerativeMetric):
         self.classifier = build_classifier(classifier, checkpoint)
 
     def prepare(self, module: nn.Module, dataloader: DataLoader) -> None:
-        """Collect the real images."""
+        """Collect the real images, and say how well the classifier judges."""
         super().prepare(module, dataloader)
         self.real = real_images(dataloader)
+        matrix = recognise(self.classifier, *self.real)
+        print_log(
+            f'{self.prefix}: the classifier that judges recognises '
+            f'{100 * float(matrix.trace() / matrix.sum()):.1f} % of the real '
+            'images', 'current')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect generated images, a row of pixels and label for each."""
