@@ -1,15 +1,20 @@
+import ast
+
 import pytest
 import torch
-from conftest import BIGGAN, SAGAN, build_generator, every_class
+from conftest import BIGGAN, ROOT, SAGAN, build_generator, every_class
+from mmengine.config import Config
 from test_ppcd_gan import build_gan, train_step
+from test_training import finish, train
 
 from ppcd_mmagic.engine.hooks.once_for_all_hook import (_multiply_adds,
                                                         _output_sizes,
                                                         _recalibrate,
                                                         _set_widths)
-from ppcd_mmagic.export import complexity
+from ppcd_mmagic.export import build_student, complexity, export_student
 from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
 from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.models import DomainClassifier
 from ppcd_mmagic.registry import HOOKS
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises, slerp)
@@ -68,6 +73,45 @@ def test_recalibrated_norms_hold_the_statistics_of_the_sub_network():
     assert torch.equal(norm.running_mean[dead],
                        torch.zeros(int(dead.sum())))
     assert not norm.training and norm.momentum == 0.1
+
+
+@pytest.mark.slow
+def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
+    classifier = tmp_path / 'classifier.pth'
+    torch.save(DomainClassifier(num_classes=10).state_dict(), classifier)
+    config = 'configs/gan_compression_digits_16.py'
+    code, out = finish(
+        train(
+            tmp_path / 'run',
+            config=config,
+            options=[
+                'train_cfg.max_iters=3', 'train_cfg.val_interval=100',
+                'train_dataloader.batch_size=8',
+                'val_evaluator.metrics.0.fake_nums=60',
+                f'val_evaluator.metrics.0.checkpoint={classifier}',
+                'custom_hooks.2.candidates=3', 'custom_hooks.2.budget=0.3'
+            ]))
+    assert code == 0, out
+    tried = [line for line in out.splitlines() if 'widths {' in line]
+    assert len(tried) == 3
+    best = min(float(line.split()[-1]) for line in tried)
+
+    config = Config.fromfile(f'{ROOT}/{config}')
+    checkpoint = str(tmp_path / 'run' / 'iter_3.pth')
+    student = build_student(config, checkpoint)
+    sizes = _output_sizes(student)
+    left = _multiply_adds(student, sizes)
+    _set_widths(student, {n: 1. for n, _ in named_masks(student)})
+    assert 0 < left <= .3 * _multiply_adds(student, sizes)
+    # the best of those tried is the one kept
+    kept = next(line for line in tried if float(line.split()[-1]) == best)
+    widths = ast.literal_eval(kept[kept.index('{'):kept.index('}') + 1])
+    found = build_student(config, checkpoint)
+    for name, mask in named_masks(found):
+        assert mask.channels - mask.num_pruned == max(
+            1, round(widths[name] * mask.channels))
+    export = export_student(config, checkpoint)
+    assert export.summary['max_difference'] <= 1e-5
 
 
 @pytest.mark.parametrize('arguments, message', [

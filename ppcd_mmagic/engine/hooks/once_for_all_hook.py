@@ -1,4 +1,3 @@
-import copy
 import random
 from typing import Dict, Optional, Sequence
 
@@ -142,19 +141,19 @@ def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
 def _output_sizes(generator: nn.Module) -> Dict[nn.Module, int]:
     """Pixels of every convolution's output."""
     sizes = {}
-    probe = copy.deepcopy(generator).eval()
-    twins = dict(probe.named_modules())
     handles = [
-        twins[name].register_forward_hook(
-            lambda module, args, out, conv=conv: sizes.__setitem__(
+        conv.register_forward_hook(
+            lambda conv, args, out: sizes.__setitem__(
                 conv, out.shape[-2] * out.shape[-1]))
-        for name, conv in generator.named_modules()
-        if isinstance(conv, nn.Conv2d)
+        for conv in generator.modules() if isinstance(conv, nn.Conv2d)
     ]
     device = next(generator.parameters()).device
-    probe(
-        torch.zeros(1, probe.noise_size, device=device),
+    training = generator.training
+    # in place: spectral norm's weights cannot be copied after a training step
+    generator.eval()(
+        torch.zeros(1, generator.noise_size, device=device),
         label=torch.zeros(1, dtype=torch.long, device=device))
+    generator.train(training)
     for handle in handles:
         handle.remove()
     return sizes
