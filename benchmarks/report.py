@@ -140,13 +140,16 @@ def _plot(results: dict, path: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
     if 'inference' in results:
         latency = results['inference']['latency']
+        batches = [int(batch) for batch in latency]
         for name in results['inference']['complexity']:
-            left.plot([int(batch) for batch in latency],
+            left.plot(batches,
                       [row[name] * 1e3 for row in latency.values()],
                       marker='o', label=name)
         left.set(xlabel='batch', ylabel='latency, ms', xscale='log',
                  yscale='log')
-        left.legend()
+        left.set_xticks(batches, batches)
+        left.minorticks_off()
+        left.legend(loc='upper left', fontsize=8)
     if 'shrinking' in results:
         part = results['shrinking']
         for kind in ('masked', 'shrunk'):

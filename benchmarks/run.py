@@ -1,6 +1,6 @@
 """Speed and memory of everything, as ratios of one run.
 
-    python benchmarks/run.py            # about six minutes on two cores
+    python benchmarks/run.py            # about ten minutes on two cores
     python benchmarks/run.py --quick    # small models, about a minute
 """
 import argparse
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         default=list(PARTS),
         help='measure these only (default: all)')
     parser.add_argument(
-        '--rounds', type=int, default=2, help='turns of each model (default: 2)')
+        '--rounds', type=int, default=4, help='turns of each model (default: 4)')
     parser.add_argument(
         '--out',
         default=osp.join(osp.dirname(osp.abspath(__file__)), 'results'),

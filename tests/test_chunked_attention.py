@@ -1,8 +1,7 @@
 import pytest
 import torch
-from conftest import BIGGAN, NOISE, CLASSES, build_generator, every_class
+from conftest import BIGGAN, SAGAN, build_generator, every_class
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
-from mmengine.config import Config
 
 from ppcd_mmagic.models import ChunkedSelfAttentionBlock, chunk_attention
 from ppcd_mmagic.registry import MODELS
@@ -57,18 +56,11 @@ def test_a_generator_keeps_its_image_and_its_weights():
 
 def test_it_trains_by_name_in_a_config():
     generator = MODELS.build(
-        Config(
-            dict(
-                type='SAGANGenerator',
-                output_scale=16,
-                noise_size=NOISE,
-                num_classes=CLASSES,
-                base_channels=8,
-                channels_cfg=[2, 2],
-                attention_after_nth_block=1,
-                attention_cfg=dict(
-                    type='ppcd_mmagic.ChunkedSelfAttentionBlock',
-                    chunk_size=7))))
+        dict(
+            SAGAN,
+            type='SAGANGenerator',
+            attention_cfg=dict(
+                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7)))
     noise, labels = every_class()
     generator(noise, label=labels).square().mean().backward()
     block = next(m for m in generator.modules()
