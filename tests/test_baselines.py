@@ -15,7 +15,7 @@ from ppcd_mmagic.export import build_student, complexity, export_student
 from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.registry import HOOKS
+from ppcd_mmagic.registry import HOOKS, MODELS
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises, slerp)
 
@@ -47,8 +47,23 @@ def test_distill_only_is_the_mean_pixel_distance_to_the_teacher():
 
 
 def test_black_box_distillation_needs_a_teacher():
+    model = build_gan(type='ImageDistillationGAN', teacher=None)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(ValueError, match='needs a teacher'):
-        build_gan(type='ImageDistillationGAN', teacher=None)
+        train_step(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize('name', ['tinygan', 'distill_only'])
+def test_what_was_distilled_is_tested_without_its_teacher(name, repo):
+    """As tools/test.py builds it."""
+    config = Config.fromfile(f'configs/{name}_digits_16.py')
+    config.model.teacher = None
+    model = MODELS.build(config.model).eval()
+    with torch.no_grad():
+        images = model.generator(torch.randn(2, 24), label=torch.arange(2))
+    assert images.shape == (2, 3, 16, 16)
 
 
 def test_multiply_adds_of_masks_are_those_of_the_dense_network():

@@ -1,7 +1,8 @@
-from typing import Sequence, Union
+from typing import Dict, Sequence, Union
 
 import torch.nn.functional as F
 from mmagic.structures import DataSample
+from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from ppcd_mmagic.registry import MODELS
@@ -20,7 +21,7 @@ class ImageDistillationGAN(PPCDGAN):
     distillation (Aguinaldo et al., 2019).
 
     Args:
-        *args, **kwargs: Those of :class:`PPCDGAN`; a teacher is required. Set
+        *args, **kwargs: Those of :class:`PPCDGAN`; training requires a teacher. Set
             the weight of ``gan_loss`` to 0 for no adversarial loss.
         pixel_weight (float): Weight of the mean absolute pixel difference.
             Defaults to 1.0.
@@ -37,13 +38,24 @@ class ImageDistillationGAN(PPCDGAN):
                  feature_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.teacher is None:
-            raise ValueError('ImageDistillationGAN needs a teacher.')
         self.pixel_weight = pixel_weight
         self.feature_weight = feature_weight
         self.feature_layers = feature_layers
         if feature_weight:
             FeatureTap(self.discriminator, feature_layers)  # names are checked
+
+    def train_step(self, data: dict,
+                   optim_wrapper: OptimWrapperDict) -> Dict[str, Tensor]:
+        """As its parent's; without a teacher a trained model can be tested,
+        but not trained.
+
+        Raises:
+            ValueError: If there is no teacher.
+        """
+        if self.teacher is None:
+            raise ValueError('ImageDistillationGAN needs a teacher to train: '
+                             'set `teacher` in the config.')
+        return super().train_step(data, optim_wrapper)
 
     def real_images(self, data_samples: DataSample, noise: Tensor,
                     labels: Tensor) -> Tensor:
