@@ -7,7 +7,6 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.optim import Optimizer
 
-
 # Layers that have widths; spectral norm of either style may be on them.
 LAYERS = (nn.Conv2d, nn.Linear, nn.Embedding, _BatchNorm)
 
@@ -155,7 +154,9 @@ def sizes_in(model: nn.Module,
     state dict."""
     sizes = {}
     for name, size in layer_sizes(model).items():
-        keys = (f'{name}.{x}' for x in ('weight_orig', 'running_mean', 'weight'))
+        keys = [
+            f'{name}.{key}' for key in ('weight_orig', 'running_mean', 'weight')
+        ]
         value = next((state[key] for key in keys if key in state), None)
         if value is None:
             continue

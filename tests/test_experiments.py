@@ -105,6 +105,24 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path):
     assert 'teacher checkpoint not found' in message
 
 
+def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
+    lines = {'dense': experiments.read_config('ppcd_digits_16_dense.py')}
+
+    def runs(**changes):
+        return experiments.make_runs(
+            lines, arguments(root=str(tmp_path), **changes))
+
+    run, = runs()
+    (tmp_path / 'dense_seed0').mkdir()
+    experiments._seeded(run).dump(f'{run.work_dir}/config.py')
+    experiments._refuse_other_runs([run])
+    with pytest.raises(SystemExit, match='dense_seed0.*train_cfg.*--root'):
+        experiments.run_all(runs(max_iters=20), 1)
+    with pytest.raises(SystemExit, match='dense_seed0.*model'):
+        experiments.run_all(
+            runs(cfg_options={'model.distillation_loss.loss_weight': 50.}), 1)
+
+
 @pytest.mark.slow
 def test_sweep_trains_prunes_tests_and_draws(tmp_path):
     command = [

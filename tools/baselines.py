@@ -1,8 +1,9 @@
 """The baselines of the paper, beside PPCD-GAN (figures B to D)."""
 import argparse
 import os.path as osp
+from dataclasses import replace
 
-from experiments import (STUDENTS, Run, add_arguments, make_runs, read_config,
+from experiments import (STUDENTS, add_arguments, make_runs, read_config,
                          run_all, shorten)
 from results import (bar_chart, draw_pictures, labels_for, of_one_seed,
                      save_table)
@@ -38,7 +39,7 @@ def pruned_afterwards(args: argparse.Namespace, length: int) -> list:
         }, args)
     star = shorten(read_config(f'{student}_star_alpha06.py'), length // 2)
     return [
-        Run(**{**vars(run), 'start': start})
+        replace(run, start=start)
         for start, run in zip(before, make_runs({'PPCD-GAN*': star}, args))
     ]
 

@@ -153,15 +153,38 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
 
     What they need is done first: the classifier that judges them, and the
     runs that others start from.
+
+    Raises:
+        SystemExit: If a folder holds a run of another config, or a run fails.
     """
+    _refuse_other_runs([*runs, *(run.start for run in runs if run.start)])
     for path in dict.fromkeys(p for run in runs for p in _judges(run.config)):
         _train_judge(path)
     starts = {run.start.work_dir: run.start for run in runs if run.start}
     _in_parallel(_train, list(starts.values()), jobs, 'trainings to start from')
     results: Dict[str, List[Metrics]] = {}
-    for run, metrics in zip(runs, _in_parallel(_metrics_of, runs, jobs, 'runs')):
+    found = _in_parallel(_metrics_of, runs, jobs, 'runs')
+    for run, metrics in zip(runs, found):
         results.setdefault(run.name, []).append(metrics)
     return results
+
+
+def _refuse_other_runs(runs: Sequence[Run]) -> None:
+    """A table must not mix lengths or settings of different calls."""
+    for run in runs:
+        path = osp.join(run.work_dir, 'config.py')
+        if not osp.exists(path):
+            continue
+        before, now = Config.fromfile(path), _seeded(run)
+        other = [
+            key for key, value in now.to_dict().items()
+            if key != 'load_from' and before.to_dict().get(key) != value
+        ]
+        if other:
+            raise SystemExit(
+                f'error: {run.work_dir} holds a run of another config (its '
+                f'{", ".join(other)} differ): name another --root, or delete '
+                'it')
 
 
 def _in_parallel(function, runs: Sequence[Run], jobs: int, what: str) -> list:
@@ -218,16 +241,21 @@ def _metrics_of(run: Run, jobs: int) -> Metrics:
 
 def _train(run: Run, jobs: int) -> None:
     os.makedirs(run.work_dir, exist_ok=True)
-    config = deepcopy(run.config)
-    config.randomness = dict(seed=run.seed, diff_rank_seed=True)
-    # the last iteration is what counts, and it is tested after the export
-    config.train_cfg.val_interval = config.train_cfg.max_iters + 1
+    config = _seeded(run)
     if run.start:
         config.load_from = run.start.checkpoint
     path = osp.join(run.work_dir, 'config.py')
     config.dump(path)
     _tool('train.py', run.work_dir, jobs, path, '--work-dir', run.work_dir,
           '--resume')
+
+
+def _seeded(run: Run) -> Config:
+    config = deepcopy(run.config)
+    config.randomness = dict(seed=run.seed, diff_rank_seed=True)
+    # the last iteration is what counts, and it is tested after the export
+    config.train_cfg.val_interval = config.train_cfg.max_iters + 1
+    return config
 
 
 def _tool(name: str, folder: str, jobs: int, *arguments: str) -> None:

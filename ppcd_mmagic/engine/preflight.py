@@ -4,7 +4,8 @@ from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.datasets.folder import (IMG_EXTENSIONS, find_classes,
+                                         make_dataset)
 
 
 def find_problems(config: Config) -> List[str]:

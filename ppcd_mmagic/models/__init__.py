@@ -14,9 +14,9 @@ from .pruned_generator import PrunedGenerator
 
 __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
-    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'FeatureTap', 'ImageDistillationGAN',
-    'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN', 'PPResBigGANGenResBlock',
-    'PPResBigGANGenerator', 'PPResSAGANGenerator', 'PPResSNGANGenResBlock',
-    'PrunedGenerator', 'build_trained_generator', 'chunk_attention',
-    'load_weights'
+    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'FeatureTap',
+    'ImageDistillationGAN', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN',
+    'PPResBigGANGenResBlock', 'PPResBigGANGenerator', 'PPResSAGANGenerator',
+    'PPResSNGANGenResBlock', 'PrunedGenerator', 'build_trained_generator',
+    'chunk_attention', 'load_weights'
 ]

@@ -21,8 +21,9 @@ class ImageDistillationGAN(PPCDGAN):
     distillation (Aguinaldo et al., 2019).
 
     Args:
-        *args, **kwargs: Those of :class:`PPCDGAN`; training requires a teacher. Set
-            the weight of ``gan_loss`` to 0 for no adversarial loss.
+        *args, **kwargs: Those of :class:`PPCDGAN`; training requires a
+            teacher. Set the weight of ``gan_loss`` to 0 for no adversarial
+            loss.
         pixel_weight (float): Weight of the mean absolute pixel difference.
             Defaults to 1.0.
         feature_weight (float): Weight of the mean absolute difference of the
