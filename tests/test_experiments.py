@@ -151,3 +151,19 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
     assert json.loads((tmp_path / 'results.json').read_text()) == found
     changed = [path for path in logs if osp.getmtime(path) != logs[path]]
     assert all('before_pruning' in path for path in changed)
+
+
+@pytest.mark.slow
+def test_table_a_trains_exports_tests_and_draws(tmp_path):
+    run = subprocess.run(
+        [
+            sys.executable, 'tools/table_a.py', '--max-iters', '2', '--seeds',
+            '0', '--root', tmp_path, '--jobs', '2'
+        ],
+        cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert set(json.loads((tmp_path / 'results.json').read_text())) == set(
+        table_a.LINES)
+    for name in ('table', 'pictures', 'leakage'):
+        picture = cv2.imread(str(tmp_path / f'{name}.png'))
+        assert picture is not None and picture.std() > 5

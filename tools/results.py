@@ -8,6 +8,7 @@ from typing import Dict, List, Sequence
 import matplotlib
 import torch
 from experiments import Metrics, Run
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ppcd_mmagic.evaluation import build_classifier, recognise
@@ -136,10 +137,7 @@ def images_of(run: Run, per_class: int, max_classes: int = 10) -> torch.Tensor:
 
 def draw_pictures(runs: Sequence[Run], path: str, columns: int = 4) -> None:
     """A grid for each run, side by side: rows are classes."""
-    pictures = {
-        run.name.replace(', ', '\n'): images_of(run, columns)
-        for run in runs
-    }
+    pictures = {run.name: images_of(run, columns) for run in runs}
     classes = len(next(iter(pictures.values()))) // columns
     _save(
         class_grids(pictures, [str(c) for c in range(classes)], columns,
@@ -168,6 +166,7 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
                    if 'classifier' in m), None)
     if metric is None:
         return
+    init_default_scope('ppcd_mmagic')  # to find the data set
     classifier = build_classifier(metric.classifier, metric.checkpoint)
     matrices = {}
     for run in runs:

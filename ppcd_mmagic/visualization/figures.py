@@ -2,6 +2,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from textwrap import fill
 from typing import Dict, List, Sequence, Tuple
 
 import matplotlib
@@ -37,7 +38,9 @@ def class_grids(images: Dict[str, Tensor],
         figsize=(width * len(images), width * rows / columns + .6))
     for axis, (name, pictures) in zip(axes.flat, images.items()):
         height = _show_grid(axis, pictures, columns)
-        axis.set_title(name)
+        # about twelve letters an inch
+        title = fill(name, int(12 * width), break_on_hyphens=False)
+        axis.set_title(title, fontsize=10)
         step = height / rows
         axis.set_yticks([(row + .5) * step for row in range(rows)],
                         class_names if axis is axes.flat[0] else [''] * rows)
