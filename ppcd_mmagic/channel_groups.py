@@ -11,6 +11,7 @@ from typing import Dict, List
 import torch.nn as nn
 from torch import Tensor
 
+from .layers import convolutions
 from .masks import ChannelMask, alive_channels, mask_of
 from .tracing import channel_users, trace
 
@@ -42,11 +43,7 @@ def channel_groups(generator: nn.Module) -> List[ChannelGroup]:
     Raises:
         ValueError: If the forward function cannot be traced by ``torch.fx``.
     """
-    convs = {
-        name: module
-        for name, module in generator.named_modules()
-        if isinstance(module, nn.Conv2d)
-    }
+    convs = convolutions(generator)
     groups: Dict[ChannelMask, ChannelGroup] = {}
     open_masks = set()
     for user in channel_users(trace(generator)):

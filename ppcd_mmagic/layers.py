@@ -11,6 +11,15 @@ from torch.optim import Optimizer
 LAYERS = (nn.Conv2d, nn.Linear, nn.Embedding, _BatchNorm)
 
 
+def convolutions(model: nn.Module) -> Dict[str, nn.Conv2d]:
+    """Convolutions by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+
+
 def keep_channels(layer: nn.Module,
                   outputs: Optional[Tensor] = None,
                   inputs: Optional[Tensor] = None,

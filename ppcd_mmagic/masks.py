@@ -20,7 +20,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .layers import replace
+from .layers import convolutions, replace
 from .tracing import channel_users, trace
 
 
@@ -159,7 +159,7 @@ def _conv_names(module: nn.Module) -> Dict[str, nn.Conv2d]:
     """Convolutions by name; that of a ConvModule goes by the module's."""
     return {
         name.removesuffix('.conv'): conv
-        for name, conv in module.named_modules() if isinstance(conv, nn.Conv2d)
+        for name, conv in convolutions(module).items()
     }
 
 
@@ -266,11 +266,7 @@ def link_readers(generator: nn.Module) -> None:
     Raises:
         ValueError: If the forward function cannot be traced by ``torch.fx``.
     """
-    convs = {
-        name: module
-        for name, module in generator.named_modules()
-        if isinstance(module, nn.Conv2d)
-    }
+    convs = convolutions(generator)
     for conv in convs.values():
         _remove_hooks(conv, (ReaderGate, ))
     for user in channel_users(trace(generator)):
