@@ -114,7 +114,9 @@ def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
 
     run, = runs()
     (tmp_path / 'dense_seed0').mkdir()
-    experiments._seeded(run).dump(f'{run.work_dir}/config.py')
+    written = experiments._seeded(run)
+    written.update(resume=True, load_from='iter_400.pth')  # was once resumed
+    written.dump(f'{run.work_dir}/config.py')
     experiments._refuse_other_runs([run])
     with pytest.raises(SystemExit, match='dense_seed0.*train_cfg.*--root'):
         experiments.run_all(runs(max_iters=20), 1)

@@ -8,7 +8,7 @@ from experiments import (STUDENTS, Run, add_arguments, changed, read_config,
                          run_all, set_alpha)
 from mmengine.config import Config
 from results import (draw_picture_table, draw_pictures, labels_for,
-                     line_chart, of_one_seed, save_table)
+                     line_chart, of_one_seed, save_table, seeds_in_words)
 
 
 def parse_args() -> argparse.Namespace:
@@ -97,7 +97,7 @@ def main() -> None:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
     save_table(results, args.root, 'Sweep of alpha',
-               f'Mean and standard deviation over {len(args.seeds)} seeds.')
+               seeds_in_words(args.seeds))
     points = {
         method: {alpha: results[run.name] for alpha, run in series.items()}
         for method, series in by_method(runs).items()

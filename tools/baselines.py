@@ -6,7 +6,7 @@ from dataclasses import replace
 from experiments import (STUDENTS, add_arguments, make_runs, read_config,
                          run_all, shorten)
 from results import (bar_chart, draw_pictures, labels_for, of_one_seed,
-                     save_table)
+                     save_table, seeds_in_words)
 
 LINES = {
     'PPCD-GAN': '{student}_alpha06.py',
@@ -58,8 +58,8 @@ def main() -> None:
     results = run_all(runs, args.jobs)
     save_table(
         results, args.root, f'Baselines on {args.data}',
-        f'{len(args.seeds)} seed(s), {length} iterations each; PPCD-GAN* '
-        f'has {length // 2} more of fine-tuning.')
+        f'{seeds_in_words(args.seeds)} {length} iterations each; PPCD-GAN* has '
+        f'{length // 2} more of fine-tuning.')
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))
     draw_pictures(of_one_seed(runs), osp.join(args.root, 'pictures.png'))
 

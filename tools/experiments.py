@@ -171,6 +171,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
     """A table must not mix lengths or settings of different calls."""
+    resumption = ('load_from', 'resume')
     for run in runs:
         path = osp.join(run.work_dir, 'config.py')
         if not osp.exists(path):
@@ -178,7 +179,7 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
         before, now = Config.fromfile(path), _seeded(run)
         other = [
             key for key, value in now.to_dict().items()
-            if key != 'load_from' and before.to_dict().get(key) != value
+            if key not in resumption and before.to_dict().get(key) != value
         ]
         if other:
             raise SystemExit(

@@ -17,6 +17,7 @@ from ppcd_mmagic.visualization import (class_grids, confusion_heatmaps,
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import EngFormatter  # noqa: E402
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple:
@@ -25,16 +26,27 @@ def mean_and_spread(values: Sequence[float]) -> tuple:
     return statistics.mean(values), spread
 
 
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f'Seed {seeds[0]} alone.'
+    return f'Mean and standard deviation over {len(seeds)} seeds.'
+
+
 def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
-    """Header and lines: mean and spread of every metric over the seeds."""
+    """Header and lines: mean and, over several seeds, spread of every
+    metric."""
     keys = list(next(iter(results.values()))[0])
     lines = [['', *(key.split('/')[-1] for key in keys)]]
     for name, metrics in results.items():
         cells = []
         for key in keys:
             mean, spread = mean_and_spread([m[key] for m in metrics])
-            cells.append(f'{mean:,.0f}' if key ==
-                         'parameters' else f'{mean:.3f} ± {spread:.3f}')
+            if key == 'parameters':
+                cells.append(f'{mean:,.0f}')
+            else:
+                cells.append(f'{mean:.3f}')
+                if len(metrics) > 1:
+                    cells[-1] += f' ± {spread:.3f}'
         lines.append([name, *cells])
     return lines
 
@@ -73,8 +85,15 @@ def bar_chart(results: Dict[str, List[Metrics]], labels: Dict[str, str],
     for axis, (key, label) in zip(axes, labels.items()):
         means, spreads = zip(*(mean_and_spread([m[key] for m in results[n]])
                                for n in names))
-        axis.barh(names, means, xerr=spreads, capsize=3, color='#4477aa')
+        axis.barh(
+            names,
+            means,
+            xerr=spreads if any(spreads) else None,
+            capsize=3,
+            color='#4477aa')
         axis.set_xlabel(label)
+        if max(means) >= 1e4:
+            axis.xaxis.set_major_formatter(EngFormatter(sep=''))
         axis.invert_yaxis()
         if axis is not axes[0]:
             axis.set_yticklabels([])

@@ -5,7 +5,7 @@ import os.path as osp
 from experiments import (STUDENTS, add_arguments, make_runs, read_config,
                          run_all)
 from results import (bar_chart, draw_leakage, draw_pictures, labels_for,
-                     of_one_seed, save_table)
+                     of_one_seed, save_table, seeds_in_words)
 
 LINES = {
     'PPCD-GAN (complete)': '{student}_alpha05.py',
@@ -34,8 +34,7 @@ def main() -> None:
     results = run_all(runs, args.jobs)
     save_table(
         results, args.root, 'Table A, alpha 0.5',
-        f'Mean and standard deviation over {len(args.seeds)} seeds. '
-        'Class leakage is 1 - accuracy.')
+        f'{seeds_in_words(args.seeds)} Class leakage is 1 - accuracy.')
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))
     first = of_one_seed(runs)
     draw_pictures(first, osp.join(args.root, 'pictures.png'))
