@@ -138,6 +138,26 @@ def test_bad_arguments_of_the_search(arguments, message):
         HOOKS.build(dict(type='OnceForAllHook', **arguments))
 
 
+@pytest.mark.parametrize('options, message', [
+    (['custom_hooks.2.budget=0.05'], 'budget=0.05 cannot be met'),
+    (['val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'],
+     'needs a validation'),
+])
+def test_a_search_that_must_fail_is_refused_before_the_training(
+        tmp_path, options, message):
+    classifier = tmp_path / 'classifier.pth'
+    torch.save(DomainClassifier(num_classes=10).state_dict(), classifier)
+    judge = f'val_evaluator.metrics.0.checkpoint={classifier}'
+    code, out = finish(
+        train(
+            tmp_path / 'run',
+            config='configs/gan_compression_digits_16.py',
+            options=[*([judge] if len(options) == 1 else []), *options]))
+    assert code != 0
+    assert message in out
+    assert 'Iter(train)' not in out
+
+
 def test_slerp_in_closed_form():
     a, b = torch.tensor([2., 0.]), torch.tensor([0., 2.])
     middle = slerp(a, b, torch.tensor([0., .5, 1.]))

@@ -1,5 +1,5 @@
 import random
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -31,8 +31,8 @@ class OnceForAllHook(Hook):
             Defaults to 'domain/frechet'.
 
     Raises:
-        ValueError: If an argument is out of its range, or not even the
-            narrowest sub-network is within the budget.
+        ValueError: If an argument is out of its range, not even the narrowest
+            sub-network is within the budget, or nothing is validated.
     """
 
     def __init__(self,
@@ -49,6 +49,19 @@ class OnceForAllHook(Hook):
         self.candidates = candidates
         self.metric = metric
         self._metrics: Dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse what would fail only after the training."""
+        if runner.val_loop is None:
+            raise ValueError('OnceForAllHook needs a validation to choose by: '
+                             'set val_dataloader, val_cfg and val_evaluator.')
+        generator, *_ = generators_of(runner.model)
+        least, = _costs(generator, [_everywhere(generator, min(self.widths))])
+        if least > self.budget:
+            raise ValueError(
+                f'budget={self.budget} cannot be met: with the narrowest of '
+                f'widths={self.widths} everywhere {least:.3f} of the '
+                'multiply-adds are left. Allow narrower ones or more.')
 
     def before_train_iter(self,
                           runner: Runner,
@@ -91,23 +104,19 @@ class OnceForAllHook(Hook):
 
     def _candidates(self, generator: nn.Module) -> list:
         """Random sub-networks within the budget, close to it first."""
-        dense = {name: 1.0 for name, _ in named_masks(generator)}
-        sizes = _output_sizes(generator)
-        _set_widths(generator, dense)
-        limit = self.budget * _multiply_adds(generator, sizes)
-        found = []
-        for _ in range(50 * self.candidates):
-            widths = self._sample(generator)
-            _set_widths(generator, widths)
-            cost = _multiply_adds(generator, sizes)
-            if cost <= limit:
-                found.append((cost, widths))
-        if not found:
-            raise ValueError(
-                f'No sub-network with widths {self.widths} is within the '
-                f'budget of {self.budget}: allow narrower ones.')
+        tried = [_everywhere(generator, min(self.widths))] + [
+            self._sample(generator) for _ in range(50 * self.candidates)
+        ]
+        found = [
+            pair for pair in zip(_costs(generator, tried), tried)
+            if pair[0] <= self.budget
+        ]
         found.sort(key=lambda pair: -pair[0])
         return [widths for _, widths in found[:self.candidates]]
+
+
+def _everywhere(generator: nn.Module, width: float) -> Dict[str, float]:
+    return {name: width for name, _ in named_masks(generator)}
 
 
 def _set_widths(generator: nn.Module, widths: Dict[str, float]) -> None:
@@ -135,6 +144,17 @@ def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.eval()
+
+
+def _costs(generator: nn.Module,
+           candidates: Sequence[Dict[str, float]]) -> List[float]:
+    """Multiply-adds of sub-networks, as fractions of the dense network's."""
+    sizes = _output_sizes(generator)
+    totals = []
+    for widths in [_everywhere(generator, 1.0), *candidates]:
+        _set_widths(generator, widths)
+        totals.append(_multiply_adds(generator, sizes))
+    return [total / totals[0] for total in totals[1:]]
 
 
 @torch.no_grad()
