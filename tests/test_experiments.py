@@ -83,6 +83,16 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
             assert has_teacher == (method == 'PPCD-GAN*')
 
 
+def test_options_of_the_teacher_are_for_those_that_have_one():
+    args = arguments(cfg_options={'model.teacher.checkpoint': 'mine.pth'})
+    for run in experiments.make_runs(lines_of(baselines), args):
+        teacher = run.config.model.get('teacher')
+        if run.name in ('Big-GAN', 'SA-GAN', 'SN-GAN'):
+            assert teacher is None
+        else:
+            assert teacher.checkpoint == 'mine.pth'
+
+
 def test_table_shows_mean_and_sample_deviation():
     values = [.25, .5, 1.5]
     table = results.table_of({
@@ -117,6 +127,8 @@ def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
     written = experiments._seeded(run)
     written.update(resume=True, load_from='iter_400.pth')  # was once resumed
     written.dump(f'{run.work_dir}/config.py')
+    experiments._refuse_other_runs(runs(max_iters=20))  # nothing trained yet
+    (tmp_path / 'dense_seed0' / 'last_checkpoint').touch()
     experiments._refuse_other_runs([run])
     with pytest.raises(SystemExit, match='dense_seed0.*train_cfg.*--root'):
         experiments.run_all(runs(max_iters=20), 1)

@@ -173,10 +173,10 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
     """A table must not mix lengths or settings of different calls."""
     resumption = ('load_from', 'resume')
     for run in runs:
-        path = osp.join(run.work_dir, 'config.py')
-        if not osp.exists(path):
-            continue
-        before, now = Config.fromfile(path), _seeded(run)
+        if not osp.exists(osp.join(run.work_dir, 'last_checkpoint')):
+            continue  # nothing of it was trained
+        before = Config.fromfile(osp.join(run.work_dir, 'config.py'))
+        now = _seeded(run)
         other = [
             key for key, value in now.to_dict().items()
             if key not in resumption and before.to_dict().get(key) != value
@@ -288,5 +288,10 @@ def make_runs(lines: Dict[str, Config],
 def changed(config: Config, args: argparse.Namespace) -> Config:
     """The config with what the command line says of it."""
     config = shorten(config, args.max_iters)
-    config.merge_from_dict(args.cfg_options)
+    config.merge_from_dict({
+        key: value
+        for key, value in args.cfg_options.items()
+        # Big-GAN, SA-GAN and SN-GAN have no teacher to change
+        if config.model.get('teacher') or not key.startswith('model.teacher.')
+    })
     return config

@@ -121,20 +121,20 @@ def line_chart(points: Dict[str, Dict[float, List[Metrics]]],
     _save(figure, path)
 
 
-DOMAIN_LABELS = {
+LABELS = {
     'parameters': 'parameters',
     'domain/accuracy': 'class accuracy (fraction)',
     'domain/frechet': 'Fréchet distance (domain)',
     'domain/variety': 'variety (1 = real)',
+    'FID-Full-50k/fid': 'FID',
+    'IS-50k/is': 'IS',
 }
 
 
 def labels_for(results: Dict[str, List[Metrics]]) -> Dict[str, str]:
-    """The metrics worth drawing: the domain's, or else all there are."""
+    """The metrics worth drawing; the table has them all."""
     keys = next(iter(results.values()))[0]
-    if 'domain/frechet' in keys:
-        return DOMAIN_LABELS
-    return {key: key for key in keys}
+    return {key: label for key, label in LABELS.items() if key in keys}
 
 
 def of_one_seed(runs: Sequence[Run]) -> List[Run]:

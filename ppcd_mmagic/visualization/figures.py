@@ -51,13 +51,16 @@ def class_grids(images: Dict[str, Tensor],
 
 def _show_grid(axis: plt.Axes, images: Tensor, columns: int) -> int:
     """Draw images (n, 3, h, w) in [-1, 1]; returns the height in pixels."""
+    width = images.shape[-1]
     grid = make_grid(
         images.cpu().add(1).div(2).clamp(0, 1),
         nrow=columns,
-        padding=1,
+        padding=max(1, width // 16),
         pad_value=1)
-    # MMagic's images are BGR
-    axis.imshow(grid.flip(0).permute(1, 2, 0), interpolation='nearest')
+    axis.imshow(
+        grid.flip(0).permute(1, 2, 0),  # MMagic's images are BGR
+        # pixels of small images are to be seen, large ones to be scaled down
+        interpolation='nearest' if width <= 32 else 'antialiased')
     axis.set_xticks([])
     axis.set_yticks([])
     axis.tick_params(length=0)
