@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg
+from torchvision.models import ResNet18_Weights
 
 from ppcd_mmagic.datasets import DigitsDataset
 from ppcd_mmagic.evaluation.domain_metric import (LabelledImages,
@@ -12,6 +14,7 @@ from ppcd_mmagic.evaluation.domain_metric import (LabelledImages,
                                                   frechet_distance,
                                                   recognise, variety)
 from ppcd_mmagic.models import DomainClassifier
+from ppcd_mmagic.registry import METRICS
 
 
 @given(st.integers(0, 1000), st.integers(1, 6), st.integers(8, 40))
@@ -100,3 +103,42 @@ def test_digits_are_the_real_ones():
     assert image.max() > 200 and image.min() == 0
     with pytest.raises(ValueError, match='split="val"'):
         DigitsDataset(split='val')
+
+
+def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
+    torch.manual_seed(0)
+    classifier = torchvision.models.resnet18(num_classes=5).eval()
+    torch.save(classifier.state_dict(), tmp_path / 'resnet18.pth')
+    metric = METRICS.build(
+        dict(
+            type='ClassAccuracy',
+            fake_nums=8,
+            arch='resnet18',
+            num_classes=5,
+            checkpoint=str(tmp_path / 'resnet18.pth'),
+            sample_model='ema'))
+    images = torch.rand(8, 3, 1, 1).mul(255).expand(-1, -1, 224, 224)
+
+    def recognised(rgb):
+        transforms = ResNet18_Weights.DEFAULT.transforms()
+        mean, std = (
+            torch.tensor(x).view(3, 1, 1)
+            for x in (transforms.mean, transforms.std))
+        with torch.no_grad():
+            return classifier((rgb / 255 - mean) / std).argmax(1)
+
+    right = recognised(images[:, [2, 1, 0]])
+    assert (right != recognised(images)).any(), 'the colours do not matter'
+    asked = right.clone()
+    asked[:3] = (asked[:3] + 1) % 5
+    metric.process({}, [
+        dict(ema=dict(fake_img=image), gt_label=dict(label=label.view(1)))
+        for image, label in zip(images[..., :64, :64], asked)
+    ])
+    assert metric.compute_metrics(metric.fake_results) == {'accuracy': 5 / 8}
+    with pytest.raises(ValueError, match='classifier'):
+        METRICS.build(
+            dict(
+                type='ClassAccuracy',
+                fake_nums=8,
+                checkpoint=str(tmp_path / 'resnet18.pth')))

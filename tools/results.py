@@ -128,6 +128,7 @@ LABELS = {
     'domain/variety': 'variety (1 = real)',
     'FID-Full-50k/fid': 'FID',
     'IS-50k/is': 'IS',
+    'class/accuracy': 'class accuracy (fraction)',
 }
 
 

@@ -1,9 +1,11 @@
 """Table A and figure A: class-aware against class-irrelevant distillation."""
 import argparse
 import os.path as osp
+from typing import Dict
 
 from experiments import (STUDENTS, add_arguments, make_runs, read_config,
                          run_all)
+from mmengine.config import Config
 from results import (bar_chart, draw_leakage, draw_pictures, labels_for,
                      of_one_seed, save_table, seeds_in_words)
 
@@ -21,19 +23,46 @@ def parse_args() -> argparse.Namespace:
         'models of Table A at alpha 0.5; print and draw the table, pictures '
         'and class leakage.')
     add_arguments(parser, 'work_dirs/table_a')
-    return parser.parse_args()
+    parser.add_argument(
+        '--classifier',
+        metavar='PATH',
+        help='for ImageNet: weights of torchvision\'s resnet50; adds class '
+        'accuracy to the table')
+    args = parser.parse_args()
+    if args.classifier and not osp.isfile(args.classifier):
+        parser.error(f'--classifier: {args.classifier} not found; download '
+                     'the weights of resnet50 from torchvision\'s site there')
+    return args
+
+
+def lines(args: argparse.Namespace) -> Dict[str, Config]:
+    configs = {
+        name: read_config(file.format(student=STUDENTS[args.data]))
+        for name, file in LINES.items()
+    }
+    if args.classifier:
+        for config in configs.values():
+            add_class_accuracy(config, osp.abspath(args.classifier))
+    return configs
+
+
+def add_class_accuracy(config: Config, checkpoint: str) -> None:
+    metrics = config.test_evaluator.metrics
+    metrics.append(
+        dict(
+            type='ClassAccuracy',
+            checkpoint=checkpoint,
+            num_classes=config.model.num_classes,
+            fake_nums=metrics[0].fake_nums,
+            sample_model='ema'))
 
 
 def main() -> None:
     args = parse_args()
-    runs = make_runs(
-        {
-            name: read_config(file.format(student=STUDENTS[args.data]))
-            for name, file in LINES.items()
-        }, args)
+    runs = make_runs(lines(args), args)
     results = run_all(runs, args.jobs)
     note = seeds_in_words(args.seeds)
-    if 'domain/accuracy' in labels_for(results):
+    if any(key.endswith('/accuracy') for key in labels_for(results)):
         note += ' Class leakage is 1 - accuracy.'
     save_table(results, args.root, 'Table A, alpha 0.5', note)
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))

@@ -1,3 +1,4 @@
+from .class_accuracy import ClassAccuracy
 from .domain_metric import (DomainMetric, LabelledImages, build_classifier,
                             confusion_matrix, domain_quality,
                             frechet_distance, real_images, recognise,
@@ -5,7 +6,7 @@ from .domain_metric import (DomainMetric, LabelledImages, build_classifier,
 from .top1_accuracy import Top1Accuracy
 
 __all__ = [
-    'DomainMetric', 'LabelledImages', 'Top1Accuracy', 'build_classifier',
-    'confusion_matrix', 'domain_quality', 'frechet_distance', 'real_images',
-    'recognise', 'variety'
+    'ClassAccuracy', 'DomainMetric', 'LabelledImages', 'Top1Accuracy',
+    'build_classifier', 'confusion_matrix', 'domain_quality',
+    'frechet_distance', 'real_images', 'recognise', 'variety'
 ]
