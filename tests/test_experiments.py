@@ -29,12 +29,9 @@ def arguments(**changes):
         })
 
 
-def lines_of(tool, data='digits_16'):
-    return {
-        name: experiments.read_config(
-            file.format(student=experiments.STUDENTS[data], data=data))
-        for name, file in tool.LINES.items()
-    }
+def runs_of(tool, args):
+    return experiments.make_runs(
+        experiments.read_lines(tool.LINES, args.data), args)
 
 
 def test_runs_of_a_table_do_not_share_a_folder():
@@ -42,8 +39,8 @@ def test_runs_of_a_table_do_not_share_a_folder():
     star = baselines.pruned_afterwards(args, 40)
     starts = [run.start for run in star]
     for runs in (
-            experiments.make_runs(lines_of(table_a), args),
-            experiments.make_runs(lines_of(baselines), args) + star + starts,
+            runs_of(table_a, args),
+            runs_of(baselines, args) + star + starts,
             sum((alpha_sweep.sweep_after_training(args, method)
                  for method in alpha_sweep.AFTER_TRAINING), [])):
         folders = [run.work_dir for run in runs]
@@ -53,7 +50,7 @@ def test_runs_of_a_table_do_not_share_a_folder():
 @pytest.mark.parametrize('data', experiments.STUDENTS)
 @pytest.mark.parametrize('tool', [table_a, baselines])
 def test_every_line_has_a_config_for_every_data_set(tool, data):
-    for name, config in lines_of(tool, data).items():
+    for name, config in experiments.read_lines(tool.LINES, data).items():
         assert config.model.generator, name
 
 
@@ -85,7 +82,7 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
 
 def test_options_of_the_teacher_are_for_those_that_have_one():
     args = arguments(cfg_options={'model.teacher.checkpoint': 'mine.pth'})
-    for run in experiments.make_runs(lines_of(baselines), args):
+    for run in runs_of(baselines, args):
         teacher = run.config.model.get('teacher')
         if run.name in ('Big-GAN', 'SA-GAN', 'SN-GAN'):
             assert teacher is None

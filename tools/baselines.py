@@ -4,7 +4,7 @@ import os.path as osp
 from dataclasses import replace
 
 from experiments import (STUDENTS, add_arguments, make_runs, read_config,
-                         run_all, shorten)
+                         read_lines, run_all, shorten)
 from results import (bar_chart, draw_pictures, labels_for, of_one_seed,
                      save_table, seeds_in_words)
 
@@ -46,11 +46,7 @@ def pruned_afterwards(args: argparse.Namespace, length: int) -> list:
 
 def main() -> None:
     args = parse_args()
-    lines = {
-        name: read_config(
-            file.format(student=STUDENTS[args.data], data=args.data))
-        for name, file in LINES.items()
-    }
+    lines = read_lines(LINES, args.data)
     length = args.max_iters or lines['PPCD-GAN'].train_cfg.max_iters
     args.max_iters = None
     runs = make_runs({k: shorten(v, length) for k, v in lines.items()}, args)

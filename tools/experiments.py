@@ -85,6 +85,20 @@ def read_config(name: str) -> Config:
     return Config.fromfile(osp.join(CONFIGS, name))
 
 
+def read_lines(files: Dict[str, str], data: str) -> Dict[str, Config]:
+    """Configs of the lines of a table, for a data set.
+
+    Args:
+        files (dict): Names of configs by line, with ``{student}`` and
+            ``{data}`` in place of what depends on the data set.
+        data (str): One of ``STUDENTS``.
+    """
+    return {
+        name: read_config(file.format(student=STUDENTS[data], data=data))
+        for name, file in files.items()
+    }
+
+
 def add_arguments(parser: argparse.ArgumentParser, root: str) -> None:
     """Options that all experiments share."""
     parser.add_argument(
@@ -157,10 +171,10 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     Raises:
         SystemExit: If a folder holds a run of another config, or a run fails.
     """
-    _refuse_other_runs([*runs, *(run.start for run in runs if run.start)])
+    starts = {run.start.work_dir: run.start for run in runs if run.start}
+    _refuse_other_runs([*starts.values(), *runs])
     for path in dict.fromkeys(p for run in runs for p in _judges(run.config)):
         _train_judge(path)
-    starts = {run.start.work_dir: run.start for run in runs if run.start}
     _in_parallel(_train, list(starts.values()), jobs, 'trainings to start from')
     results: Dict[str, List[Metrics]] = {}
     found = _in_parallel(_metrics_of, runs, jobs, 'runs')
@@ -175,11 +189,11 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
     for run in runs:
         if not osp.exists(osp.join(run.work_dir, 'last_checkpoint')):
             continue  # nothing of it was trained
-        before = Config.fromfile(osp.join(run.work_dir, 'config.py'))
-        now = _seeded(run)
+        before = Config.fromfile(osp.join(run.work_dir, 'config.py')).to_dict()
+        now = _seeded(run).to_dict()
         other = [
-            key for key, value in now.to_dict().items()
-            if key not in resumption and before.to_dict().get(key) != value
+            key for key in now
+            if key not in resumption and before.get(key) != now[key]
         ]
         if other:
             raise SystemExit(

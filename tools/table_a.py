@@ -1,10 +1,8 @@
 """Table A and figure A: class-aware against class-irrelevant distillation."""
 import argparse
 import os.path as osp
-from typing import Dict
 
-from experiments import (STUDENTS, add_arguments, make_runs, read_config,
-                         run_all)
+from experiments import add_arguments, make_runs, read_lines, run_all
 from mmengine.config import Config
 from results import (bar_chart, draw_leakage, draw_pictures, labels_for,
                      of_one_seed, save_table, seeds_in_words)
@@ -35,17 +33,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def lines(args: argparse.Namespace) -> Dict[str, Config]:
-    configs = {
-        name: read_config(file.format(student=STUDENTS[args.data]))
-        for name, file in LINES.items()
-    }
-    if args.classifier:
-        for config in configs.values():
-            add_class_accuracy(config, osp.abspath(args.classifier))
-    return configs
-
-
 def add_class_accuracy(config: Config, checkpoint: str) -> None:
     metrics = config.test_evaluator.metrics
     metrics.append(
@@ -59,7 +46,11 @@ def add_class_accuracy(config: Config, checkpoint: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    runs = make_runs(lines(args), args)
+    lines = read_lines(LINES, args.data)
+    if args.classifier:
+        for config in lines.values():
+            add_class_accuracy(config, osp.abspath(args.classifier))
+    runs = make_runs(lines, args)
     results = run_all(runs, args.jobs)
     note = seeds_in_words(args.seeds)
     if any(key.endswith('/accuracy') for key in labels_for(results)):

@@ -1,4 +1,4 @@
-from typing import Dict, List, Sequence
+from typing import Dict, Sequence
 
 import torch
 import torch.nn as nn
@@ -74,8 +74,8 @@ class ClassAccuracy(GenerativeMetric):
             antialias=True)
         recognised = self.classifier(normalize(images, MEAN, STD)).argmax(1)
         hits = recognised == asked.to(recognised.device)
-        self.fake_results += list(hits.float().cpu().view(-1, 1, 1))
+        self.fake_results += hits.float().cpu().split(1)
 
-    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+    def compute_metrics(self, results: Sequence[Tensor]) -> Dict[str, float]:
         """Returns: ``accuracy``, in [0, 1]."""
-        return dict(accuracy=float(torch.cat(list(results)).mean()))
+        return dict(accuracy=float(torch.cat(results).mean()))
