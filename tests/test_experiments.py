@@ -12,6 +12,8 @@ import pytest
 from conftest import ROOT
 from test_training import ENV
 
+from ppcd_mmagic.errors import PPCDError
+
 sys.path.insert(0, osp.join(ROOT, 'tools'))
 import alpha_sweep  # noqa: E402
 import baselines  # noqa: E402
@@ -105,7 +107,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path):
     config.model.teacher.checkpoint = 'absent.pth'
     config.test_evaluator.metrics = []
     run = experiments.Run('broken', config, 0, str(tmp_path))
-    with pytest.raises(SystemExit) as error:
+    with pytest.raises(PPCDError) as error:
         experiments.run_all([run], 1)
     message = str(error.value)
     assert 'broken_seed0' in message and 'train.log' in message
@@ -127,9 +129,9 @@ def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
     experiments._refuse_other_runs(runs(max_iters=20))  # nothing trained yet
     (tmp_path / 'dense_seed0' / 'last_checkpoint').touch()
     experiments._refuse_other_runs([run])
-    with pytest.raises(SystemExit, match='dense_seed0.*train_cfg.*--root'):
+    with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
         experiments.run_all(runs(max_iters=20), 1)
-    with pytest.raises(SystemExit, match='dense_seed0.*model'):
+    with pytest.raises(PPCDError, match='dense_seed0.*model'):
         experiments.run_all(
             runs(cfg_options={'model.distillation_loss.loss_weight': 50.}), 1)
 

@@ -218,6 +218,6 @@ def test_command_line(tmp_path, repo):
     ],
                              capture_output=True,
                              text=True)
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert missing.stderr.strip().splitlines()[-1].startswith(
         'error: The student checkpoint')

@@ -5,6 +5,7 @@ import torch
 from conftest import BIGGAN, SAGAN, TEACHER, build_generator, every_class
 
 from ppcd_mmagic.models import FeatureTap
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.models.checkpoint_loading import load_weights
 from ppcd_mmagic.registry import MODELS
 
@@ -97,7 +98,7 @@ def test_converts_biggan_pytorch(mybn, generator, tmp_path):
 
 
 def test_missing_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match='teacher.*absent.pth.*exist'):
+    with pytest.raises(PPCDError, match='teacher.*absent.pth.*exist'):
         teacher_with(tmp_path / 'absent.pth')
 
 

@@ -227,7 +227,7 @@ def test_missing_files_are_one_line_each(tmp_path):
                 'val_evaluator.metrics=[]'
             ]))
     lines = [line for line in out.splitlines() if line.strip()]
-    assert code == 1
+    assert code == 2
     assert [line.split(':')[0] for line in lines] == ['error', 'error']
     assert 'teacher checkpoint' in lines[0] and 'training data' in lines[1]
 
@@ -235,7 +235,7 @@ def test_missing_files_are_one_line_each(tmp_path):
 def test_bad_alpha_is_one_line(tmp_path):
     code, out = finish(
         train(tmp_path, options=SMALL + ['custom_hooks.2.alpha=1.5']))
-    assert code == 1
+    assert code == 2
     errors = [line for line in out.splitlines() if 'error:' in line]
     assert len(errors) == 1 and 'alpha=1.5 must be in [0, 1)' in errors[0]
     assert 'Traceback' not in out

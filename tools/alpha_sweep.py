@@ -4,6 +4,7 @@ import os.path as osp
 from copy import deepcopy
 from typing import Dict, List
 
+from command_line import run
 from experiments import (STUDENTS, Run, add_arguments, changed, read_config,
                          run_all, set_alpha)
 from mmengine.config import Config
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

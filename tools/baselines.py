@@ -3,6 +3,7 @@ import argparse
 import os.path as osp
 from dataclasses import replace
 
+from command_line import run
 from experiments import (STUDENTS, add_arguments, make_runs, read_config,
                          read_lines, run_all, shorten)
 from results import (bar_chart, draw_pictures, labels_for, of_one_seed,
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -1,9 +1,27 @@
-"""What the command lines of train.py and test.py have in common."""
+"""What the command lines have in common."""
 import argparse
 import os
 import os.path as osp
+import sys
+from typing import Callable, NoReturn
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from ppcd_mmagic.errors import PPCDError
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """The entry of every tool: a user's mistake is one line and exit code 2,
+    a fault of the program keeps its traceback."""
+    try:
+        main()
+    except PPCDError as error:
+        for problem in error.args:
+            line = ' '.join(str(problem).split())
+            print(f'error: {line}', file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,3 +53,15 @@ def read_config(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.get('work_dir') or osp.join(
         'work_dirs', name)
     return config
+
+
+def build_runner(config: Config) -> Runner:
+    """The runner of a config.
+
+    Raises:
+        PPCDError: If a part refuses what the config says of it.
+    """
+    try:
+        return Runner.from_cfg(config)
+    except ValueError as error:
+        raise PPCDError(str(error)) from error

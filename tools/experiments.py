@@ -19,6 +19,7 @@ import torch.nn as nn
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.models import build_trained_generator
 
 TOOLS = osp.dirname(osp.abspath(__file__))
@@ -169,7 +170,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     runs that others start from.
 
     Raises:
-        SystemExit: If a folder holds a run of another config, or a run fails.
+        PPCDError: If a folder holds a run of another config, or a run fails.
     """
     starts = {run.start.work_dir: run.start for run in runs if run.start}
     _refuse_other_runs([*starts.values(), *runs])
@@ -196,8 +197,8 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
             if key not in resumption and before.get(key) != now[key]
         ]
         if other:
-            raise SystemExit(
-                f'error: {run.work_dir} holds a run of another config (its '
+            raise PPCDError(
+                f'{run.work_dir} holds a run of another config (its '
                 f'{", ".join(other)} differ): name another --root, or delete '
                 'it')
 
@@ -285,9 +286,13 @@ def _tool(name: str, folder: str, jobs: int, *arguments: str) -> None:
             env=dict(os.environ, OMP_NUM_THREADS=threads))
     if done.returncode:
         with open(log) as file:
-            end = ''.join(file.readlines()[-5:])
-        raise SystemExit(f'error: {name} failed for {folder} (see {log}):\n'
-                         f'{end}')
+            lines = file.read().splitlines() or ['']
+        errors = [
+            line.removeprefix('error: ') for line in lines
+            if line.startswith('error: ')
+        ]
+        raise PPCDError(f'{name} failed for {folder} (see {log}): '
+                        f'{"; ".join(errors or lines[-1:])}')
 
 
 def make_runs(lines: Dict[str, Config],

@@ -1,11 +1,12 @@
 """Export a trained student: discard masks and dead channels."""
 import argparse
 import os.path as osp
-import sys
 
+from command_line import run
 from mmengine.config import Config, DictAction
 
 import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.export import (FORMATS, ExportMismatch, FormatMismatch,
                                 export_student, save_export)
 
@@ -57,11 +58,10 @@ def main() -> None:
         export = export_student(config, args.checkpoint, args.max_classes,
                                 args.round_to)
         save_export(export, out_dir, args.format)
-    except (FileNotFoundError, ValueError, ExportMismatch,
-            FormatMismatch) as error:
-        sys.exit(f'error: {error}')
+    except (ValueError, ExportMismatch, FormatMismatch) as error:
+        raise PPCDError(str(error)) from error
     except ImportError as error:
-        sys.exit(f'error: {error}; install ppcd_mmagic[export]')
+        raise PPCDError(f'{error}; install ppcd_mmagic[export]') from error
     before, after = export.summary['before'], export.summary['after']
     for key in before:
         print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
@@ -76,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -2,16 +2,17 @@
 import argparse
 import os
 import os.path as osp
-import sys
 
 import imageio.v3 as imageio
 import torch
+from command_line import run
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.models import build_trained_generator
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises)
@@ -67,16 +68,13 @@ def to_unit(images: Tensor) -> Tensor:
 def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
-    try:
-        generator = build_trained_generator(
-            Config.fromfile(args.config), args.checkpoint, 'given')
-        classes = args.classes or list(range(min(6, generator.num_classes)))
-        if not 0 <= min(classes) <= max(classes) < generator.num_classes:
-            raise ValueError(
-                f'--classes {classes} must be within 0 and '
-                f'{generator.num_classes - 1}, the classes of the generator.')
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    generator = build_trained_generator(
+        Config.fromfile(args.config), args.checkpoint, 'given')
+    classes = args.classes or list(range(min(6, generator.num_classes)))
+    if not 0 <= min(classes) <= max(classes) < generator.num_classes:
+        raise PPCDError(
+            f'--classes {classes} must be within 0 and '
+            f'{generator.num_classes - 1}, the classes of the generator.')
     os.makedirs(args.out_dir, exist_ok=True)
     pictures = walks(generator, classes, args.steps, args.seed)
     films = walks(generator, classes, args.frames, args.seed)
@@ -96,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -4,11 +4,11 @@ import json
 import os
 import os.path as osp
 import statistics
-import sys
 from typing import Dict, List, NamedTuple
 
 import torch
 import torch.nn as nn
+from command_line import run
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -256,11 +256,8 @@ def write_leakage(report: HtmlReport, found: dict) -> None:
 def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
-    try:
-        entries = [load_entry(*model) for model in args.model]
-        found = measure(args, entries)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    entries = [load_entry(*model) for model in args.model]
+    found = measure(args, entries)
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     write_report(args, found)
     with open(osp.splitext(args.out)[0] + '.json', 'w') as file:
@@ -270,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

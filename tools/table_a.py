@@ -2,6 +2,7 @@
 import argparse
 import os.path as osp
 
+from command_line import run
 from experiments import add_arguments, make_runs, read_lines, run_all
 from mmengine.config import Config
 from results import (bar_chart, draw_leakage, draw_pictures, labels_for,
@@ -63,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

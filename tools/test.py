@@ -1,15 +1,16 @@
 """Evaluate a checkpoint, or an exported generator, with its config."""
 import argparse
 import os.path as osp
-import sys
 
 import mmengine
-from command_line import add_run_arguments, read_config
+from command_line import (add_run_arguments, build_runner, read_config,
+                          run)
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
+from ppcd_mmagic.errors import PPCDError
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f'checkpoint "{args.checkpoint}" not found.')
+        raise PPCDError(f'checkpoint "{args.checkpoint}" not found.')
     config = read_config(args)
     config.load_from = args.checkpoint
     if config.model.get('teacher'):
@@ -44,14 +45,11 @@ class SaveMetrics(Hook):
 
 def main() -> None:
     args = parse_args()
-    try:
-        runner = Runner.from_cfg(load_config(args))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    runner = build_runner(load_config(args))
     if args.out:
         runner.register_hook(SaveMetrics(args.out), 'LOWEST')
     runner.test()
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

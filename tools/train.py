@@ -1,13 +1,14 @@
 """Train a model from its config."""
 import argparse
-import sys
 
-from command_line import add_run_arguments, read_config
+from command_line import (add_run_arguments, build_runner, read_config,
+                          run)
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 
 from ppcd_mmagic.compat import join_ranks_without_gpu
 from ppcd_mmagic.engine import enable_amp, find_problems
+from ppcd_mmagic.errors import PPCDError
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,18 +42,14 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
-    try:
-        config = load_config(args)
-        problems = find_problems(config)
-        if problems:
-            sys.exit('\n'.join(f'error: {problem}' for problem in problems))
-        join_ranks_without_gpu(config)
-        runner = Runner.from_cfg(config)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
-    runner.train()
+    config = load_config(args)
+    problems = find_problems(config)
+    if problems:
+        raise PPCDError(*problems)
+    join_ranks_without_gpu(config)
+    build_runner(config).train()
     print(f'logs and checkpoints are in {config.work_dir}')
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

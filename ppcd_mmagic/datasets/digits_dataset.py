@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from mmagic.datasets import BasicConditionalDataset
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import DATASETS
 
 
@@ -29,7 +30,7 @@ class DigitsDataset(BasicConditionalDataset):
                  pipeline: Optional[list] = None,
                  **kwargs) -> None:
         if split not in ('all', 'train', 'test'):
-            raise ValueError(
+            raise PPCDError(
                 f'split="{split}" must be "all", "train" or "test".')
         self.split = split
         self.size = size

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from torchvision.datasets.folder import (IMG_EXTENSIONS, find_classes,
                                          make_dataset)
 
+from ppcd_mmagic.errors import PPCDError
+
 
 def find_problems(config: Config) -> List[str]:
     """Look for files a training will need.
@@ -100,10 +102,10 @@ def enable_amp(config: Config) -> None:
     """Turn every optimizer wrapper of a config into its mixed-precision one.
 
     Raises:
-        ValueError: If there is no GPU.
+        PPCDError: If there is no GPU.
     """
     if not torch.cuda.is_available():
-        raise ValueError('--amp needs a GPU, and torch sees none here.')
+        raise PPCDError('--amp needs a GPU, and torch sees none here.')
     wrappers = [config.optim_wrapper]
     if 'constructor' in config.optim_wrapper:
         wrappers = [

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.shrinking import fit_to_state
@@ -44,14 +45,13 @@ def load_weights(model: nn.Module, path: str, role: str) -> None:
         role (str): What the model is, for the messages: 'teacher'.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or its keys or shapes do not fit.
+        PPCDError: If there is no such file, it cannot be read, or its keys or shapes do not fit.
     """
     state = read_weights(path, role)
     wanted = model.state_dict()
     problems = _differences(state, wanted)
     if problems:
-        raise ValueError(
+        raise PPCDError(
             f'The {role} checkpoint {path} does not fit '
             f'{type(model).__name__}: {"; ".join(problems)}. Use the config '
             f'that the {role} was trained with.')
@@ -84,14 +84,14 @@ def build_trained_generator(config: Config, checkpoint: str,
 def read_weights(path: str, role: str) -> Dict[str, Tensor]:
     """The state dict that :func:`load_weights` loads."""
     if not osp.isfile(path):
-        raise FileNotFoundError(
+        raise PPCDError(
             f'The {role} checkpoint "{path}" does not exist (looked for '
             f'{osp.abspath(path)}).')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(
             path, map_location='cpu', logger='silent')
     except Exception as error:
-        raise ValueError(
+        raise PPCDError(
             f'The {role} checkpoint {path} cannot be read, it may be '
             f'truncated: copy it again ({type(error).__name__}).') from error
     state = checkpoint.get('state_dict', checkpoint)
