@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.config import Config
 
+from ppcd_mmagic.export import build_student
+from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
 
 DIGITS = 'configs/ppcd_digits_16_alpha06.py'
@@ -60,6 +63,25 @@ def assert_same_run(a, b):
         for index in first:
             assert torch.equal(first[index]['exp_avg_sq'],
                                second[index]['exp_avg_sq'])
+
+
+@pytest.mark.slow
+def test_the_trained_student_has_what_an_untrained_one_lacks(trained_student):
+    """Tests that stand on it would pass for nothing if it did not."""
+    student = build_student(
+        Config.fromfile(trained_student.config), trained_student.checkpoint)
+    masks = [(mask.channels, mask.num_pruned)
+             for _, mask in named_masks(student)]
+    assert masks == [(16, 9)] * 3 + [(8, 4)] * 3
+    variances = torch.cat([
+        value for key, value in student.named_buffers()
+        if key.endswith('running_var')
+    ])
+    assert (variances < 1e-9).any() and (variances > 1e-2).any()
+    noise = torch.from_numpy(np.random.RandomState(0).randn(1, 24)).float()
+    with torch.no_grad():
+        images = student(noise.expand(10, -1), label=torch.arange(10))
+    assert min(torch.pdist(images.flatten(1))) > 0.1
 
 
 @pytest.mark.slow
