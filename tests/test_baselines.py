@@ -4,7 +4,6 @@ import pytest
 import torch
 from conftest import BIGGAN, ROOT, SAGAN, build_generator, every_class
 from mmengine.config import Config
-from test_ppcd_gan import build_gan, train_step
 from test_training import finish, train
 
 from ppcd_mmagic.engine.hooks.once_for_all_hook import (_multiply_adds,
@@ -15,55 +14,9 @@ from ppcd_mmagic.export import build_student, complexity, export_student
 from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.registry import HOOKS, MODELS
+from ppcd_mmagic.registry import HOOKS
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises, slerp)
-
-DENSE = dict(SAGAN, type='SAGANGenerator')
-
-
-def test_tiny_gan_logs_its_three_losses():
-    logs = train_step(
-        build_gan(
-            type='ImageDistillationGAN',
-            generator=DENSE,
-            pruning_loss=None,
-            feature_weight=1.0))
-    assert {'loss_pixel', 'loss_feature', 'loss_adv'} <= set(logs)
-    assert 'loss_cd' not in logs
-
-
-def test_distill_only_is_the_mean_pixel_distance_to_the_teacher():
-    model = build_gan(
-        type='ImageDistillationGAN', generator=DENSE, pruning_loss=None,
-        pixel_weight=3.0)
-    noise, labels = every_class()
-    model.eval()
-    fake, losses = model.distill(noise, labels)
-    target = model.teacher.generator(noise, label=labels)
-    expected = 3 * (fake - target).abs().double().mean()
-    assert float(losses['loss_pixel']) == pytest.approx(float(expected))
-    assert set(losses) == {'loss_pixel'}
-
-
-def test_black_box_distillation_needs_a_teacher():
-    model = build_gan(type='ImageDistillationGAN', teacher=None)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match='needs a teacher'):
-        train_step(model)
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key])
-
-
-@pytest.mark.parametrize('name', ['tinygan', 'distill_only'])
-def test_what_was_distilled_is_tested_without_its_teacher(name, repo):
-    """As tools/test.py builds it."""
-    config = Config.fromfile(f'configs/{name}_digits_16.py')
-    config.model.teacher = None
-    model = MODELS.build(config.model).eval()
-    with torch.no_grad():
-        images = model.generator(torch.randn(2, 24), label=torch.arange(2))
-    assert images.shape == (2, 3, 16, 16)
 
 
 def test_multiply_adds_of_masks_are_those_of_the_dense_network():

@@ -6,11 +6,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import CLASSES, NOISE, STUDENTS, every_class
+from gans import build_gan
 from mmagic.structures import DataSample
 from mmengine import MessageHub
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from test_ppcd_gan import build_gan
 
 from ppcd_mmagic.export import export_student
 from ppcd_mmagic.masks import named_masks
