@@ -4,7 +4,7 @@ PYTHON ?= python3
 LOCK := requirements/lock.txt
 # One environment for each lock, outside the clone: a second run is quick.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ppcd_mmagic
-ENV := $(CACHE)/env-$(shell sha256sum $(LOCK) | cut -c1-12)
+ENV := $(CACHE)/env-$(shell $(PYTHON) -c 'import hashlib; print(hashlib.sha256(open("$(LOCK)", "rb").read()).hexdigest()[:12])')
 PY := $(ENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 export PYTHONWARNINGS := ignore
@@ -19,13 +19,18 @@ JUDGE := work_dirs/classifier_digits_16
 FULL := work_dirs/full
 UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
-.PHONY: help env activate demo demo-full test clean
+# where `make test-install` installs what a user would; removed at its end
+TRIAL := $(CACHE)/test-install
+
+.PHONY: help env activate demo demo-full test test-install clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
 	@echo '                export it, and write $(DEMO)/report.html'
 	@echo 'make demo-full  the same, but train the teacher as well; $(FULL)/demo/report.html'
 	@echo 'make test       run the tests'
+	@echo 'make test-install  install the sources by plain pip into an empty'
+	@echo '                environment and run its tests (ten minutes, 8 GB)'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
 	@echo '                eval "$$(make -s activate)"'
@@ -72,6 +77,21 @@ demo-full: $(ENV)/.complete
 
 test: $(ENV)/.complete
 	@$(PY) -m pytest
+
+# The sources as they are published, without this tree and without the lock:
+# what is imported is what pip has installed.
+test-install:
+	@rm -rf '$(TRIAL)'
+	@$(PYTHON) -m venv '$(TRIAL)/env'
+	@$(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check 'setuptools>=77,<81'
+	@$(TRIAL)/env/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("$(TRIAL)")' > /dev/null
+	@mkdir '$(TRIAL)/sources'
+	@tar -xzf $(TRIAL)/*.tar.gz -C '$(TRIAL)/sources' --strip-components 1
+	@$(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check '$(TRIAL)/sources[lite,tests]'
+	@rm -r '$(TRIAL)/sources/ppcd_mmagic'
+	@cd '$(TRIAL)/sources' && unset PYTHONPATH && '$(TRIAL)/env/bin/pytest' -q -o pythonpath=tests \
+	  tests/test_install.py tests/test_compat.py tests/test_losses.py
+	@rm -rf '$(TRIAL)'
 
 clean:
 	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT) $(FULL)

@@ -1,27 +1,36 @@
-from setuptools import find_packages, setup
+"""What pyproject.toml cannot say: the wheel carries configs and tools in
+``ppcd_mmagic/.mim``, where OpenMMLab's packages have theirs."""
+import os
+import shutil
 
-setup(
-    name='ppcd_mmagic',
-    version='0.1.0',
-    description='PPCD-GAN for MMagic: compress class-conditional GANs by '
-    'progressive pruning and class-aware distillation',
-    packages=find_packages(include=['ppcd_mmagic', 'ppcd_mmagic.*']),
-    python_requires='>=3.9',
-    # MMCV or mmcv-lite is needed too; which of them is for the user to say
-    install_requires=[
-        'torch>=2.0',
-        'torchvision>=0.15',
-        'mmengine>=0.10',
-        'mmagic>=1.1,<2',
-        'nni>=3.0',
-        'numpy<2',
-        'scipy',
-        'scikit-learn',
-        'matplotlib',
-        'opencv-python-headless',
-        'tqdm',
-    ],
-    extras_require=dict(
-        tests=['pytest', 'pytest-timeout', 'hypothesis'],
-        export=['onnx', 'onnxscript', 'onnxruntime', 'safetensors'],
-        benchmarks=['torch-pruning']))
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+CARRIED = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithMim(build_py):
+    """Adds ``.mim``: copies in a wheel, links in an editable install."""
+
+    def run(self):
+        super().run()
+        root = os.path.dirname(os.path.abspath(__file__))
+        package = os.path.join(
+            root if self.editable_mode else self.build_lib, 'ppcd_mmagic')
+        mim = os.path.join(package, '.mim')
+        shutil.rmtree(mim, ignore_errors=True)
+        os.makedirs(mim)
+        for name in CARRIED:
+            source, target = os.path.join(root, name), os.path.join(mim, name)
+            if self.editable_mode:
+                os.symlink(os.path.relpath(source, mim), target)
+            elif os.path.isdir(source):
+                shutil.copytree(
+                    source,
+                    target,
+                    ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy(source, target)
+
+
+setup(cmdclass={'build_py': BuildWithMim})

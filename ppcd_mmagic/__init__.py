@@ -2,6 +2,9 @@
 from . import compat  # isort: skip  # first: it makes MMagic importable
 from . import datasets, engine, evaluation, models
 from .errors import PPCDError
+from .version import __version__
 
-__version__ = '0.1.0'
-__all__ = ['PPCDError', 'compat', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    'PPCDError', '__version__', 'compat', 'datasets', 'engine', 'evaluation',
+    'models'
+]

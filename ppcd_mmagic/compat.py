@@ -1,10 +1,38 @@
 """Work-arounds for the age of the packages below us; each names the version
 it is for, and does nothing where that version is not installed."""
 import importlib.util
+import os
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+
+MMCV_WANTED = ('2.1', '2.2')
+
+
+def _require_mmcv():
+    """MMagic 1.2.0 asserts MMCV < 2.2 as it is imported."""
+    wanted = 'version >={},<{}'.format(*MMCV_WANTED)
+    if importlib.util.find_spec('mmcv') is None:
+        raise ImportError(
+            f'ppcd_mmagic needs MMCV, {wanted}, and found none: install '
+            'ppcd_mmagic[lite], or [mmcv] for MMCV with its operators.')
+    import mmcv
+    from mmengine.utils import digit_version
+    least, beyond = map(digit_version, MMCV_WANTED)
+    if not least <= digit_version(mmcv.__version__) < beyond:
+        raise ImportError(
+            f'ppcd_mmagic needs MMCV, {wanted}, and found '
+            f'{mmcv.__version__}: install ppcd_mmagic[lite], or [mmcv] for '
+            'MMCV with its operators.')
+
+
+def _placeholder(name: str, module: ModuleType) -> None:
+    """Have ``module`` imported wherever ``name`` is asked for."""
+    module.__spec__ = ModuleSpec(name, loader=None)
+    module.__file__ = __file__
+    sys.modules[name] = module
 
 
 class _MissingOps(ModuleType):
@@ -29,19 +57,36 @@ class _MissingOps(ModuleType):
         return missing_op
 
 
-def _allow_mmcv_without_ops():
-    if importlib.util.find_spec('mmcv') is None:
-        raise ImportError(
-            'ppcd_mmagic needs MMCV: install "mmcv" or "mmcv-lite", '
-            'version >=2.1,<2.2 (MMagic 1.2.0 refuses newer ones).')
-    if importlib.util.find_spec('mmcv._ext') is None:
-        placeholder = _MissingOps('mmcv._ext')
-        placeholder.__spec__ = ModuleSpec('mmcv._ext', loader=None)
-        placeholder.__file__ = __file__
-        sys.modules['mmcv._ext'] = placeholder
+class _MissingFaces:
+    """Stands in for controlnet_aux's detector of faces, the one that needs
+    what mediapipe no longer has."""
+
+    def __init__(self, *args, **kwargs):
+        raise RuntimeError(
+            'MediapipeFaceDetector needs mediapipe<0.10.30; the one installed '
+            'has no "solutions".')
 
 
-_allow_mmcv_without_ops()
+def _without_mediapipe_solutions() -> bool:
+    """Whether mediapipe is there, but 0.10.30 or newer; told from its files,
+    for importing it takes seconds."""
+    spec = importlib.util.find_spec('mediapipe')
+    if spec is None:
+        return False
+    return not any(
+        os.path.isdir(os.path.join(place, 'python', 'solutions'))
+        for place in spec.submodule_search_locations or [])
+
+
+_require_mmcv()
+if importlib.util.find_spec('mmcv._ext') is None:
+    _placeholder('mmcv._ext', _MissingOps('mmcv._ext'))
+# controlnet_aux 0.0.10, which mmagic.apis imports, asks mediapipe for
+# `solutions` as it is imported itself
+if _without_mediapipe_solutions():
+    _faces = ModuleType('controlnet_aux.mediapipe_face')
+    _faces.MediapipeFaceDetector = _MissingFaces
+    _placeholder(_faces.__name__, _faces)
 
 # diffusers 0.24 calls a pytree function that torch >= 2.2 renamed; harmless,
 # but printed three times at every import of mmagic.models.
