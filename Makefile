@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 LOCK := requirements/lock.txt
+HASH := import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:12])
 # One environment for each lock, outside the clone: a second run is quick.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ppcd_mmagic
-ENV := $(CACHE)/env-$(shell $(PYTHON) -c 'import hashlib; print(hashlib.sha256(open("$(LOCK)", "rb").read()).hexdigest()[:12])')
+ENV := $(CACHE)/env-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 PY := $(ENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 export PYTHONWARNINGS := ignore
@@ -19,10 +20,12 @@ JUDGE := work_dirs/classifier_digits_16
 FULL := work_dirs/full
 UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
+# tools that look at the code, apart from what the code runs with
+QUALITY := $(CACHE)/quality-$(shell $(PYTHON) -c '$(HASH)' requirements/quality.txt)
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
 
-.PHONY: help env activate demo demo-full test test-install clean
+.PHONY: help env activate demo demo-full test test-install quality clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -31,6 +34,7 @@ help:
 	@echo 'make test       run the tests'
 	@echo 'make test-install  install the sources by plain pip into an empty'
 	@echo '                environment and run its tests (ten minutes, 8 GB)'
+	@echo 'make quality    ruff and mypy; settings are in pyproject.toml'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
 	@echo '                eval "$$(make -s activate)"'
@@ -92,6 +96,16 @@ test-install:
 	@cd '$(TRIAL)/sources' && unset PYTHONPATH && '$(TRIAL)/env/bin/pytest' -q -o pythonpath=tests \
 	  tests/test_install.py tests/test_compat.py tests/test_losses.py
 	@rm -rf '$(TRIAL)'
+
+$(QUALITY)/.complete:
+	@rm -rf '$(QUALITY)'
+	@$(PYTHON) -m venv '$(QUALITY)'
+	@$(QUALITY)/bin/pip install --quiet --disable-pip-version-check -r requirements/quality.txt
+	@touch $@
+
+quality: $(QUALITY)/.complete $(ENV)/.complete
+	@$(QUALITY)/bin/ruff check .
+	@$(QUALITY)/bin/mypy --python-executable '$(PY)'
 
 clean:
 	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT) $(FULL)

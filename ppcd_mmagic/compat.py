@@ -85,7 +85,7 @@ if importlib.util.find_spec('mmcv._ext') is None:
 # `solutions` as it is imported itself
 if _without_mediapipe_solutions():
     _faces = ModuleType('controlnet_aux.mediapipe_face')
-    _faces.MediapipeFaceDetector = _MissingFaces
+    vars(_faces).update(MediapipeFaceDetector=_MissingFaces)
     _placeholder(_faces.__name__, _faces)
 
 # diffusers 0.24 calls a pytree function that torch >= 2.2 renamed; harmless,

@@ -32,3 +32,17 @@ def test_import_is_quiet_and_leaves_heavy_parts_for_later():
     assert run.returncode == 0, run.stderr
     assert 'nni' not in run.stdout
     assert 'ppcd_mmagic' not in run.stderr
+
+
+@pytest.mark.parametrize('found', ['2.0.1', '2.2.0'])
+def test_another_mmcv_is_refused_with_both_versions(found, tmp_path):
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv' / '__init__.py').write_text(f'__version__ = "{found}"')
+    run = subprocess.run([sys.executable, '-c', 'import ppcd_mmagic'],
+                         capture_output=True,
+                         text=True,
+                         env={'PYTHONPATH': f'{tmp_path}:{ROOT}'})
+    assert run.returncode != 0
+    message = run.stderr.splitlines()[-1]
+    assert 'MMCV, version >=2.1,<2.2' in message
+    assert f'found {found}' in message
