@@ -94,27 +94,6 @@ warnings.filterwarnings(
     'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
 
 
-def _load_mmengine_checkpoints():
-    """For MMEngine 0.10.7 on torch >= 2.6, whose ``torch.load`` refuses by
-    default the log history that MMEngine writes into its checkpoints. As ever
-    with MMEngine: load checkpoints only from sources you trust."""
-    import os.path as osp
-
-    import torch
-    from mmengine.runner import CheckpointLoader
-
-    @CheckpointLoader.register_scheme(prefixes='', force=True)
-    def load_from_local(filename, map_location):
-        filename = osp.expanduser(filename)
-        if not osp.isfile(filename):
-            raise FileNotFoundError(f'{filename} can not be found.')
-        return torch.load(
-            filename, map_location=map_location, weights_only=False)
-
-
-_load_mmengine_checkpoints()
-
-
 def join_ranks_without_gpu(config) -> None:
     """For MMEngine 0.10.7, which asks for a GPU in any distributed run.
 

@@ -24,13 +24,14 @@ MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')
 HOOKS = _child(mmagic.HOOKS, 'ppcd_mmagic.engine')
 DATASETS = _child(mmagic.DATASETS, 'ppcd_mmagic.datasets')
 METRICS = _child(mmagic.METRICS, 'ppcd_mmagic.evaluation')
+RUNNERS = _child(mmagic.RUNNERS, 'ppcd_mmagic.engine')
 
 # Nothing is registered in these; they lead the default scope to MMagic's.
 _PASSED_ON = [
     _child(getattr(mmagic, name))
     for name in ('DATA_SAMPLERS', 'EVALUATORS', 'LOG_PROCESSORS', 'LOOPS',
                  'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
-                 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'RUNNERS',
+                 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS',
                  'RUNNER_CONSTRUCTORS', 'TASK_UTILS', 'TRANSFORMS',
                  'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
 ]

@@ -16,7 +16,7 @@ from test_export import student_checkpoint, training_config
 
 from ppcd_mmagic.export import (FormatMismatch, export_student, formats,
                                 save_export)
-from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.registry import MODELS
 
 NAMES = ['sagan', 'biggan']

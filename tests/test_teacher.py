@@ -6,7 +6,7 @@ from conftest import BIGGAN, SAGAN, TEACHER, build_generator, every_class
 
 from ppcd_mmagic.models import FeatureTap
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.models.checkpoint_loading import load_weights
+from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import MODELS
 
 

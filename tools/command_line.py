@@ -8,6 +8,7 @@ from typing import Callable, NoReturn
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from ppcd_mmagic.engine import SafeRunner
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -62,6 +63,6 @@ def build_runner(config: Config) -> Runner:
         PPCDError: If a part refuses what the config says of it.
     """
     try:
-        return Runner.from_cfg(config)
+        return SafeRunner.from_cfg(config)
     except ValueError as error:
         raise PPCDError(str(error)) from error

@@ -20,7 +20,7 @@ from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 
 TOOLS = osp.dirname(osp.abspath(__file__))
 CONFIGS = osp.join(osp.dirname(TOOLS), 'configs')

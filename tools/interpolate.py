@@ -13,7 +13,7 @@ from torchvision.utils import make_grid, save_image
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises)
 

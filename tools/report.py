@@ -19,7 +19,7 @@ import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
 from ppcd_mmagic.export import complexity
-from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
                                        confusion_heatmaps, curves,
                                        read_scalars)

@@ -1,8 +1,9 @@
 from .hooks import (IterSeedHook, MaskBinarizationHook, OnceForAllHook,
                     ShrinkHook)
 from .preflight import enable_amp, find_problems
+from .runner import SafeRunner
 
 __all__ = [
     'IterSeedHook', 'MaskBinarizationHook', 'OnceForAllHook', 'ShrinkHook',
-    'enable_amp', 'find_problems'
+    'SafeRunner', 'enable_amp', 'find_problems'
 ]

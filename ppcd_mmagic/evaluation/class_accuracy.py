@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import normalize
 
-from ppcd_mmagic.models.checkpoint_loading import load_weights
+from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import METRICS
 
 # what torchvision's classifiers of ImageNet were trained with

@@ -15,7 +15,7 @@ from scipy import linalg
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ppcd_mmagic.models.checkpoint_loading import load_weights
+from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import METRICS, MODELS
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppcd_mmagic.layers import layer_sizes
 from ppcd_mmagic.masks import link_readers, named_masks
-from ppcd_mmagic.models.checkpoint_loading import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.models.feature_tap import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .complexity import complexity

@@ -1,6 +1,5 @@
 from .augmented_discriminator import AugmentedDiscriminator
 from .biggan_teacher import BigGANTeacher
-from .checkpoint_loading import build_trained_generator, load_weights
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
@@ -17,6 +16,5 @@ __all__ = [
     'ChunkedSelfAttentionBlock', 'DomainClassifier', 'FeatureTap',
     'ImageDistillationGAN', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN',
     'PPResBigGANGenResBlock', 'PPResBigGANGenerator', 'PPResSAGANGenerator',
-    'PPResSNGANGenResBlock', 'PrunedGenerator', 'build_trained_generator',
-    'chunk_attention', 'load_weights'
+    'PPResSNGANGenResBlock', 'PrunedGenerator', 'chunk_attention'
 ]

@@ -5,9 +5,9 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import MODELS
 from .feature_tap import FeatureTap
-from .checkpoint_loading import load_weights
 
 
 @MODELS.register_module()

@@ -14,5 +14,7 @@ param_scheduler = dict(
     type='CosineAnnealingLR', by_epoch=False, T_max=400, eta_min=1e-5)
 model_wrapper_cfg = dict(_delete_=True, type='MMDistributedDataParallel')
 default_hooks = dict(
+    # MMagic's is for its own loops, and fails in a plain one
+    timer=dict(type='mmengine.IterTimerHook'),
     logger=dict(interval=50),
-    checkpoint=dict(interval=400, max_keep_ckpts=1))
+    checkpoint=dict(interval=400, max_keep_ckpts=2))

@@ -1,0 +1,316 @@
+"""One way to read weights: all that is asked for, and nothing but data."""
+import os.path as osp
+import pickle
+import re
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+from torch import Tensor
+
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.shrinking import fit_to_state
+
+# MMagic's checkpoints, most wanted first: the EMA copy, with and without the
+# wrapper's own level, then the raw generator.
+_PREFIXES = ('generator_ema.module.', 'generator_ema.', 'generator.')
+
+# Names in BigGAN-PyTorch (https://github.com/ajbrock/BigGAN-PyTorch) and in
+# MMagic. Blocks are handled apart: there attention sits inside its block.
+_BIGGAN_PYTORCH_NAMES = (
+    (r'^linear\.', 'noise2feat.'),
+    (r'^shared\.', 'shared_embedding.'),
+    (r'^output_layer\.0\.gain$', 'output_layer.bn.weight'),
+    (r'^output_layer\.0\.bias$', 'output_layer.bn.bias'),
+    (r'^output_layer\.0\.', 'output_layer.bn.'),
+    (r'^output_layer\.2\.', 'output_layer.conv.'),
+    (r'\.(conv1|conv2|theta|phi|g|o)\.', r'.\1.conv.'),
+    (r'\.conv_sc\.', '.shortcut.conv.'),
+    (r'^(conv_blocks\.\d+\.bn[12])\.(stored_\w+)$', r'\1.bn.\2'),
+    (r'output_layer\.bn\.bn\.', 'output_layer.bn.'),
+    (r'\.stored_mean$', '.running_mean'),
+    (r'\.stored_var$', '.running_var'),
+)
+
+
+def _statistic(owner: type, name: str) -> Any:
+    """What MMEngine's history asks of ``getattr``, and no more."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(
+        f'GLOBAL builtins.getattr was not allowed for {owner}.{name}')
+
+
+# What MMEngine's checkpoints hold beside tensors: the log's history, kept in
+# arrays of numpy, whose names differ between its versions 1 and 2.
+_ALLOWED = {
+    'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+    'builtins.getattr': _statistic,
+    'numpy.ndarray': np.ndarray,
+    'numpy.dtype': np.dtype,
+}
+for _name in ('_reconstruct', 'scalar'):
+    for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        _ALLOWED[f'{_module}.{_name}'] = getattr(np.core.multiarray, _name)
+for _type in map(type, map(np.dtype, ('f4', 'f8', 'i4', 'i8', '?'))):
+    _ALLOWED[f'{_type.__module__}.{_type.__name__}'] = _type
+
+# torch can be told of them since 2.6, which is also when it began to ask
+_TORCH_TAKES_NAMES = digit_version(torch.__version__) >= digit_version('2.6')
+if _TORCH_TAKES_NAMES:
+    torch.serialization.add_safe_globals(
+        [(value, name) for name, value in _ALLOWED.items()])
+
+
+class _Unpickler(pickle.Unpickler):
+    """For older versions of torch: knows tensors and the names above."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace('__builtin__', 'builtins')  # Python 2's
+        whole = f'{module}.{name}'
+        if whole in _ALLOWED:
+            return _ALLOWED[whole]
+        is_tensor = (module == 'torch' and name.endswith('Storage')
+                     or module == 'torch._utils' and name in (
+                         '_rebuild_tensor_v2', '_rebuild_parameter')
+                     or whole in ('collections.OrderedDict',
+                                  '_codecs.encode'))
+        if not is_tensor:
+            raise pickle.UnpicklingError(f'GLOBAL {whole} was not allowed')
+        return super().find_class(module, name)
+
+
+def _load(path: str, map_location: Any) -> Any:
+    if _TORCH_TAKES_NAMES:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    return torch.load(
+        path,
+        map_location=map_location,
+        weights_only=False,
+        pickle_module=SimpleNamespace(
+            __name__='pickle',
+            Unpickler=_Unpickler,
+            load=lambda file, **kwargs: _Unpickler(file, **kwargs).load()))
+
+
+def read_checkpoint(path: str,
+                    role: str,
+                    map_location: Any = 'cpu') -> Dict[str, Any]:
+    """What a checkpoint holds; nothing in it is executed.
+
+    Args:
+        path (str): File of torch, with or without MMEngine's history.
+        role (str): What it is the checkpoint of, for the messages: 'teacher'.
+        map_location: As in ``torch.load``. Defaults to 'cpu'.
+
+    Raises:
+        PPCDError: If there is no such file, it cannot be read, holds objects
+            beside data, or values that are not finite.
+    """
+    if not osp.isfile(path):
+        what = 'is a folder' if osp.isdir(path) else 'does not exist'
+        raise PPCDError(f'The {role} checkpoint "{path}" {what} (looked for '
+                        f'{osp.abspath(path)}).')
+    try:
+        checkpoint = _load(path, map_location)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch has many for broken files
+        objects = re.search(r'GLOBAL (\S+) (was not|whose module)',
+                            str(error))
+        if objects:
+            raise PPCDError(
+                f'The {role} checkpoint {path} holds objects beside weights '
+                f'({objects[1]}), which could run anything. If you trust its '
+                'source, convert it once: python -c "import torch; c = '
+                f"torch.load('{path}', map_location='cpu', "
+                "weights_only=False); s = c.state_dict() if hasattr(c, "
+                "'state_dict') else c.get('state_dict', c); "
+                'torch.save(dict(state_dict=s), \'weights.pth\')"'
+            ) from error
+        raise PPCDError(
+            f'The {role} checkpoint {path} cannot be read: it is truncated or '
+            'no checkpoint of torch, copy it again '
+            f'({type(error).__name__}).') from error
+    state = checkpoint
+    if isinstance(checkpoint, dict):
+        state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, dict) or not all(
+            isinstance(value, Tensor) for value in state.values()):
+        raise PPCDError(
+            f'The {role} checkpoint {path} holds no weights: expected tensors '
+            'by name, at its top or as "state_dict".')
+    wrong = first_not_finite(checkpoint)
+    if wrong is not None:
+        raise PPCDError(
+            f'The {role} checkpoint {path} is spoilt: {wrong} has values that '
+            'are not finite. Take one from before the training diverged.')
+    return checkpoint
+
+
+def first_not_finite(checkpoint: Dict[str, Any]) -> Optional[str]:
+    """Name of the first tensor with NaN or infinity, such as
+    'generator.to_rgb.conv.weight' or 'optimizer.generator.state.3.exp_avg'."""
+    for name, value in _tensors(checkpoint):
+        if value.is_floating_point() and not bool(
+                torch.isfinite(value).all()):
+            return name.removeprefix('state_dict.')
+    return None
+
+
+def _tensors(node: Any, name: str = '') -> Iterator[Tuple[str, Tensor]]:
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, (dict, list, tuple)):
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in pairs:
+            yield from _tensors(value, f'{name}.{key}' if name else str(key))
+
+
+def rename_to_fit(state: Dict[str, Tensor],
+                  wanted: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Without the names of wrappers: MMEngine's distributed trainings write
+    'generator.module.x' where the model's own name is 'generator.x'."""
+
+    def own(key: str) -> str:
+        short = key.removeprefix('module.').replace('.module.', '.', 1)
+        return short if key not in wanted and short in wanted else key
+
+    return {own(key): value for key, value in state.items()}
+
+
+def check_fit(state: Dict[str, Tensor], wanted: Dict[str, Tensor], role: str,
+              path: str, model: str) -> None:
+    """Refuse weights of another model.
+
+    Args:
+        state (dict): Weights by name.
+        wanted (dict): Those of the model; the counters of batch norms may be
+            absent from ``state``.
+        role, path, model (str): For the message.
+
+    Raises:
+        PPCDError: If keys are missing, unknown or of another shape.
+    """
+    problems = _differences(state, wanted)
+    if problems:
+        raise PPCDError(
+            f'The {role} checkpoint {path} does not fit {model}: '
+            f'{"; ".join(problems)}. Use the config that the {role} was '
+            'trained with.')
+
+
+def load_weights(model: nn.Module, path: str, role: str) -> None:
+    """Load weights from a checkpoint, all of them or none.
+
+    Args:
+        model (nn.Module): Usually a generator.
+        path (str): Checkpoint of MMagic (of a whole GAN its generator is
+            taken, EMA weights preferred), or BigGAN-PyTorch's ``G_ema.pth``.
+        role (str): What the model is, for the messages: 'teacher'.
+
+    Raises:
+        PPCDError: See :func:`read_checkpoint` and :func:`check_fit`.
+    """
+    _load_state(model, read_weights(path, role), path, role)
+
+
+def _load_state(model: nn.Module, state: Dict[str, Tensor], path: str,
+                role: str) -> None:
+    wanted = model.state_dict()
+    check_fit(state, wanted, role, path, type(model).__name__)
+    model.load_state_dict({**wanted, **state})
+
+
+def build_trained_generator(config: Config, checkpoint: str,
+                            role: str) -> nn.Module:
+    """The generator of a GAN's config with its trained weights, in eval mode.
+
+    Nothing else of the GAN is built, so no teacher and no data are needed.
+
+    Args:
+        config (Config): A training config, or one that was exported.
+        checkpoint (str): See :func:`load_weights`.
+        role (str): What the generator is, for the messages.
+    """
+    model = config.model
+    defaults = {
+        key: model[key]
+        for key in ('noise_size', 'num_classes') if model.get(key) is not None
+    }
+    generator = MODELS.build(model.generator, default_args=defaults)
+    state = read_weights(checkpoint, role)
+    if any(True for _ in named_masks(generator)):
+        fit_to_state(generator, state)
+    _load_state(generator, state, checkpoint, role)
+    return generator.eval()
+
+
+def read_weights(path: str, role: str) -> Dict[str, Tensor]:
+    """The state dict that :func:`load_weights` loads."""
+    checkpoint = read_checkpoint(path, role)
+    state = checkpoint.get('state_dict', checkpoint)
+    # distributed trainings keep the wrapper's level in the names
+    state = {
+        re.sub(r'^generator\.module\.', 'generator.', key): value
+        for key, value in state.items()
+    }
+    for prefix in _PREFIXES:
+        if any(key.startswith(prefix) for key in state):
+            return {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix) and key != f'{prefix}steps'
+            }
+    if any(key.startswith('blocks.') for key in state):
+        return convert_biggan_pytorch(state)
+    return state
+
+
+def convert_biggan_pytorch(state: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Rename the generator of BigGAN-PyTorch to MMagic's names.
+
+    Its images are RGB: set ``rgb2bgr=True`` in the generator's config.
+    """
+    attention_blocks = {
+        int(key.split('.')[1])
+        for key in state if re.match(r'blocks\.\d+\.1\.', key)
+    }
+
+    def block_index(match: re.Match) -> str:
+        block, part = int(match[1]), int(match[2])
+        before = sum(other < block for other in attention_blocks)
+        return f'conv_blocks.{block + before + part}.'
+
+    converted = {}
+    for key, value in state.items():
+        if key.endswith('accumulation_counter'):
+            continue
+        key = re.sub(r'^blocks\.(\d+)\.(\d+)\.', block_index, key)
+        for pattern, name in _BIGGAN_PYTORCH_NAMES:
+            key = re.sub(pattern, name, key)
+        converted[key] = value
+    return converted
+
+
+def _differences(state: dict, wanted: dict) -> list:
+    optional = 'num_batches_tracked'
+    missing = [k for k in wanted if k not in state and optional not in k]
+    unexpected = [k for k in state if k not in wanted]
+    reshaped = [
+        f'{k} {tuple(state[k].shape)} instead of {tuple(wanted[k].shape)}'
+        for k in wanted if k in state and state[k].shape != wanted[k].shape
+    ]
+    found = (('missing', missing), ('unexpected', unexpected),
+             ('of another shape', reshaped))
+    return [
+        f'{len(keys)} keys {what} ({", ".join(keys[:3])}'
+        f'{", ..." if len(keys) > 3 else ""})' for what, keys in found if keys
+    ]
