@@ -1,0 +1,382 @@
+"""Pictures of chosen classes from a trained generator."""
+import os
+import os.path as osp
+from math import erf, sqrt
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Union
+
+import mmengine
+import torch
+import torch.nn as nn
+from mmagic.datasets import BasicConditionalDataset
+from mmagic.datasets.basic_conditional_dataset import find_folders
+from mmengine.config import Config
+from mmengine.fileio import get_file_backend
+from mmengine.registry import DefaultScope
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.utils import make_grid, save_image
+from tqdm import tqdm
+
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.models import build_trained_generator
+from ppcd_mmagic.registry import DATASETS, MODELS
+
+
+def draw_noise(number: int,
+               size: int,
+               seed: int = 0,
+               truncation: Optional[float] = None) -> Tensor:
+    """Noise that does not depend on how much of it is asked for.
+
+    Args:
+        number (int): How many vectors.
+        size (int): Their length.
+        seed (int): The same seed gives the same vectors on every device; the
+            first ones are the same for every ``number``. Defaults to 0.
+        truncation (float, optional): Draw from the normal distribution cut
+            off at plus and minus this threshold (the "truncation trick", Brock
+            et al. 2019, section 3.1: values beyond it are drawn again). None,
+            the default, cuts nothing off.
+
+    Returns:
+        Tensor: Shape (number, size).
+
+    Raises:
+        PPCDError: If ``truncation`` is not positive.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if truncation is None:
+        rows = [
+            torch.randn(size, generator=generator) for _ in range(number)
+        ]
+        return torch.stack(rows)
+    if not truncation > 0:
+        raise PPCDError(f'truncation={truncation} must be above 0: it is the '
+                        'largest absolute value of the noise.')
+    rows = [
+        torch.rand(size, generator=generator, dtype=torch.float64)
+        for _ in range(number)
+    ]
+    # the inverse of the cut distribution's function
+    inside = (2 * torch.stack(rows) - 1) * erf(truncation / sqrt(2))
+    values = sqrt(2) * torch.erfinv(inside)
+    return values.clamp(-truncation, truncation).float()
+
+
+class _OnnxGenerator:
+    """An exported ``generator.onnx``, called as a generator is."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise PPCDError(f'{path} needs ONNX Runtime: install '
+                            'ppcd_mmagic[export].') from error
+        if not osp.isfile(path):
+            raise PPCDError(f'"{path}" does not exist (looked for '
+                            f'{osp.abspath(path)}).')
+        self._session = onnxruntime.InferenceSession(
+            path, providers=['CPUExecutionProvider'])
+        self.noise_size = self._session.get_inputs()[0].shape[1]
+
+    def __call__(self, noise: Tensor, label: Tensor) -> Tensor:
+        names = [value.name for value in self._session.get_inputs()]
+        images = self._session.run(
+            None, dict(zip(names, (noise.numpy(), label.numpy()))))
+        return torch.from_numpy(images[0])
+
+
+class ClassSampler:
+    """Draws pictures of classes, in the colours that people see.
+
+    Args:
+        config (Config | str): A training config, or one that was exported, or
+            the path of it. Neither the teacher nor the data are built.
+        weights (str): A checkpoint (EMA weights preferred), an exported
+            ``generator.pth``, or ``generator.onnx``.
+        device (str | torch.device): Where to draw; ONNX draws on the CPU.
+            Defaults to 'cpu'.
+
+    Attributes:
+        num_classes (int): Classes of the generator.
+        noise_size (int): Length of its noise.
+
+    Raises:
+        PPCDError: If the weights are missing or do not fit the config, or the
+            generator knows no classes.
+    """
+
+    def __init__(self,
+                 config: Union[Config, str],
+                 weights: str,
+                 device: Union[str, torch.device] = 'cpu') -> None:
+        if isinstance(config, str):
+            config = Config.fromfile(config)
+        with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
+            self._preprocessor = MODELS.build(
+                config.model.get('data_preprocessor')
+                or dict(type='DataPreprocessor'))
+            self.generator: Any  # called as a generator of MMagic
+            if weights.endswith('.onnx'):
+                self.generator = _OnnxGenerator(weights)
+                device = 'cpu'
+            else:
+                self.generator = build_trained_generator(
+                    config, weights, 'given').to(device)
+        self.device = device
+        self.noise_size = int(self.generator.noise_size)
+        classes = getattr(self.generator, 'num_classes',
+                          config.model.get('num_classes'))
+        if not classes:
+            raise PPCDError(
+                'The generator of this config knows no classes: num_classes '
+                'is missing.')
+        self.num_classes: int = classes
+
+    @torch.no_grad()
+    def settle_statistics(self,
+                          batches: int,
+                          batch_size: int = 64,
+                          seed: int = 0,
+                          truncation: Optional[float] = None) -> None:
+        """Let the norms count anew what they see ("standing statistics",
+        Brock et al. 2019, appendix D), instead of the running averages of the
+        training. Needed where truncation or weights differ from it.
+
+        Args:
+            batches (int): How many batches, with classes drawn uniformly.
+            batch_size (int): Defaults to 64.
+            seed (int): Of noise and classes. Defaults to 0.
+            truncation (float, optional): That of the pictures to come.
+
+        Raises:
+            PPCDError: If the generator has no batch norms to settle.
+        """
+        norms = [
+            module for module in self.generator.modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats
+        ] if isinstance(self.generator, nn.Module) else []
+        if not norms:
+            raise PPCDError(
+                'Standing statistics need batch norms with running averages, '
+                f'and {type(self.generator).__name__.lstrip("_")} has none.')
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        noise = draw_noise(batches * batch_size, self.noise_size, seed,
+                           truncation)
+        labels = torch.randint(
+            self.num_classes, (batches * batch_size, ),
+            generator=torch.Generator().manual_seed(seed))
+        for z, label in zip(noise.split(batch_size), labels.split(batch_size)):
+            self.generator(z.to(self.device), label=label.to(self.device))
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+            norm.eval()
+
+    @torch.no_grad()
+    def draw(self,
+             labels: Tensor,
+             noise: Tensor,
+             batch_size: int = 16) -> Iterator[Tensor]:
+        """Pictures of classes, a batch at a time.
+
+        Args:
+            labels (Tensor): Class indices, shape (n, ).
+            noise (Tensor): Shape (n, noise_size).
+            batch_size (int): Pictures at once. Defaults to 16.
+
+        Yields:
+            Tensor: uint8 RGB images of at most ``batch_size`` pictures, shape
+            (b, 3, h, w), on the CPU.
+
+        Raises:
+            PPCDError: If a label is outside [0, num_classes).
+        """
+        self.check_labels(labels.tolist())
+        for label, z in zip(labels.split(batch_size), noise.split(batch_size)):
+            images = self.generator(
+                z.to(self.device), label=label.to(self.device)).cpu()
+            images = self._preprocessor.destruct(images)
+            # without data samples, destruct leaves the order of the channels
+            if (self._preprocessor.output_channel_order or 'BGR') == 'BGR':
+                images = images.flip(1)
+            yield images.round().to(torch.uint8)
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Refuse classes that the generator does not know.
+
+        Raises:
+            PPCDError: If a label is outside [0, num_classes).
+        """
+        wrong = [
+            label for label in labels if not 0 <= label < self.num_classes
+        ]
+        if wrong:
+            raise PPCDError(
+                f'Class {wrong[0]} is out of range: this generator knows '
+                f'classes 0 to {self.num_classes - 1}.')
+
+
+def class_names(config: Config, source: Optional[str] = None) -> List[str]:
+    """Names of the classes, by index.
+
+    Args:
+        config (Config): A config with a data set: its class names, or the
+            sorted folders of its pictures where those are at hand.
+        source (str, optional): Instead of it a text file with a name in each
+            line, or 'imagenet' for the 1,000 names that torchvision knows (in
+            the order of the sorted WordNet ids).
+
+    Raises:
+        PPCDError: If the names are not to be found.
+    """
+    if source == 'imagenet':
+        from torchvision.models import ResNet50_Weights
+        return list(ResNet50_Weights.DEFAULT.meta['categories'])
+    if source is not None:
+        if not osp.isfile(source):
+            raise PPCDError(f'There is no file "{source}" with class names; '
+                            'give one, a name in each line, or "imagenet".')
+        return mmengine.list_from_file(source)
+    for key in ('train_dataloader', 'test_dataloader'):
+        names = _names_of(config.get(key, {}).get('dataset'))
+        if names:
+            return names
+    raise PPCDError(
+        'The names of the classes are not known: this config has no data set '
+        'at hand that tells. Name a file with them, a name in each line, or '
+        'give the indices.')
+
+
+def _names_of(dataset: Optional[dict]) -> Optional[List[str]]:
+    if not dataset:
+        return None
+    kind = DATASETS.get(dataset['type'])
+    if kind is None or not issubclass(kind, BasicConditionalDataset):
+        return None
+    built = DATASETS.build(dict(dataset, pipeline=[], lazy_init=True))
+    names = built.CLASSES
+    if names is None and osp.isdir(built.img_prefix):
+        names, _ = find_folders(built.img_prefix,
+                                get_file_backend(uri=built.img_prefix))
+    return list(names) if names else None
+
+
+def choose_classes(wanted: Sequence[str],
+                   num_classes: int,
+                   names: Callable[[], List[str]]) -> List[int]:
+    """Class indices of what a user calls them.
+
+    Args:
+        wanted (Sequence[str]): Indices, or names in any case; 'all' alone for
+            every class. What is a number is an index.
+        num_classes (int): Classes of the generator.
+        names (Callable): Gives the names by index; only called if some are
+            needed.
+
+    Raises:
+        PPCDError: If a name is unknown, or several classes have it.
+    """
+    if list(wanted) == ['all']:
+        return list(range(num_classes))
+    if all(_is_index(item) for item in wanted):
+        return [int(item) for item in wanted]
+    known = [name.casefold() for name in names()]
+    if len(known) != num_classes:
+        raise PPCDError(
+            f'There are {len(known)} class names, but the generator knows '
+            f'{num_classes} classes: they are of something else.')
+    return [
+        int(item) if _is_index(item) else _find(item, known)
+        for item in wanted
+    ]
+
+
+def _is_index(item: str) -> bool:
+    return item.lstrip('-').isdigit()
+
+
+def _find(name: str, known: List[str]) -> int:
+    found = [
+        index for index, other in enumerate(known) if other == name.casefold()
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PPCDError(f'Several classes are called "{name}": give one of '
+                        f'the indices {", ".join(map(str, found))}.')
+    alike = [other for other in known if name.casefold() in other][:5]
+    hint = f'; there are {", ".join(alike)}' if alike else ''
+    raise PPCDError(f'No class is called "{name}"{hint}.')
+
+
+def write_pictures(sampler: ClassSampler,
+                   classes: Sequence[int],
+                   out_dir: str,
+                   number: int = 1,
+                   seed: int = 0,
+                   truncation: Optional[float] = None,
+                   batch_size: int = 16,
+                   grid: bool = False) -> List[str]:
+    """Write pictures of classes into a folder, with a progress bar.
+
+    Files are called ``<class>_<number>.png``; pictures with the same number
+    have the same noise, and do not depend on what else is asked for.
+    ``pictures.json`` says which class each is of and how they were drawn.
+
+    Args:
+        sampler (ClassSampler): Draws them.
+        classes (Sequence[int]): Class indices.
+        out_dir (str): Folder, made if it does not exist; must be empty.
+        number (int): Pictures of each class. Defaults to 1.
+        seed (int): See :func:`draw_noise`. Defaults to 0.
+        truncation (float, optional): See :func:`draw_noise`.
+        batch_size (int): Pictures at once. Defaults to 16.
+        grid (bool): Whether to write ``grid.png`` too, a row for each class.
+            Defaults to False.
+
+    Returns:
+        List[str]: Paths of the pictures, class by class.
+
+    Raises:
+        PPCDError: If a class is unknown, a count is less than 1 or the folder
+            is not empty.
+    """
+    for name, value in (('number', number), ('batch_size', batch_size)):
+        if value < 1:
+            raise PPCDError(f'{name}={value} must be at least 1.')
+    classes = list(dict.fromkeys(classes))  # each once
+    sampler.check_labels(classes)
+    if osp.isdir(out_dir) and os.listdir(out_dir):
+        raise PPCDError(f'The folder "{out_dir}" is not empty: old and new '
+                        'pictures would be mixed. Name another.')
+    noise = draw_noise(number, sampler.noise_size, seed, truncation)
+    os.makedirs(out_dir, exist_ok=True)
+    digits = [len(str(top - 1)) for top in (sampler.num_classes, number)]
+    labels = torch.tensor(classes).repeat_interleave(number)
+    files = {
+        f'{label:0{digits[0]}d}_{index:0{digits[1]}d}.png': label
+        for label in classes
+        for index in range(number)
+    }
+    paths = [osp.join(out_dir, name) for name in files]
+    kept = []
+    batches = sampler.draw(labels, noise.repeat(len(classes), 1), batch_size)
+    with tqdm(total=len(paths), unit='picture', leave=False) as bar:
+        for images in batches:
+            for image, path in zip(images, paths[bar.n:]):
+                save_image(image / 255, path)
+            bar.update(len(images))
+            if grid:
+                kept.append(images)
+    if grid:
+        rows = make_grid(torch.cat(kept), nrow=number, pad_value=255)
+        save_image(rows / 255, osp.join(out_dir, 'grid.png'))
+    mmengine.dump(
+        dict(seed=seed, truncation=truncation, classes=files),
+        osp.join(out_dir, 'pictures.json'),
+        indent=2)
+    return paths
