@@ -1,30 +1,174 @@
 """Every config builds what it names, at its full size, without any file."""
 import os.path as osp
+from functools import lru_cache
 from glob import glob
 
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.visualization import Visualizer
 
 from ppcd_mmagic.registry import DATASETS, HOOKS, MODELS
 
 CONFIGS = sorted(
     osp.basename(path) for path in glob(osp.join(ROOT, 'configs', '*.py')))
+CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
+GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
 
 
-@pytest.mark.parametrize('name', CONFIGS)
-def test_config_builds(name):
+@lru_cache(maxsize=None)
+def built(name):
+    """Config and model, without values."""
     config = Config.fromfile(osp.join(ROOT, 'configs', name))
     if config.model.get('teacher'):
         config.model.teacher.checkpoint = None
     with torch.device('meta'):
-        model = MODELS.build(config.model)
+        return config, MODELS.build(config.model)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_builds(name):
+    config, model = built(name)
     Visualizer.get_instance('test_configs')  # some hooks ask for one
     for hook in config.custom_hooks:
         HOOKS.build(hook)
     assert DATASETS.get(config.train_dataloader.dataset.type) is not None
-    if hasattr(model, 'generator'):
+    if name in GANS:
         assert model.generator.num_classes == config.num_classes
-        assert model.generator.output_scale in (16, 64, 128)
+        resolution = next(
+            (size for word, size in dict(digits=16, folder=64).items()
+             if word in name), 128)
+        assert model.generator.output_scale == resolution
+
+
+# learning rates of generator and discriminator
+RATES = dict(digits=(5e-4, 2e-3), folder=(2e-4, 4e-4), full=(1e-4, 4e-4))
+
+
+def rates(name):
+    return next((rate for word, rate in RATES.items() if word in name),
+                RATES['full'])
+
+
+def groups(optimizer):
+    """Settings of each parameter's group, by parameter."""
+    found = [(parameter, group) for group in optimizer.param_groups
+             for parameter in group['params']]
+    settings = dict(found)
+    assert len(settings) == len(found), 'a parameter in two groups'
+    return settings
+
+
+@pytest.mark.parametrize('name', GANS)
+def test_each_optimizer_has_its_network_and_nothing_else(name):
+    config, model = built(name)
+    wrappers = build_optim_wrapper(model, config.optim_wrapper)
+    assert set(wrappers.keys()) == {'generator', 'discriminator'}
+    for part, rate in zip(('generator', 'discriminator'), rates(name)):
+        settings = groups(wrappers[part].optimizer)
+        network = dict(getattr(model, part).named_parameters())
+        assert set(settings) == set(network.values())
+        assert type(wrappers[part].optimizer) is torch.optim.Adam
+        for key, parameter in network.items():
+            group = settings[parameter]
+            is_score = part == 'generator' and '.mask.' in key
+            expected = 10 * rate if is_score else rate
+            assert group['lr'] == pytest.approx(expected), key
+            # a decay would pull scores to zero by itself, beside L_PP
+            assert group['weight_decay'] == 0, key
+            assert group['betas'] == (0.0, 0.999), key
+
+
+@pytest.mark.parametrize('name, scores', [
+    ('ppcd_digits_16_alpha06.py', 6),
+    ('ppcd_folder_64.py', 12),
+    ('ppcd_biggan_128_alpha06.py', 15),
+    ('gan_compression_digits_16.py', 4),
+    ('gan_compression_imagenet_128.py', 10),
+    ('ppcd_digits_16_dense.py', 0),
+    ('biggan_imagenet_128.py', 0),
+])
+def test_scores_of_every_mask_learn_ten_times_faster(name, scores):
+    """Three convolutions a block, of which two share a mask where it says so;
+    two blocks at 16 px, four at 64 and five at 128."""
+    config, model = built(name)
+    optimizer = build_optim_wrapper(
+        model, config.optim_wrapper)['generator'].optimizer
+    rate, _ = rates(name)
+    faster = [
+        parameter for parameter, group in groups(optimizer).items()
+        if group['lr'] == pytest.approx(10 * rate)
+    ]
+    assert len(faster) == scores
+    assert all(parameter.dim() == 1 for parameter in faster)
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_classifier_has_one_optimizer_with_weight_decay(name):
+    config, model = built(name)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+    settings = groups(optimizer)
+    assert set(settings) == set(model.parameters())
+    assert {(group['lr'], group['weight_decay'])
+            for group in settings.values()} == {(1e-3, 1e-4)}
+
+
+@pytest.mark.parametrize('name', GANS)
+def test_nothing_frozen_or_averaged_is_trained(name):
+    config, model = built(name)
+    wrappers = build_optim_wrapper(model, config.optim_wrapper)
+    trained = {
+        parameter
+        for part in wrappers.keys() for group in
+        wrappers[part].optimizer.param_groups for parameter in group['params']
+    }
+    for part in ('teacher', 'generator_ema'):
+        network = getattr(model, part, None)
+        if network is not None:
+            assert trained.isdisjoint(network.parameters()), part
+
+
+# alpha, schedule, interval, begin, end of what prunes, and the iterations
+PRUNING = {
+    'ppcd_digits_16_alpha00.py': (0.0, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_alpha05.py': (0.5, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_alpha06.py': (0.6, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_irrelevant_alpha05.py': (0.5, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_star_alpha06.py': (0.6, 'linear', 1, 0, 1, 400),
+    'ppcd_folder_64.py': (0.6, 'cubic', 50, 2000, 25000, 50000),
+    'ppcd_biggan_128_alpha00.py': (0.0, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_alpha05.py': (0.5, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_alpha06.py': (0.6, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_irrelevant_alpha05.py':
+    (0.5, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_star_alpha06.py': (0.6, 'linear', 100, 0, 1, 500000),
+}
+
+
+@pytest.mark.parametrize('name', GANS)
+def test_what_prunes_and_when(name):
+    config, _ = built(name)
+    found = [
+        hook for hook in map(HOOKS.build, config.custom_hooks)
+        if type(hook).__name__ == 'MaskBinarizationHook'
+    ]
+    assert [(hook.alpha, hook.schedule, hook.interval, hook.begin, hook.end,
+             config.train_cfg.max_iters)
+            for hook in found] == ([PRUNING[name]] if name in PRUNING else [])
+
+
+@pytest.mark.parametrize('name', GANS)
+def test_irrelevant_controls_are_the_only_ones_that_change_the_class(name):
+    _, model = built(name)
+    assert model.class_aware is ('irrelevant' not in name)
+
+
+@pytest.mark.parametrize('name', GANS)
+def test_seeds_are_set_at_every_iteration(name):
+    config, _ = built(name)
+    assert [hook['type'] for hook in config.custom_hooks
+            ].count('IterSeedHook') == 1
+    assert config.randomness.seed is not None
+    assert config.randomness.diff_rank_seed

@@ -1,19 +1,27 @@
+"""What the hooks do to masks and seeds, and when."""
 import math
+import random
+from fractions import Fraction
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
-from conftest import SAGAN, build_generator
+from conftest import (SAGAN, build_generator, build_runner, checkpoint_of,
+                      logged_scalars)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from ppcd_mmagic import PPCDError
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import HOOKS
 
 
-def runner_for(generator, max_iters, ema=None):
+def runner_for(generator, max_iters=100, ema=None):
     model = SimpleNamespace(generator=generator)
     if ema is not None:
         model.generator_ema = SimpleNamespace(module=ema)
@@ -37,6 +45,280 @@ def step(hook, runner):
 
 def build_hook(**kwargs):
     return HOOKS.build(dict(type='MaskBinarizationHook', **kwargs))
+
+
+def generator_of(width):
+    """Three masks of 2 * width channels, then three of width."""
+    return build_generator(SAGAN, base_channels=width)
+
+
+def masks_of(generator):
+    return [mask for _, mask in named_masks(generator)]
+
+
+def pruned_counts(generator):
+    """Of the wide masks and the narrow ones, each of which are alike."""
+    wide, narrow = ({m.num_pruned for m in masks}
+                    for masks in (masks_of(generator)[:3],
+                                  masks_of(generator)[3:]))
+    return (*wide, *narrow)
+
+
+def set_scores(generator, scores):
+    with torch.no_grad():
+        for mask in masks_of(generator):
+            mask.weight.copy_(torch.as_tensor(scores[:len(mask.weight)]))
+
+
+def counts_after_each_iteration(generator, iterations, **arguments):
+    hook, runner = build_hook(**arguments), runner_for(generator)
+    start(hook, runner)
+    counts = []
+    for _ in range(iterations):
+        step(hook, runner)
+        counts.append(pruned_counts(generator))
+    return counts
+
+
+class TestMaskBinarization:
+    """How many channels fall, when, and which."""
+
+    def test_linear_schedule_counted_by_hand(self):
+        """Masks of 10 and 5: half of them, in ten steps of 0.5 and 0.25."""
+        assert counts_after_each_iteration(
+            generator_of(5), 14, alpha=0.5, schedule='linear', begin=2,
+            end=12) == [(0, 0), (0, 0), (0, 0), (1, 0), (1, 0), (2, 1),
+                        (2, 1), (3, 1), (3, 1), (4, 2), (4, 2), (5, 2),
+                        (5, 2), (5, 2)]
+
+    def test_cubic_schedule_counted_by_hand(self):
+        """6 and 3 channels times 91, 152, 189, 208, 215 and 216 of 216."""
+        assert counts_after_each_iteration(
+            generator_of(5), 8, alpha=0.6, schedule='cubic', begin=1,
+            end=7) == [(0, 0), (2, 1), (4, 2), (5, 2), (5, 2), (5, 2), (6, 3),
+                       (6, 3)]
+
+    def test_interval_counts_from_begin_and_the_end_is_always_one(self):
+        """Due are 5, 8 and the end, 10: at 3/8, 6/8 and 8/8 of 8 and 4."""
+        assert counts_after_each_iteration(
+            generator_of(5), 12, alpha=0.8, schedule='linear', interval=3,
+            begin=2, end=10) == ([(0, 0)] * 4 + [(3, 1)] * 3 + [(6, 3)] * 2 +
+                                 [(8, 4)] * 3)
+
+    def test_without_an_end_the_last_iteration_of_the_training_is_it(self):
+        hook = build_hook(alpha=0.8, schedule='linear')
+        generator = generator_of(5)
+        runner = runner_for(generator, max_iters=4)
+        start(hook, runner)
+        counts = []
+        for _ in range(4):
+            step(hook, runner)
+            counts.append(pruned_counts(generator))
+        assert counts == [(2, 1), (4, 2), (6, 3), (8, 4)]
+
+    @pytest.mark.parametrize('schedule', ['threshold', 'linear', 'cubic'])
+    @pytest.mark.parametrize('width, alpha, wide, narrow', [
+        (45, 0.7, 63, 31),
+        (50, 0.29, 29, 14),
+        (50, 0.57, 57, 28),
+        (50, 0.58, 58, 29),
+        (5, 0.3, 3, 1),
+        (5, 0.6, 6, 3),
+        (5, 0.7, 7, 3),
+        (5, 0.99, 9, 4),
+    ])
+    def test_cap_loses_no_channel_to_rounding(self, schedule, width, alpha,
+                                              wide, narrow):
+        """0.7 * 90 is 62.99999999999999, and 0.29 * 100 28.999999999999996."""
+        assert counts_after_each_iteration(
+            generator_of(width), 2, alpha=alpha, schedule=schedule,
+            threshold=2., end=2)[-1] == (wide, narrow)
+
+    @pytest.mark.parametrize('schedule, formula', [
+        ('linear', lambda t: t),
+        ('cubic', lambda t: 1 - (1 - t)**3),
+    ])
+    def test_schedules_are_exact_at_every_iteration(self, schedule, formula):
+        """In fractions: alpha 0.6 of 10 in 30 steps is a whole number at
+        every fifth, which floating point misses at some."""
+        expected = [
+            tuple(
+                math.floor(Fraction(6, 10) * formula(Fraction(done, 30)) * c)
+                for c in (10, 5)) for done in range(1, 31)
+        ]
+        assert counts_after_each_iteration(
+            generator_of(5), 30, alpha=0.6, schedule=schedule,
+            end=30) == expected
+
+    def test_lowest_scores_fall_and_what_fell_stays(self):
+        generator = generator_of(5)
+        hook = build_hook(alpha=0.6, schedule='linear', end=3)
+        runner = runner_for(generator)
+        start(hook, runner)
+        wide = masks_of(generator)[0]
+        fallen = []
+        for scores in ([.9, .1, .8, -.2, .7, .6, .5, .4, .3, .2],
+                       [.9, 9., .8, 9., .7, .6, .5, .4, .3, .2],
+                       [.0, 9., .1, 9., .7, .6, .5, .4, .3, .2]):
+            set_scores(generator, scores)
+            step(hook, runner)
+            fallen.append(wide.pruned.nonzero().flatten().tolist())
+        assert fallen == [[1, 3], [1, 3, 8, 9], [0, 1, 2, 3, 8, 9]]
+
+    def test_equal_scores_fall_from_the_first(self):
+        generator = generator_of(50)
+        set_scores(generator, [1.] * 100)
+        counts_after_each_iteration(
+            generator, 1, alpha=0.3, schedule='linear', end=1)
+        assert masks_of(generator)[0].pruned.tolist() == [True] * 30 + [
+            False
+        ] * 70
+
+    def test_threshold_takes_what_is_at_or_below_it(self):
+        generator = generator_of(5)
+        set_scores(generator, [1., .3, .31, .29, -1., 1., 1., 1., 1., 1.])
+        counts = counts_after_each_iteration(
+            generator, 1, alpha=0.9, threshold=0.3)
+        assert counts == [(3, 3)]
+        assert masks_of(generator)[0].pruned.nonzero().flatten().tolist() == [
+            1, 3, 4
+        ]
+
+    def test_threshold_is_half_of_the_score_that_masks_start_with(self):
+        generator = generator_of(5)
+        set_scores(generator, [.5, .51] + [1.] * 8)
+        assert counts_after_each_iteration(
+            generator, 1, alpha=0.9) == [(1, 1)]
+
+    def test_threshold_prunes_the_lowest_up_to_the_cap(self):
+        generator = generator_of(5)
+        set_scores(generator, [.2, .1, .0, .1, .2, .2, .2, .2, .2, -.1])
+        counts_after_each_iteration(generator, 1, alpha=0.4, threshold=0.3)
+        first, last = masks_of(generator)[0], masks_of(generator)[-1]
+        assert first.pruned.nonzero().flatten().tolist() == [1, 2, 3, 9]
+        assert last.pruned.nonzero().flatten().tolist() == [1, 2]
+
+    def test_threshold_counts_what_was_pruned_and_has_risen_since(self):
+        generator = generator_of(5)
+        hook = build_hook(alpha=0.6, threshold=0.3)
+        runner = runner_for(generator)
+        start(hook, runner)
+        set_scores(generator, [.1, .1] + [1.] * 8)
+        step(hook, runner)
+        set_scores(generator, [1., 1., 1., .2] + [1.] * 6)
+        step(hook, runner)
+        assert masks_of(generator)[0].pruned.nonzero().flatten().tolist() == [
+            0, 1, 3
+        ]
+
+    def test_threshold_keeps_to_begin_interval_and_end(self):
+        generator = generator_of(5)
+        hook = build_hook(
+            alpha=0.9, threshold=0.3, begin=1, interval=2, end=4)
+        runner = runner_for(generator)
+        start(hook, runner)
+        counts = []
+        for low in range(1, 7):
+            set_scores(generator, [0.] * low + [1.] * (10 - low))
+            step(hook, runner)
+            counts.append(pruned_counts(generator)[0])
+        assert counts == [0, 0, 3, 4, 4, 4]
+
+    def test_removed_channels_still_count(self):
+        """Of 10 channels 3 are gone, 2 of the 7 left are pruned: 6 leave one
+        more to fall, and the cap is not 6 of 7."""
+        generator = generator_of(5)
+        hook = build_hook(alpha=0.6, schedule='linear', end=2)
+        runner = runner_for(generator)
+        start(hook, runner)
+        mask = masks_of(generator)[0]
+        step(hook, runner)
+        assert mask.num_pruned == 3
+        mask.keep((~mask.pruned).nonzero().flatten())
+        mask.prune(5)
+        step(hook, runner)
+        assert (mask.num_pruned, int(mask.pruned.sum())) == (6, 3)
+        assert mask.sparsity == 0.6
+
+    def test_threshold_counts_removed_channels(self):
+        generator = generator_of(5)
+        hook = build_hook(alpha=0.5, threshold=0.3)
+        runner = runner_for(generator)
+        start(hook, runner)
+        mask = masks_of(generator)[0]
+        set_scores(generator, [0.] * 3 + [1.] * 7)
+        step(hook, runner)
+        mask.keep((~mask.pruned).nonzero().flatten())
+        with torch.no_grad():
+            mask.weight[:4] = 0
+        step(hook, runner)
+        assert (mask.num_pruned, int(mask.pruned.sum())) == (5, 2)
+
+    def test_average_has_the_masks_of_the_generator_at_any_iteration(self):
+        generator, ema = generator_of(5), generator_of(5)
+        for mask in masks_of(ema):
+            mask.prune(4)
+        hook = build_hook(alpha=0.5, schedule='linear', begin=1, end=2)
+        runner = runner_for(generator, ema=ema)
+        start(hook, runner)
+        for expected in ((0, 0), (5, 2)):
+            step(hook, runner)
+            assert pruned_counts(ema) == expected
+            for mask, twin in zip(masks_of(generator), masks_of(ema)):
+                assert torch.equal(mask.pruned, twin.pruned)
+
+    def test_what_is_logged_is_what_was_pruned(self):
+        generator = generator_of(5)
+        hook = build_hook(
+            alpha=0.5, schedule='linear', interval=2, begin=0, end=4)
+        runner = runner_for(generator)
+        start(hook, runner)
+        means = []
+        for _ in range(5):
+            step(hook, runner)
+            means.append(
+                runner.message_hub.log_scalars['train/sparsity'].current())
+        # 2 of 10 and 1 of 5, then 5 and 2, in three masks of each
+        assert means == pytest.approx([0, 9 / 45, 9 / 45, 21 / 45, 21 / 45])
+        calls = runner.visualizer.add_scalars.call_args_list
+        assert [call.kwargs['step'] for call in calls] == [2, 4]
+        assert [set(call.args[0].values())
+                for call in calls] == [{0.2}, {0.5, 0.4}]
+        assert calls[1].args[0]['sparsity/conv_blocks.0.conv_1'] == 0.5
+        assert calls[1].args[0]['sparsity/conv_blocks.2.shortcut'] == 0.4
+        assert len(calls[1].args[0]) == 6
+
+    def test_resumed_run_logs_what_was_pruned_before(self):
+        generator = generator_of(5)
+        for mask in masks_of(generator):
+            mask.prune(2)
+        hook = build_hook(alpha=0.5, schedule='linear', begin=50)
+        runner = runner_for(generator)
+        start(hook, runner)
+        step(hook, runner)
+        assert runner.message_hub.log_scalars['train/sparsity'].current(
+        ) == pytest.approx(12 / 45)
+
+    def test_masks_of_single_blocks_are_linked_before_the_run(self):
+        """A norm turns a zero channel into a constant of the class. Behind a
+        block put into MMagic's generator only the hook cuts it off."""
+        generator = build_generator(
+            dict(
+                SAGAN,
+                type='SAGANGenerator',
+                with_spectral_norm=False,
+                blocks_cfg=dict(type='PPResSNGANGenResBlock')))
+        build_hook(alpha=0.5).before_run(runner_for(generator))
+        masks_of(generator)[0].prune(1)
+        dead = masks_of(generator)[0].pruned
+        norm = generator.conv_blocks[0].norm_2
+        noise, label = torch.randn(2, 12), torch.tensor([0, 1])
+        with torch.no_grad():
+            before = generator(noise, label=label)
+            norm.weight_embedding.weight[:, dead] += 100
+            norm.bias_embedding.weight[:, dead] += 100
+            after = generator(noise, label=label)
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
 
 @given(
@@ -80,71 +362,12 @@ def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
             assert mask.num_pruned == min(cap, mask.channels - 1)
 
 
-@pytest.mark.parametrize('schedule, formula', [
-    ('linear', lambda t: t),
-    ('cubic', lambda t: 1 - (1 - t)**3),
-])
-def test_schedules_by_formula(schedule, formula):
-    generator = build_generator(SAGAN)
-    hook = build_hook(alpha=0.5, schedule=schedule, begin=2, end=12)
-    runner = runner_for(generator, 20)
-    start(hook, runner)
-    for done in range(1, 21):
-        step(hook, runner)
-        t = min(max((done - 2) / 10, 0), 1)
-        for _, mask in named_masks(generator):
-            expected = math.floor(0.5 * formula(t) * mask.channels + 1e-6)
-            assert mask.num_pruned == expected
-
-
-def test_threshold_rule_prunes_at_or_below_and_at_most_alpha():
-    generator = build_generator(SAGAN)
-    hook = build_hook(alpha=0.5, threshold=0.3)
-    runner = runner_for(generator, 10)
-    start(hook, runner)
-    masks = [mask for _, mask in named_masks(generator)]
-    with torch.no_grad():
-        for mask in masks:
-            mask.weight.fill_(1.)
-            mask.weight[1] = 0.3
-            mask.weight[2] = 0.31
-    step(hook, runner)
-    for mask in masks:
-        assert mask.pruned.nonzero().flatten().tolist() == [1]
-    with torch.no_grad():
-        for mask in masks:
-            mask.weight.copy_(torch.linspace(-1, 0.29, mask.channels))
-    step(hook, runner)
-    for mask in masks:
-        assert mask.num_pruned == mask.channels // 2
-        assert mask.pruned[1]
-
-
-def test_ema_masks_follow_and_sparsity_is_logged():
-    generator, ema = build_generator(SAGAN), build_generator(SAGAN)
-    hook = build_hook(alpha=0.5, schedule='linear', end=2)
-    runner = runner_for(generator, 2, ema)
-    start(hook, runner)
-    step(hook, runner)
-    logged = runner.visualizer.add_scalars.call_args.args[0]
-    for (name, mask), (_, twin) in zip(
-            named_masks(generator), named_masks(ema)):
-        assert mask.num_pruned > 0
-        assert torch.equal(mask.pruned, twin.pruned)
-        assert logged[f'sparsity/{name}'] == mask.sparsity
-    mean = runner.message_hub.log_scalars['train/sparsity'].current()
-    assert 0 < mean <= 0.5
-    runner.visualizer.reset_mock()
-    step(hook, runner)
-    step(hook, runner)
-    assert runner.visualizer.add_scalars.call_count == 1, 'only when it changes'
-
-
 @pytest.mark.parametrize('arguments, message', [
     (dict(alpha=1.0), r'alpha=1.0 must be in \[0, 1\)'),
     (dict(alpha=-0.1), 'alpha=-0.1'),
     (dict(alpha=0.5, schedule='quintic'), 'quintic.*threshold.*linear.*cubic'),
     (dict(alpha=0.5, interval=0), 'interval=0'),
+    (dict(alpha=0.5, begin=-1), 'begin=-1'),
     (dict(alpha=0.5, begin=5, end=5), 'begin=5.*end=5'),
 ])
 def test_bad_arguments(arguments, message):
@@ -158,10 +381,17 @@ def test_generator_without_masks_is_refused():
         build_hook(alpha=0.5).before_run(runner_for(plain, 2))
 
 
-def test_pruning_that_never_starts_is_refused():
-    hook = build_hook(alpha=0.5, begin=10)
-    with pytest.raises(ValueError, match='begin=10.*iteration 4'):
+@pytest.mark.parametrize('begin', [4, 10])
+def test_pruning_that_never_starts_is_refused(begin):
+    hook = build_hook(alpha=0.5, begin=begin)
+    with pytest.raises(ValueError, match=f'begin={begin}.*iteration 4'):
         start(hook, runner_for(build_generator(SAGAN), 4))
+
+
+def test_pruning_that_starts_at_the_last_iteration_is_not_refused():
+    start(
+        build_hook(alpha=0.5, begin=3),
+        runner_for(build_generator(SAGAN), max_iters=4))
 
 
 def prune_on_rank(rank, folder):
@@ -173,18 +403,386 @@ def prune_on_rank(rank, folder):
     with torch.no_grad():
         for _, mask in named_masks(generator):
             mask.weight.uniform_()
+    own = {
+        name: mask.weight.argsort()[:len(mask.weight) // 2].sort().values
+        for name, mask in named_masks(generator)
+    }
     hook = build_hook(alpha=0.5, schedule='linear', end=1)
     runner = runner_for(generator, 1)
     start(hook, runner)
     step(hook, runner)
-    pruned = {name: mask.pruned for name, mask in named_masks(generator)}
-    torch.save(pruned, f'{folder}/{rank}.pth')
+    pruned = {
+        name: mask.pruned.nonzero().flatten()
+        for name, mask in named_masks(generator)
+    }
+    torch.save((own, pruned), f'{folder}/{rank}.pth')
 
 
 @pytest.mark.slow
 def test_every_rank_takes_the_masks_of_rank_0(tmp_path):
     torch.multiprocessing.spawn(prune_on_rank, (str(tmp_path), ), nprocs=2)
-    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
-    for name, pruned in first.items():
-        assert pruned.sum() == len(pruned) // 2
-        assert torch.equal(pruned, second[name])
+    (expected, first), (other, second) = (
+        torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    assert any(not torch.equal(expected[name], other[name]) for name in other)
+    for name, lowest in expected.items():
+        assert torch.equal(first[name], lowest)
+        assert torch.equal(second[name], lowest)
+
+
+BINARIZATION = dict(
+    type='MaskBinarizationHook', alpha=0.6, schedule='cubic', begin=2, end=6)
+# of masks of 10 and 5 after each iteration: 6 and 3, times 1 - (1 - t)^3
+CUBIC = [(0, 0), (0, 0), (3, 1), (5, 2), (5, 2), (6, 3), (6, 3), (6, 3)]
+
+
+class Witness(Hook):
+    """Notes the scores of all masks as training has left them."""
+    priority = 'VERY_HIGH'
+
+    def __init__(self):
+        self.scores = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.scores.append({
+            f'generator.{name}.conv.mask': mask.weight.detach().clone()
+            for name, mask in named_masks(runner.model.generator)
+        })
+
+
+@pytest.fixture(scope='module')
+def masked_run(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('masked_run')
+    witness = Witness()
+    runner = build_runner(work_dir, BINARIZATION)
+    runner.register_hook(witness)
+    runner.train()
+    return SimpleNamespace(work_dir=work_dir, scores=witness.scores)
+
+
+@pytest.fixture(scope='module')
+def shrinking_run(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('shrinking_run')
+    # after what it must follow although it is named first
+    build_runner(work_dir, dict(type='ShrinkHook', interval=3),
+                 BINARIZATION).train()
+    return SimpleNamespace(work_dir=work_dir)
+
+
+class TestUnderARealRunner:
+    """Hooks among those of MMEngine: who comes first."""
+
+    @pytest.mark.parametrize('part', ['generator', 'generator_ema.module'])
+    def test_checkpoint_holds_the_masks_of_its_own_iteration(
+            self, masked_run, part):
+        for iteration, expected in enumerate(CUBIC, start=1):
+            state = checkpoint_of(masked_run.work_dir,
+                                  iteration)['state_dict']
+            pruned = [
+                (len(value), int(value.sum())) for key, value in state.items()
+                if key.startswith(f'{part}.') and key.endswith('mask.pruned')
+            ]
+            wide, narrow = expected
+            assert pruned == [(10, wide)] * 2 + [(5, narrow)] * 2, iteration
+
+    def test_the_lowest_scores_of_that_very_iteration_have_fallen(
+            self, masked_run):
+        """Iteration 3 is the first at which any fall."""
+        state = checkpoint_of(masked_run.work_dir, 3)['state_dict']
+        for name, scores in masked_run.scores[2].items():
+            pruned = state[f'{name}.pruned']
+            assert pruned.any()
+            assert scores[pruned].max() <= scores[~pruned].min()
+
+    def test_removal_comes_after_the_pruning_of_the_same_iteration(
+            self, shrinking_run):
+        """At 3 and 6 all that is pruned leaves; at 4 and 5 nothing does."""
+        sizes = []
+        for iteration in range(1, 9):
+            state = checkpoint_of(shrinking_run.work_dir,
+                                  iteration)['state_dict']
+            masks = [
+                state[f'generator.conv_blocks.{block}.conv_1.conv.mask.pruned']
+                for block in (0, 2)
+            ]
+            sizes.append(
+                tuple((len(mask), int(mask.sum())) for mask in masks))
+        assert sizes == [((10, 0), (5, 0)), ((10, 0), (5, 0)),
+                         ((7, 0), (4, 0)), ((7, 2), (4, 1)), ((7, 2), (4, 1)),
+                         ((4, 0), (2, 0)), ((4, 0), (2, 0)), ((4, 0), (2, 0))]
+
+    def test_layers_average_and_optimizer_have_the_sizes_of_the_masks(
+            self, shrinking_run):
+        checkpoint = checkpoint_of(shrinking_run.work_dir, 7)
+        state = checkpoint['state_dict']
+        for part in ('generator', 'generator_ema.module'):
+            block = f'{part}.conv_blocks.0'
+            assert state[f'{block}.conv_1.conv.weight_orig'].shape == (4, 10,
+                                                                       3, 3)
+            assert state[f'{block}.conv_2.conv.weight_orig'].shape == (4, 4, 3,
+                                                                       3)
+            assert state[f'{part}.conv_blocks.2.conv_1.conv.weight_orig'
+                         ].shape == (2, 4, 3, 3)
+        moments = checkpoint['optimizer']['generator']['state'].values()
+        assert sorted(tuple(m['exp_avg'].shape) for m in moments) == sorted(
+            tuple(value.shape) for key, value in state.items()
+            if key.startswith('generator.') and key.rsplit('.')[-1] in
+            ('weight', 'bias', 'weight_orig', 'gamma') and not (
+                key.endswith('.weight') and f'{key}_orig' in state))
+
+    @pytest.mark.parametrize('run', ['masked_run', 'shrinking_run'])
+    def test_log_says_what_the_checkpoint_holds(self, run, request):
+        lines = logged_scalars(request.getfixturevalue(run).work_dir)
+        means = [line['sparsity'] for line in lines if 'sparsity' in line]
+        assert means == pytest.approx([(2 * wide + 2 * narrow) / 30
+                                       for wide, narrow in CUBIC])
+        single = {
+            line['step']: (line['sparsity/conv_blocks.0.conv_1'],
+                           line['sparsity/conv_blocks.2.conv_2'])
+            for line in lines if 'sparsity/conv_blocks.0.conv_1' in line
+        }
+        assert single == {3: (.3, .2), 4: (.5, .4), 6: (.6, .6)}
+
+
+def draws(runner_iter, seed=7):
+    """What each library draws after the hook has seeded it."""
+    hook = HOOKS.build(dict(type='IterSeedHook'))
+    hook.before_train_iter(SimpleNamespace(seed=seed, iter=runner_iter), 0)
+    return (random.random(), float(np.random.rand()), float(torch.rand(())))
+
+
+@pytest.fixture
+def as_rank():
+    """Take part in a distributed training as a given rank."""
+
+    def join(rank):
+        leave()
+        torch.distributed.init_process_group(
+            'fake', store=FakeStore(), rank=rank, world_size=8)
+
+    def leave():
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    yield join
+    leave()
+
+
+class TestIterSeed:
+
+    def test_each_iteration_rank_and_run_has_numbers_of_its_own(
+            self, as_rank):
+        """Not as with a sum of seeds, where rank 1 draws at one iteration
+        what rank 0 draws at the next."""
+        seen = []
+        for rank in range(3):
+            as_rank(rank)
+            seen += [
+                draws(iteration, seed) for seed in range(3)
+                for iteration in range(20)
+            ]
+        for library in zip(*seen):
+            assert len(set(library)) == 3 * 3 * 20
+
+    def test_same_iteration_draws_the_same_whatever_was_drawn_before(self):
+        first = draws(5)
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        assert draws(5) == first
+
+    def test_run_without_a_seed_is_seeded_as_well(self):
+        assert draws(3, seed=None) == draws(3, seed=None)
+        assert draws(3, seed=None) != draws(4, seed=None)
+
+
+SEARCHED = dict(SAGAN, base_channels=8, residual_masks='shared')
+
+
+def multiply_adds(first, second, third, fourth):
+    """Of the convolutions, by the channels left: conv_1 of the first block,
+    its residual stream, conv_1 of the second block, its residual stream.
+
+    Dense they are 16, 16, 8 and 8. Attention reads 16 channels into 2, 2 and
+    8 at 8 x 8 pixels and writes the stream from the 8; the image has 3.
+    """
+    at_8 = (9 * 16 * first + 9 * first * second + 16 * second +
+            (2 + 2 + 8) * second + 8 * second)
+    at_16 = (9 * second * third + 9 * third * fourth + second * fourth +
+             9 * fourth * 3)
+    return at_8 * 8**2 + at_16 * 16**2
+
+
+def cost(*kept):
+    return multiply_adds(*kept) / multiply_adds(16, 16, 8, 8)
+
+
+def kept_of(generator):
+    """Channels that each mask keeps, which must be its first ones."""
+    kept = []
+    for mask in masks_of(generator):
+        count = int((~mask.pruned).sum())
+        assert mask.pruned.tolist() == [False] * count + [True] * (
+            len(mask.pruned) - count)
+        kept.append(count)
+    return tuple(kept)
+
+
+class Search:
+    """A runner whose validation gives the values that a test chooses."""
+
+    def __init__(self, values=(), with_average=True, **arguments):
+        self.generator = build_generator(SEARCHED)
+        self.tested = self.generator
+        self.model = SimpleNamespace(generator=self.generator)
+        if with_average:
+            self.tested = build_generator(SEARCHED)
+            self.model.generator_ema = SimpleNamespace(module=self.tested)
+        self.hook = HOOKS.build(dict(type='OnceForAllHook', **arguments))
+        self.values = iter(values)
+        self.val_loop = SimpleNamespace(run=self.validate)
+        self.logger = Mock()
+        self.work_dir, self.iter = 'work_dir', 30
+        self.validated, self.saved = [], []
+        random.seed(0)
+
+    def validate(self):
+        self.validated.append(kept_of(self.tested))
+        self.hook.after_val_epoch(
+            self, {self.hook.metric: next(self.values)})
+
+    def save_checkpoint(self, folder, name, by_epoch):
+        self.saved.append((folder, name, by_epoch, kept_of(self.generator),
+                           kept_of(self.tested)))
+
+    def run(self):
+        self.hook.before_train(self)
+        self.hook.after_train(self)
+        return self
+
+
+class TestOnceForAll:
+    """Sub-networks while training, and the search after it."""
+
+    def test_sub_networks_differ_and_use_every_width(self):
+        search = Search(budget=1.)
+        seen = []
+        for iteration in range(300):
+            search.hook.before_train_iter(search, iteration)
+            seen.append(kept_of(search.generator))
+        wide, narrow = {4, 6, 8, 12, 16}, {2, 3, 4, 6, 8}
+        assert [set(kept) for kept in zip(*seen)] == [wide, wide, narrow,
+                                                      narrow]
+        # 1 of 625 is the same as the one before
+        assert sum(a == b for a, b in zip(seen, seen[1:])) < 5
+        assert len({kept[:2] for kept in seen}) == 25, 'each mask by itself'
+
+    def test_no_mask_loses_its_last_channel(self):
+        search = Search(budget=1., widths=(0.01, ))
+        search.hook.before_train_iter(search, 0)
+        assert kept_of(search.generator) == (1, 1, 1, 1)
+
+    def test_budget_is_that_of_the_multiply_adds_counted_by_hand(self):
+        least = cost(8, 8, 4, 4)
+        accepted = Search(widths=(0.5, 1.), budget=least + 1e-4)
+        accepted.hook.before_train(accepted)
+        refused = Search(widths=(0.5, 1.), budget=least - 1e-4)
+        with pytest.raises(ValueError, match=f'{least:.3f} of the'):
+            refused.hook.before_train(refused)
+
+    def test_candidates_are_the_costliest_within_the_budget_each_once(self):
+        within = sorted((cost(a, b, c, d), (a, b, c, d)) for a in (8, 16)
+                        for b in (8, 16) for c in (4, 8) for d in (4, 8)
+                        if cost(a, b, c, d) <= 0.7)
+        assert 4 < len(within) < 16
+        search = Search(
+            range(4), widths=(0.5, 1.), budget=0.7, candidates=4).run()
+        assert search.validated == [kept for _, kept in within[:-5:-1]]
+
+    @pytest.mark.parametrize('with_average', [True, False])
+    def test_the_lowest_value_wins_and_is_saved(self, with_average):
+        search = Search([3., 1., 2.],
+                        with_average,
+                        widths=(0.5, 1.),
+                        budget=0.8,
+                        candidates=3).run()
+        best = search.validated[1]
+        assert len(set(search.validated)) == 3
+        assert search.saved == [('work_dir', 'iter_30.pth', False, best, best)]
+
+    def test_a_value_that_is_no_number_never_wins(self):
+        search = Search([float('nan'), 2., float('nan')],
+                        widths=(0.5, 1.),
+                        budget=0.8,
+                        candidates=3).run()
+        assert search.saved[0][3] == search.validated[1]
+
+    def test_a_search_without_any_number_says_so(self):
+        search = Search([float('nan')] * 3,
+                        widths=(0.5, 1.),
+                        budget=0.8,
+                        candidates=3)
+        with pytest.raises(PPCDError, match='domain/frechet.*nan'):
+            search.run()
+        assert not search.saved
+
+    def test_a_metric_that_is_not_measured_is_named(self):
+        search = Search([1.], budget=0.8)
+        search.val_loop.run = lambda: search.hook.after_val_epoch(
+            search, {'domain/accuracy': 1.})
+        with pytest.raises(
+                PPCDError, match='domain/frechet.*domain/accuracy'):
+            search.run()
+
+    def test_norms_get_the_statistics_of_the_sub_network(self):
+        """The mean over batches of their means and unbiased variances, of
+        what each norm was given while the best was calibrated."""
+        search = Search([1.], budget=0.5, candidates=1)
+        given, called = {}, []
+        norms = {
+            name: norm
+            for name, norm in search.tested.named_modules()
+            if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm)
+        }
+        momenta = {name: norm.momentum for name, norm in norms.items()}
+        for name, norm in norms.items():
+            norm.register_forward_pre_hook(
+                lambda norm, args, name=name: given.setdefault(name, []).
+                append(args[0].detach().double()))
+        search.tested.register_forward_pre_hook(
+            lambda _, args, kwargs: called.append((args[0], kwargs['label'])),
+            with_kwargs=True)
+        search.run()
+        assert len(norms) == 5
+        for name, norm in norms.items():
+            last = given[name][-8:]
+            mean = torch.stack([x.mean((0, 2, 3)) for x in last]).mean(0)
+            var = torch.stack([
+                x.transpose(0, 1).flatten(1).var(1, unbiased=True)
+                for x in last
+            ]).mean(0)
+            torch.testing.assert_close(
+                norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                norm.running_var.double(), var, rtol=1e-4, atol=1e-5)
+            assert norm.momentum == momenta[name] and not norm.training
+        noise = torch.stack([noise for noise, _ in called[-8:]])
+        assert noise.shape == (8, 64, 12)
+        assert abs(float(noise.mean())) < 0.1
+        assert float(noise.std()) == pytest.approx(1, abs=0.1)
+        labels = torch.cat([label for _, label in called[-8:]])
+        assert set(labels.bincount().gt(50).tolist()) == {True}
+        assert labels.max() == 4
+
+    def test_checking_the_budget_leaves_the_generator_as_it_was(self):
+        search = Search(budget=0.8)
+
+        def hooks():
+            return [
+                len(module._forward_hooks)
+                for module in search.generator.modules()
+            ]
+
+        before = hooks()
+        for training in (True, False):
+            search.generator.train(training)
+            search.hook.before_train(search)
+            assert search.generator.training is training
+        assert hooks() == before

@@ -1,4 +1,4 @@
-"""Training through the command line, as a user runs it."""
+"""Training, in a real runner and through the command line."""
 import os
 import os.path as osp
 import signal
@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, build_runner, checkpoint_of
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from ppcd_mmagic.export import build_student
 from ppcd_mmagic.masks import named_masks
-from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.registry import HOOKS, MODELS
 
 DIGITS = 'configs/ppcd_digits_16_alpha06.py'
 SMALL = [
@@ -63,6 +64,150 @@ def assert_same_run(a, b):
         for index in first:
             assert torch.equal(first[index]['exp_avg_sq'],
                                second[index]['exp_avg_sq'])
+
+
+class Listener(Hook):
+    """Notes what generator and discriminator are called with."""
+
+    def __init__(self):
+        self.noises, self.images = [], []
+
+    def before_train(self, runner):
+        runner.model.generator.register_forward_pre_hook(self.generator)
+        runner.model.discriminator.register_forward_pre_hook(
+            self.discriminator)
+
+    def generator(self, _, args):
+        self.noises.append((torch.is_grad_enabled(), args[0].clone()))
+
+    def discriminator(self, _, args):
+        self.images.append(args[0].detach().clone())
+
+
+def listened(work_dir, *hooks, iterations=6, **options):
+    runner = build_runner(work_dir, *hooks, iterations=iterations, **options)
+    listener = Listener()
+    runner.register_hook(listener)
+    runner.train()
+    return listener
+
+
+MASKS = dict(
+    type='MaskBinarizationHook', alpha=0.6, schedule='linear', begin=1, end=5)
+SEARCH = dict(type='OnceForAllHook', budget=0.9)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Six iterations, and what was heard during them."""
+    work_dir = tmp_path_factory.mktemp('whole')
+    return work_dir, listened(work_dir, MASKS)
+
+
+def test_each_step_of_each_iteration_has_noise_of_its_own(whole):
+    _, listener = whole
+    assert len(listener.noises) == 12
+    assert len({float(noise[0, 0]) for _, noise in listener.noises}) == 12
+    everything = torch.cat([noise for _, noise in listener.noises])
+    assert everything.shape == (48, 24)
+    assert abs(float(everything.mean())) < 0.15
+    assert float(everything.std()) == pytest.approx(1, abs=0.1)
+
+
+def test_real_images_differ_between_iterations(whole):
+    """The discriminator is shown fakes, reals, the reals again for R1, and
+    the fakes of the generator's step."""
+    _, listener = whole
+    assert len(listener.images) == 24
+    for index, image in enumerate(listener.images):
+        grey = torch.equal(image[:, 0], image[:, 1])
+        assert grey is (index % 4 in (1, 2)), 'digits are grey'
+    reals = listener.images[1::4]
+    assert len({float(images.sum()) for images in reals}) == 6
+    assert all(real.min() == -1 and real.max() > 0.9 for real in reals)
+    for real, again in zip(reals, listener.images[2::4]):
+        assert torch.equal(real, again)
+
+
+def test_each_network_takes_one_step_an_iteration(whole):
+    work_dir, listener = whole
+    assert [training for training, _ in listener.noises] == [False, True] * 6
+    assert steps_of(work_dir, 6) == {'generator': {6}, 'discriminator': {6}}
+
+
+def steps_of(work_dir, iteration):
+    states = checkpoint_of(work_dir, iteration)['optimizer']
+    return {
+        name: {int(state['step']) for state in states[name]['state'].values()}
+        for name in ('generator', 'discriminator')
+    }
+
+
+def test_discriminator_may_take_several_steps_for_one_of_the_generator(
+        tmp_path):
+    listener = listened(tmp_path, **{'model.discriminator_steps': 3})
+    assert [training for training, _ in listener.noises
+            ] == [False, False, False, True] * 2
+    assert steps_of(tmp_path, 6) == {'generator': {2}, 'discriminator': {6}}
+
+
+@pytest.mark.parametrize('hook', [
+    MASKS,
+    dict(type='ShrinkHook', interval=2),
+])
+def test_resumed_run_sees_the_noise_and_reaches_the_weights_of_the_whole(
+        whole, tmp_path, hook):
+    work_dir, listener = whole
+    hooks = [MASKS]
+    if hook is not MASKS:
+        hooks.append(hook)
+        work_dir = tmp_path / 'whole'
+        listener = listened(work_dir, *hooks)
+    resumed = listened(
+        tmp_path / 'resumed',
+        *hooks,
+        resume=True,
+        load_from=f'{work_dir}/iter_3.pth')
+    expected = listener.noises[6:]
+    assert len(resumed.noises) == len(expected) == 6
+    for (_, noise), (_, whole_noise) in zip(resumed.noises, expected):
+        assert torch.equal(noise, whole_noise)
+    assert_same_run(
+        checkpoint_of(work_dir, 6), checkpoint_of(tmp_path / 'resumed', 6))
+
+
+class Widths(Hook):
+    """Notes the sub-network that each iteration trains."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.seen.append([
+            int((~mask.pruned).sum())
+            for _, mask in named_masks(runner.model.generator)
+        ])
+
+
+def trained_widths(work_dir, **options):
+    runner = build_runner(work_dir, SEARCH, iterations=6, **options)
+    for hook in runner.hooks:
+        if type(hook) is HOOKS.get(SEARCH['type']):
+            hook.after_train = lambda runner: None  # nothing to choose by
+    widths = Widths()
+    runner.register_hook(widths)
+    runner.train()
+    return widths.seen
+
+
+def test_resumed_search_trains_the_sub_networks_of_the_whole(tmp_path):
+    whole = trained_widths(tmp_path / 'whole')
+    resumed = trained_widths(
+        tmp_path / 'resumed',
+        resume=True,
+        load_from=f'{tmp_path}/whole/iter_3.pth')
+    assert len(set(map(tuple, whole))) == 6
+    assert resumed == whole[3:]
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ class MaskBinarizationHook(Hook):
     def target(self, mask: ChannelMask, done: int) -> int:
         """How many channels of a mask are to be pruned after ``done``
         iterations."""
-        # 0.3 * 10 is 2.999...: the cap must not lose a channel to rounding
+        # 0.7 * 90 is 62.999...: the cap must not lose a channel to rounding
         cap = math.floor(self.alpha * mask.channels + 1e-6)
         if self.schedule == 'threshold':
             return min(_below_threshold(mask, self.threshold), cap)

@@ -7,7 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
-from ppcd_mmagic.masks import copy_masks, input_gate_of, mask_of, named_masks
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.masks import (copy_masks, input_gate_of, living_outputs,
+                               named_masks)
 from ppcd_mmagic.registry import HOOKS
 from .generators import generators_of
 
@@ -32,7 +34,8 @@ class OnceForAllHook(Hook):
 
     Raises:
         ValueError: If an argument is out of its range, not even the narrowest
-            sub-network is within the budget, or nothing is validated.
+            sub-network is within the budget, nothing is validated, or the
+            metric is not measured or not finite for any sub-network.
     """
 
     def __init__(self,
@@ -81,13 +84,25 @@ class OnceForAllHook(Hook):
         for widths in self._candidates(generator):
             self._apply(runner, widths)
             runner.val_loop.run()
-            value = self._metrics[self.metric]
+            value = self._value()
             runner.logger.info(f'widths {widths}: {self.metric} {value:.3f}')
             if value < best_value:
                 best, best_value = widths, value
+        if best is None:
+            raise PPCDError(
+                f'{self.metric} is nan or inf for every sub-network, so that '
+                'none is the best and none was chosen: the training has '
+                'diverged, resume it from an earlier checkpoint.')
         self._apply(runner, best)
         runner.save_checkpoint(
             runner.work_dir, f'iter_{runner.iter}.pth', by_epoch=False)
+
+    def _value(self) -> float:
+        if self.metric not in self._metrics:
+            raise PPCDError(
+                f'OnceForAllHook chooses by metric="{self.metric}", which the '
+                f'validation does not give; it gives {list(self._metrics)}.')
+        return self._metrics[self.metric]
 
     def _apply(self, runner: Runner, widths: Dict[str, float]) -> None:
         generator, *ema = generators_of(runner.model)
@@ -107,6 +122,8 @@ class OnceForAllHook(Hook):
         tried = [_everywhere(generator, min(self.widths))] + [
             self._sample(generator) for _ in range(50 * self.candidates)
         ]
+        # few masks of few widths: the same one would be evaluated again
+        tried = list({tuple(w.values()): w for w in tried}.values())
         found = [
             pair for pair in zip(_costs(generator, tried), tried)
             if pair[0] <= self.budget
@@ -184,9 +201,8 @@ def _multiply_adds(generator: nn.Module, sizes: Dict[nn.Module,
     """Multiply-adds of the convolutions that the masks leave."""
     total = 0
     for conv, pixels in sizes.items():
-        mask, gate = mask_of(conv), input_gate_of(conv)
-        outputs = mask.channels - mask.num_pruned if mask else \
-            conv.out_channels
+        writes, gate = living_outputs(conv), input_gate_of(conv)
+        outputs = conv.out_channels if writes is None else int(writes.sum())
         inputs = int(gate.alive().sum()) if gate else conv.in_channels
         total += outputs * inputs * conv.kernel_size[0]**2 * pixels
     return total
