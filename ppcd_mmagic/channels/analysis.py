@@ -1,0 +1,416 @@
+"""Which channel is which: cells, pushed through a recording.
+
+Every value of a recording is given an integer tensor that broadcasts to its
+shape and names a *cell* for each channel. A cell knows which masked outputs
+write it, and whether anything without a mask does (then it is *open*). Each
+cell belongs to an *atom*: what can only leave the network together. Where it
+is not known what a layer does, its channels are *pinned*: they may be zeroed,
+never discarded.
+
+An atom may leave if and only if something reads it, nothing pins it, and it
+is closed wherever it is read.
+"""
+from collections import defaultdict
+from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional,
+                    Sequence, Tuple)
+
+import torch
+import torch.nn as nn
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+
+from ppcd_mmagic.errors import PPCDError
+from . import rules
+from .recording import Recording, record
+
+# The two cells that are always there: of constants, and of what comes from
+# outside. Both are pinned.
+CONSTANT, INPUT = 0, 1
+
+Output = Tuple[str, int]  # a masked convolution and one of its channels
+
+
+class Cells:
+    """The cells and atoms of one analysis.
+
+    Attributes:
+        writers (list[frozenset]): By cell, the masked outputs that reach it.
+        opened (list[str | None]): By cell, what writes it without a mask.
+        atoms (list[int]): By cell, its atom; compare by :meth:`root`.
+        reasons (dict): By root, why the atom is pinned.
+    """
+
+    def __init__(self) -> None:
+        self.writers: List[FrozenSet[Output]] = [frozenset(), frozenset()]
+        self.opened: List[Optional[str]] = [None, 'the input']
+        self.atoms = [0, 1]
+        self.reasons: Dict[int, str] = {
+            0: 'meets a constant that has all its channels',
+            1: 'meets the input'
+        }
+        self._parents = [0, 1]
+        self._known: Dict[tuple, int] = {}
+
+    def new(self,
+            writers: FrozenSet[Output] = frozenset(),
+            opened: Optional[str] = None,
+            atom: Optional[int] = None) -> int:
+        """A new cell, of a new atom unless one is given."""
+        if atom is None:
+            atom = len(self._parents)
+            self._parents.append(atom)
+        self.writers.append(writers)
+        self.opened.append(opened)
+        self.atoms.append(atom)
+        return len(self.writers) - 1
+
+    def root(self, cell: int) -> int:
+        """What stands for the atom of a cell."""
+        atom, parents = self.atoms[cell], self._parents
+        while parents[atom] != atom:
+            parents[atom] = parents[parents[atom]]
+            atom = parents[atom]
+        return atom
+
+    def join(self, cells) -> Optional[int]:
+        """Let the atoms of cells leave only together; the common one."""
+        roots = set(map(self.root, cells))
+        if not roots:
+            return None
+        first = min(roots)
+        for root in roots - {first}:
+            self._parents[root] = first
+            if root in self.reasons:
+                self.reasons.setdefault(first, self.reasons.pop(root))
+        return first
+
+    def pin(self, cells: Tensor, reason: str) -> None:
+        """Forbid that any of the cells is ever discarded."""
+        for cell in cells.unique().tolist():
+            if cell > INPUT:
+                self.reasons.setdefault(self.root(cell), reason)
+
+    def is_closed(self, cell: int) -> bool:
+        """Whether only masked outputs write a cell."""
+        return bool(self.writers[cell]) and self.opened[cell] is None
+
+    def sum(self, cells: tuple, leaving: Optional[tuple] = None) -> int:
+        """The cell of a sum: closed only if all that count are.
+
+        Args:
+            cells (tuple[int]): The operands.
+            leaving (tuple[int], optional): Those that leave with the sum.
+        """
+        return self._unite('sum', cells, leaving)
+
+    def product(self, cells: tuple, leaving: Optional[tuple] = None) -> int:
+        """The cell of a product: closed if any factor is."""
+        return self._unite('product', cells, leaving)
+
+    def _unite(self, kind: str, cells: tuple,
+               leaving: Optional[tuple]) -> int:
+        key = (kind, cells, leaving)
+        if key not in self._known:
+            # parameters of their own, which neither open nor close anything
+            counted = [
+                c for c in cells if self.writers[c] or self.opened[c]
+            ]
+            opened = [self.opened[c] for c in counted]
+            reason = next(filter(None, opened), None)
+            if kind == 'product' and not all(opened):
+                reason = None
+            atom = self.join(cells if leaving is None else leaving)
+            self._known[key] = self.new(
+                frozenset().union(*(self.writers[c] for c in counted)), reason,
+                atom)
+        return self._known[key]
+
+    def as_bias(self, cell: int) -> int:
+        """The same channel, where it is one value for a whole feature map:
+        a bias, which never opens what it is added to."""
+        key = ('bias', cell)
+        if key not in self._known:
+            self._known[key] = self.new(
+                self.writers[cell], None, self.atoms[cell])
+        return self._known[key]
+
+
+class Call(NamedTuple):
+    """One node of a recording, as a rule sees it.
+
+    Attributes:
+        name (str): Of the function, method or module.
+        args, kwargs: Arguments, with cells in place of tensors.
+        node (fx.Node): It, where the arguments are nodes.
+        shape (tuple | None): Of the output, where that is one tensor.
+    """
+    name: str
+    args: tuple
+    kwargs: dict
+    node: fx.Node
+    shape: Optional[tuple]
+
+
+class Analysis:
+    """Pushes cells through a recording.
+
+    Args:
+        recording (Recording): See :func:`analyse`.
+        masked (Sequence[str]): Convolutions that carry a mask.
+        followers (Sequence[str]): Convolutions that only add to the channels
+            of what they read.
+
+    Attributes:
+        cells (Cells): All cells.
+        reads (dict): By layer, the cells along its inputs, shape (c, ).
+        writes (dict): By convolution, those along its outputs.
+        holds (dict): By (owner, side), lists of the cells along that side:
+            owner is a layer and side 'outputs' or 'inputs', or owner is the
+            path of a parameter and side a dimension of it.
+        images (set): Convolutions whose channels are the output itself.
+    """
+
+    def __init__(self,
+                 recording: Recording,
+                 masked: Sequence[str],
+                 followers: Sequence[str] = ()) -> None:
+        self.recording = recording
+        self.masked = set(masked)
+        self.followers = set(followers)
+        self.cells = Cells()
+        self.reads: Dict[str, Tensor] = {}
+        self.writes: Dict[str, Tensor] = {}
+        self.holds: Dict[tuple, List[Tensor]] = defaultdict(list)
+        self.images = set()
+        self.node: Optional[fx.Node] = None
+        self._values: Dict[fx.Node, Any] = {}
+        for node in recording.graph.nodes:
+            self.node = node
+            self._values[node] = self._checked(node, self._visit(node))
+        for held in self.holds.values():  # a layer used twice
+            for same in zip(*(cells.tolist() for cells in held)):
+                self.cells.join(same)
+        self._readers = defaultdict(list)
+        for layer, cells in self.reads.items():
+            for position, cell in enumerate(cells.tolist()):
+                self._readers[self.cells.root(cell)].append(
+                    (layer, position, cell))
+
+    # -- what comes of it
+
+    def leaving(self, is_alive) -> set:
+        """Roots of the atoms that may be discarded.
+
+        Args:
+            is_alive (Callable): Whether a closed cell is alive, by (layer,
+                position) where it is read.
+        """
+        leaving = set()
+        for root, places in self._readers.items():
+            if root not in self.cells.reasons and not any(
+                    not self.cells.is_closed(cell) or is_alive(layer, position)
+                    for layer, position, cell in places):
+                leaving.add(root)
+        return leaving - {self.cells.root(CONSTANT), self.cells.root(INPUT)}
+
+    def why_not(self, root: int) -> Optional[str]:
+        """Why an atom can never be discarded, None if it can."""
+        if root in self.cells.reasons:
+            return self.cells.reasons[root]
+        for layer, _, cell in self._readers[root]:
+            if self.cells.opened[cell]:
+                return f'meets {self.cells.opened[cell]} before {layer} reads it'
+            if not self.cells.writers[cell]:
+                return f'nothing that is masked writes it before {layer}'
+        return None if self._readers[root] else \
+            'nothing that is known reads it'
+
+    # -- what rules use
+
+    def of(self, node: Any) -> Any:
+        """The cells of a node."""
+        return self._values[node]
+
+    def inputs(self) -> List[fx.Node]:
+        """Nodes that the present one takes in."""
+        return self.node.all_input_nodes
+
+    def layer(self, name: str) -> nn.Module:
+        return self.recording.get_submodule(name)
+
+    def full(self, node: fx.Node) -> Tensor:
+        """The cells of a node, one for each element of its value."""
+        return self.of(node).expand(node.meta['shape'])
+
+    def opaque(self, reason: str) -> Any:
+        """What is not known: all that goes in is pinned, all that comes out
+        is from outside."""
+        for node in self.inputs():
+            self.pin_all(self.of(node), reason)
+        if 'shape' in self.node.meta:
+            return _all(INPUT, self.node.meta['shape'])
+        parts = {
+            user.args[1]: user.meta.get('shape', ())
+            for user in self.node.users
+        }
+        return _Parts(parts)
+
+    def pin_all(self, value: Any, reason: str) -> None:
+        for cells in tree_leaves(value):
+            if torch.is_tensor(cells):
+                self.cells.pin(cells, reason)
+
+    def squeeze(self, cells: Tensor) -> Tensor:
+        """Extent 1 wherever nothing varies."""
+        for dim in range(cells.ndim):
+            if cells.shape[dim] > 1 and bool(
+                (cells == cells.narrow(dim, 0, 1)).all()):
+                cells = cells.narrow(dim, 0, 1)
+        return cells
+
+    def along(self, cells: Tensor, dim: int, size: int) -> Tensor:
+        """One cell for each position of a dimension, shape (size, ); what the
+        other dimensions show there counts as a sum."""
+        rows = cells.movedim(dim, 0).flatten(1)
+        if rows.shape[1] == 1:
+            return rows.flatten().expand(size)
+        united = [
+            row[0] if len(row) == 1 else self.cells.sum(tuple(row))
+            for row in (sorted(set(row)) for row in rows.tolist())
+        ]
+        return torch.tensor(united).expand(size)
+
+    def per_channel(self, cells: Tensor) -> Tensor:
+        """For what treats a channel (dimension 1) as a whole."""
+        if cells.ndim < 3 or all(size == 1 for size in cells.shape[2:]):
+            return cells
+        return self.along(cells, 1, cells.shape[1]).view(
+            [1, -1] + [1] * (cells.ndim - 2))
+
+    def read(self, name: str, cells: Tensor, holds: bool = True) -> None:
+        """A layer reads the cells (c, ) along its inputs, and by default has
+        an entry for each."""
+        if name in self.reads:  # used twice: alive where either is
+            cells = torch.tensor([
+                self.cells.sum(pair) if pair[0] != pair[1] else pair[0]
+                for pair in zip(self.reads[name].tolist(), cells.tolist())
+            ])
+        self.reads[name] = cells
+        if holds:
+            self.hold(name, 'inputs', cells)
+
+    def write(self, name: str, count: int) -> Tensor:
+        """The cells (count, ) that a layer writes, the same at every use."""
+        if name not in self.writes:
+            self.writes[name] = torch.tensor(
+                [self._written(name, i) for i in range(count)])
+            self.hold(name, 'outputs', self.writes[name])
+        return self.writes[name]
+
+    def _written(self, name: str, channel: int) -> int:
+        if name in self.masked:
+            return self.cells.new(frozenset([(name, channel)]))
+        if name in self.followers:
+            return self.cells.new()
+        return self.cells.new(opened=f'the unmasked {name}')
+
+    def hold(self, owner: str, side: Any, cells: Tensor) -> None:
+        """The owner has an entry for each cell along that side."""
+        self.holds[owner, side].append(cells)
+
+    # -- the nodes
+
+    def _visit(self, node: fx.Node) -> Any:
+        if node.op == 'placeholder':
+            return _all(INPUT, node.meta['shape'])
+        if node.op == 'get_attr':
+            return self._tensor(node)
+        if node.op == 'output':
+            return self._output(node)
+        args = fx.map_arg(node.args, self.of)
+        kwargs = fx.map_arg(node.kwargs, self.of)
+        name = node.target if isinstance(node.target, str) else getattr(
+            node.target, '__name__', str(node.target))
+        return rules.apply(
+            self, Call(name, args, kwargs, node, node.meta.get('shape')))
+
+    def _tensor(self, node: fx.Node) -> Tensor:
+        """A parameter with an extent along a single dimension may be one
+        value a channel, and then follows what it meets."""
+        value = getattr(self.recording, node.target)
+        extended = [d for d in range(value.ndim) if value.shape[d] > 1]
+        if (node.meta['path'] is None or len(extended) != 1
+                or not value.is_floating_point()):
+            return _all(CONSTANT, value.shape)
+        dim, = extended
+        cells = torch.tensor(
+            [self.cells.new() for _ in range(value.shape[dim])])
+        self.hold(node.meta['path'], dim, cells)
+        return cells.view([-1 if d == dim else 1 for d in range(value.ndim)])
+
+    def _output(self, node: fx.Node) -> None:
+        for value in node.all_input_nodes:
+            for cells in tree_leaves(self.of(value)):
+                for cell in cells.unique().tolist():
+                    self.images.update(
+                        name for name, _ in self.cells.writers[cell])
+            self.pin_all(self.of(value), 'is the image')
+
+    @staticmethod
+    def _checked(node: fx.Node, value: Any) -> Any:
+        """A rule that gives cells of another form would spoil all behind."""
+        shape = node.meta.get('shape')
+        if torch.is_tensor(value) and shape is not None and (
+                value.ndim != len(shape)
+                or any(a not in (1, b) for a, b in zip(value.shape, shape))):
+            raise PPCDError(
+                f'The rule for "{node.target}" gave cells of shape '
+                f'{tuple(value.shape)}, which do not broadcast to its output '
+                f'{shape}: correct it (register_rule).')
+        return value
+
+
+class _Parts:
+    """The outputs of a layer of which nothing is known."""
+
+    def __init__(self, shapes: dict) -> None:
+        self.shapes = shapes
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _all(INPUT, self.shapes[index])
+
+
+def _all(cell: int, shape) -> Tensor:
+    return torch.full([1] * len(shape), cell)
+
+
+def record_channels(module: nn.Module, example_inputs: Any) -> Recording:
+    """A recording in which every layer that has a rule is one call."""
+    return record(module, example_inputs, rules.is_leaf)
+
+
+def analyse(module: nn.Module, recording: Recording,
+            masked: Sequence[str]) -> Analysis:
+    """Find out which channels of a module are which.
+
+    Args:
+        module (nn.Module): The module that was recorded.
+        recording (Recording): See :func:`record_channels`.
+        masked (Sequence[str]): Convolutions that carry a mask, by name.
+
+    Raises:
+        PPCDError: If a masked convolution was not run.
+    """
+    followers = [
+        name for name in rules.followers(module) if name not in masked
+    ]
+    with torch.device('cpu'):  # cells, wherever the module is
+        analysis = Analysis(recording, masked, followers)
+    idle = [name for name in masked if name not in analysis.writes]
+    if idle:
+        raise PPCDError(
+            f'{type(module).__name__} did not run the masked '
+            f'{", ".join(idle)} on the example inputs (or runs it inside of a '
+            'layer that is taken as a whole): leave it out by name (exclude), '
+            'or give inputs that use it.')
+    return analysis

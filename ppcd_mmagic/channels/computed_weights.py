@@ -1,0 +1,90 @@
+"""Weights that are computed in forward: spectral norm (torch's, old and new,
+and ajbrock's of MMagic) and equalized learning rate."""
+import torch
+import torch.nn as nn
+from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d,
+                                                          SNEmbedding, SNLinear)
+from mmagic.models.editors.pggan.pggan_modules import EqualizedLR
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import (SpectralNorm,
+                                          SpectralNormLoadStateDictPreHook,
+                                          remove_spectral_norm)
+
+from . import hooks
+
+hooks.allow(SpectralNorm, EqualizedLR)
+
+_AJBROCK = (SNConv2d, SNLinear, SNEmbedding)
+
+
+@torch.no_grad()
+def fold_computed_weights(model: nn.Module) -> None:
+    """Replace every computed weight by its value in eval mode, in place.
+
+    Layers become plain ``nn`` layers. Hooks on them (gates) and what they
+    carry (masks) stay where they are.
+    """
+    for module in list(model.modules()):
+        for name in list(getattr(module, 'parametrizations', {})):
+            parametrize.remove_parametrizations(module, name)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+                _forget_loading_hook(module)
+            elif isinstance(hook, EqualizedLR):
+                weight = hook.compute_weight(module)
+                del module._forward_pre_hooks[key]
+                del module._parameters[f'{hook.name}_orig']
+                delattr(module, hook.name)
+                setattr(module, hook.name, nn.Parameter(weight.detach()))
+        for name, child in module.named_children():
+            if isinstance(child, _AJBROCK):
+                setattr(module, name, _plain(child))
+
+
+def _forget_loading_hook(module: nn.Module) -> None:
+    """torch (seen in 2.14) leaves this hook behind, wrapped, and it would ask
+    later checkpoints for the singular vectors."""
+    hooks = module._load_state_dict_pre_hooks
+    for key, wrapped in list(hooks.items()):
+        hook = getattr(wrapped, 'hook', wrapped)
+        if isinstance(hook, SpectralNormLoadStateDictPreHook):
+            del hooks[key]
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    weight = layer.sn_weight()
+    if isinstance(layer, SNConv2d):
+        plain = nn.Conv2d(layer.in_channels, layer.out_channels,
+                          layer.kernel_size, layer.stride, layer.padding,
+                          layer.dilation, layer.groups, layer.bias is not None)
+    elif isinstance(layer, SNLinear):
+        plain = nn.Linear(layer.in_features, layer.out_features,
+                          layer.bias is not None)
+    else:
+        plain = nn.Embedding(layer.num_embeddings, layer.embedding_dim)
+    plain.weight = nn.Parameter(weight.clone())
+    if getattr(layer, 'bias', None) is not None:
+        plain.bias = nn.Parameter(layer.bias.clone())
+    plain._forward_hooks = layer._forward_hooks
+    plain._forward_pre_hooks = layer._forward_pre_hooks
+    for name, child in layer.named_children():
+        plain.add_module(name, child)
+    return plain.train(layer.training)
+
+
+@torch.no_grad()
+def settle_computed_weights(model: nn.Module, iterations: int = 5) -> None:
+    """Find the singular vectors of weights that have lost channels, for those
+    who use them before the next training step does."""
+    for layer in model.modules():
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                for _ in range(iterations):
+                    hook.compute_weight(layer, do_power_iteration=True)
+        if isinstance(layer, _AJBROCK):
+            training = layer.training
+            layer.train()
+            for _ in range(iterations):
+                layer.sn_weight()
+            layer.train(training)

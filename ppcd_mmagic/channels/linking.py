@@ -1,0 +1,326 @@
+"""Masks on a module: which convolutions carry one, and what follows from it
+for all other layers."""
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ppcd_mmagic.errors import PPCDError
+from . import hooks, rules
+from . import masks as _masks
+from .analysis import Analysis, analyse, record_channels
+from .masks import (ChannelMask, InputGate, OutputGate, add_mask,
+                    convolutions, masked_layers, matching_convolutions,
+                    named_masks, set_input_gate, set_output_gate, short_name)
+from .recording import Recording
+
+Patterns = Union[str, Sequence[str]]
+
+
+class Channels:
+    """What is masked in a module, what can be discarded, and why not the
+    rest; ``print`` it.
+
+    Attributes:
+        module (nn.Module): The masked module.
+        analysis (Analysis): Which of its channels are which.
+        masks (dict[str, ChannelMask]): Its masks, by convolution.
+        left_out (dict[str, str]): Convolutions that a pattern names but that
+            cannot carry a mask, and why.
+    """
+
+    def __init__(self,
+                 module: nn.Module,
+                 analysis: Analysis,
+                 left_out: Optional[Dict[str, str]] = None) -> None:
+        self.module = module
+        self.analysis = analysis
+        self.masks: Dict[str, ChannelMask] = dict(named_masks(module))
+        self.left_out = dict(left_out or {})
+        self._gates = {
+            name: _masks.input_gate(module.get_submodule(name))
+            for name in analysis.reads
+        }
+
+    def leaving(self) -> set:
+        """Roots of the atoms that the masks allow to discard now."""
+        alive = {
+            name: gate.alive().tolist()
+            for name, gate in self._gates.items() if gate is not None
+        }
+        return self.analysis.leaving(
+            lambda layer, position: alive[layer][position])
+
+    def kept(self) -> Dict[tuple, Tensor]:
+        """What stays of everything that loses channels now: indices (c, ) by
+        (owner, side), as in :class:`Analysis`. Masks have 'outputs'."""
+        leaving = self.leaving()
+        kept = {}
+        for (owner, side), (cells, *_) in self.analysis.holds.items():
+            stays = torch.tensor(
+                [self._root(cell) not in leaving for cell in cells.tolist()])
+            if not stays.all():
+                kept[owner, side] = stays.nonzero().flatten()
+        return {**kept, **self._kept_of_masks(leaving)}
+
+    def _kept_of_masks(self, leaving: set) -> Dict[tuple, Tensor]:
+        """Entries that any channel that stays still asks for."""
+        asked: Dict[ChannelMask, set] = {m: set() for m in self.masks.values()}
+        for name, conv in masked_layers(self.module).items():
+            gate = _masks.output_gate(conv)
+            places = [(mask, i) for mask in gate.masks
+                      for i in range(mask.present)]
+            for row, cell in zip(gate.index.tolist(),
+                                 self.analysis.writes[name].tolist()):
+                if self._root(cell) not in leaving:
+                    mask, entry = places[row[0] - _masks.OPEN - 1]
+                    asked[mask].add(entry)
+        paths = {
+            child: name
+            for name, child in self.module.named_modules()
+            if isinstance(child, ChannelMask)
+        }
+        return {(paths[mask], 'outputs'): torch.tensor(sorted(entries))
+                for mask, entries in asked.items()
+                if len(entries) < mask.present}
+
+    def _root(self, cell: int) -> int:
+        return self.analysis.cells.root(cell)
+
+    def why_not(self, name: str) -> Dict[str, int]:
+        """Why channels of a convolution can never be discarded, whatever its
+        mask says: reasons, and how many channels each holds."""
+        reasons: Dict[str, int] = {}
+        for cell in self.analysis.writes[self._full(name)].tolist():
+            reason = self.analysis.why_not(self._root(cell))
+            if reason is not None:
+                reasons[reason] = reasons.get(reason, 0) + 1
+        return reasons
+
+    def leaving_of(self, name: str) -> Tensor:
+        """Which channels of a convolution can be discarded now, bool
+        (c, )."""
+        leaving = self.leaving()
+        cells = self.analysis.writes[self._full(name)].tolist()
+        return torch.tensor([self._root(cell) in leaving for cell in cells])
+
+    def _full(self, name: str) -> str:
+        return name if name in self.analysis.writes else f'{name}.conv'
+
+    def _together(self, name: str) -> str:
+        """What the channels of a convolution can only leave with."""
+        roots = [self._root(c) for c in self.analysis.writes[name].tolist()]
+        own = len(set(roots))
+        parts = []
+        if own < len(roots):
+            parts.append(f'in {own} groups')
+        others = [
+            short_name(other)
+            for other in masked_layers(self.module)
+            if other != name and not set(roots).isdisjoint(
+                map(self._root, self.analysis.writes[other].tolist()))
+        ]
+        if others:
+            parts.append('with ' + ', '.join(others))
+        return ' '.join(parts)
+
+    def _line(self, name: str, conv: nn.Module) -> str:
+        if _masks.output_gate(conv) is None:
+            return self.left_out.get(name, 'not masked')
+        reasons = self.why_not(name)
+        count = len(self.analysis.writes[name])
+        stuck = sum(reasons.values())
+        if stuck == count and len(reasons) == 1:
+            return f'masked, stays: {next(iter(reasons))}'
+        together = self._together(name)
+        line = f'masked, can leave {together}'.rstrip()
+        if reasons:
+            line += ', but ' + '; '.join(
+                f'{n} of {count} stay: {why}' for why, n in reasons.items())
+        return line
+
+    def __str__(self) -> str:
+        convs = convolutions(self.module)
+        widest = max(len(short_name(name)) for name in convs)
+        lines = [
+            f'{short_name(name):{widest}} {conv.out_channels:5d} channels  '
+            f'{self._line(name, conv)}' for name, conv in convs.items()
+        ]
+        return '\n'.join([f'{type(self.module).__name__}: masks on '
+                          f'{len(masked_layers(self.module))} of {len(convs)} '
+                          'convolutions', *lines])
+
+
+def mask_channels(module: nn.Module,
+                  example_inputs: Any,
+                  convs: Patterns = '*',
+                  exclude: Patterns = (),
+                  tie: bool = False) -> Channels:
+    """Give convolutions a mask, and gate every layer that reads them.
+
+    Convolutions whose channels are the output itself are left out of patterns
+    with a ``*``, and refused where they are named.
+
+    Args:
+        module (nn.Module): Any module that runs on the inputs; changed in
+            place.
+        example_inputs (Tensor | tuple | dict): A tensor, positional arguments
+            (the last may be a dict of keyword arguments), or keyword
+            arguments. Two of a batch and small maps are enough.
+        convs (str | Sequence[str]): Names or ``fnmatch`` patterns of the
+            convolutions to mask. ``*`` crosses dots.
+        exclude (str | Sequence[str]): Patterns of those to leave out.
+        tie (bool): One score for all channels that can only leave together
+            (those that meet in an addition, say), so that each that is pruned
+            can be discarded. Defaults to False: a score for each channel.
+
+    Returns:
+        Channels: What is masked and what can leave; print it.
+
+    Raises:
+        PPCDError: If a pattern matches nothing, a named convolution writes
+            the image or was not run, or the module cannot be recorded.
+
+    Example:
+        >>> net = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3))
+        >>> print(mask_channels(net, torch.zeros(1, 3, 8, 8)))
+        Sequential: masks on 1 of 2 convolutions
+        0     8 channels  masked, can leave
+        2     3 channels  not masked: is the image
+    """
+    recording = record_channels(module, example_inputs)
+    chosen, left_out = _choose(module, recording, convs, exclude)
+    analysis = analyse(module, recording, chosen)
+    _require_leaving(module, analysis, chosen, left_out)
+    if tie:
+        gates = _masks.tie(module, analysis, chosen)
+    else:
+        gates = {}
+        for name in chosen:
+            conv = module.get_submodule(name)
+            mask = _masks.mask_of(conv) or add_mask(conv, conv.out_channels)
+            gates[name] = OutputGate.of(mask)
+    for name, gate in gates.items():
+        set_output_gate(module.get_submodule(name), gate)
+    return link_masks(module, example_inputs, left_out)
+
+
+def _require_leaving(module: nn.Module, analysis: Analysis,
+                     names: Sequence[str], left_out: Dict[str, str]) -> None:
+    """Refuse masks that could never make anything smaller."""
+    stays = dict(left_out)
+    for name in names:
+        for cell in set(analysis.writes[name].tolist()):
+            why = analysis.why_not(analysis.cells.root(cell))
+            if why is None:
+                return
+            stays[name] = why
+    raise PPCDError(
+        f'No channel of {type(module).__name__} could ever be discarded: '
+        f'{_in_words(stays)}. Mask other convolutions, or teach the layer '
+        'with register_rule.')
+
+
+def _choose(module: nn.Module, recording: Recording, convs: Patterns,
+            exclude: Patterns) -> tuple:
+    """Names to mask, and reasons for those that a pattern would name."""
+    patterns = [convs] if isinstance(convs, str) else list(convs)
+    excluded = matching_convolutions(module, exclude, 'exclude')
+    matched = matching_convolutions(module, patterns)
+    chosen = [name for name in matched if name not in excluded]
+    left_out = {name: 'not masked: excluded by name' for name in excluded}
+    if not chosen:
+        raise PPCDError('exclude leaves no convolution to mask in '
+                        f'{type(module).__name__}.')
+    exact = {
+        name
+        for name in chosen
+        if name in patterns or short_name(name) in patterns
+    }
+    ran = {n.target for n in recording.graph.nodes if n.op == 'call_module'}
+    unfit = {name: _unfit(module.get_submodule(name), name in ran)
+             for name in chosen if name not in exact}
+    for name, why in unfit.items():
+        if why:
+            left_out[name] = f'not masked: {why}'
+            chosen.remove(name)
+    images = analyse(module, recording, chosen).images
+    for name in sorted(images):
+        if name in exact:
+            raise PPCDError(
+                f'convs: the channels of "{short_name(name)}" are the image '
+                f'of {type(module).__name__}; a mask would take away colours. '
+                'Leave it out.')
+        left_out[name] = 'not masked: is the image'
+        chosen.remove(name)
+    if not chosen:
+        raise PPCDError(
+            f'convs: none of the convolutions of {type(module).__name__} that '
+            f'match can carry a mask: {_in_words(left_out)}.')
+    return chosen, left_out
+
+
+def _unfit(conv: nn.Module, ran: bool) -> Optional[str]:
+    """Why a convolution cannot carry a mask."""
+    if not ran:
+        return 'not run on the example inputs'
+    if rules.rule_of(conv) is None:
+        return (f'it is a {type(conv).__name__} with a forward of its own, '
+                'which no rule knows (register_rule)')
+    if hooks.unknown_on(conv):
+        return 'it has a hook that is not known'
+    return None
+
+
+def _in_words(left_out: Dict[str, str]) -> str:
+    """Reasons, and how many layers each holds for."""
+    counts: Dict[str, int] = {}
+    for why in left_out.values():
+        why = why.removeprefix('not masked: ')
+        counts[why] = counts.get(why, 0) + 1
+    return '; '.join(f'{why} ({count})' for why, count in counts.items())
+
+
+def link_masks(module: nn.Module,
+               example_inputs: Any,
+               left_out: Optional[Dict[str, str]] = None) -> Channels:
+    """Gate every layer that reads masked channels.
+
+    Calling it again replaces the gates of the first call, as when widths or
+    masks have changed.
+
+    Args:
+        module (nn.Module): With masks; changed in place.
+        example_inputs (Tensor | tuple | dict): See :func:`mask_channels`.
+        left_out (dict, optional): See :class:`Channels`.
+    """
+    masked = masked_layers(module)
+    if not masked:
+        raise PPCDError(f'{type(module).__name__} has no masks: give it some '
+                        'with mask_channels.')
+    recording = record_channels(module, example_inputs)
+    analysis = analyse(module, recording, list(masked))
+    tied = [
+        name for name, conv in masked.items()
+        if _masks.output_gate(conv).tied
+    ]
+    gates = _masks.tie(module, analysis, tied) if tied else {}
+    for name, conv in masked.items():
+        if name not in gates:
+            owner, = _masks.output_gate(conv).masks
+            gates[name] = OutputGate.of(owner)
+        set_output_gate(conv, gates[name])
+    for layer in module.modules():
+        _masks._remove(layer._forward_pre_hooks, InputGate)
+    for name, gate in _masks.read_gates(module, analysis).items():
+        set_input_gate(module.get_submodule(name), gate)
+    return Channels(module, analysis, left_out)
+
+
+def unlinked(module: nn.Module) -> List[str]:
+    """Masked convolutions of a module that nothing is known to read yet."""
+    return [] if any(
+        _masks.input_gate(layer) is not None
+        for layer in module.modules()) else list(masked_layers(module))

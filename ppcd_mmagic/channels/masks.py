@@ -1,0 +1,439 @@
+"""Learnable channel masks: the one mechanism behind PP-Res.
+
+A mask acts in two places, because a zeroed channel is not yet a dead one: on
+the *output* of its convolution, and on the *input* of every layer that reads
+those channels. Between the two stands a norm, say, which turns an all-zero
+channel into a constant; cut off at the readers, that constant reaches
+nothing. So a pruned channel can be discarded exactly.
+
+Both are a :class:`Gate`: which mask entries decide over which channel.
+"""
+from fnmatch import fnmatch
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from ppcd_mmagic.errors import PPCDError
+from . import hooks
+from .analysis import Analysis
+from .widths import Widths, keep_channels, set_widths
+
+
+class ChannelMask(nn.Module):
+    """A mask over channels that can leave the network one by one.
+
+    The mask is binary wherever it is used; ``weight`` is the score behind it,
+    trained through a straight-through estimator (method: Eq. 3 of the paper,
+    reconstruction), and ``pruned`` marks what is gone for good.
+
+    Args:
+        channels (int): Number of channels c.
+
+    Attributes:
+        weight (nn.Parameter): Scores, shape (c, ), 1 at the start.
+        pruned (Tensor): Bool buffer, shape (c, ).
+        channels (int): c as built. Where pruned channels were removed the
+            tensors are shorter, but those channels still count as pruned.
+        present (int): Number of channels that were not removed.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = self.present = channels
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.register_buffer('pruned', torch.zeros(channels, dtype=torch.bool))
+
+    @property
+    def num_removed(self) -> int:
+        return self.channels - self.present
+
+    @property
+    def num_pruned(self) -> int:
+        return int(self.pruned.sum()) + self.num_removed
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of channels pruned, in [0, 1)."""
+        return self.num_pruned / self.channels
+
+    def gate(self) -> Tensor:
+        """The mask in use, shape (c, ): exactly 0 where pruned, 1 elsewhere.
+
+        Its gradient passes unchanged to ``weight`` of the living channels.
+        """
+        alive = (~self.pruned).to(self.weight.dtype)
+        return alive * (1 + (self.weight - self.weight.detach()))
+
+    @torch.no_grad()
+    def prune(self, count: int) -> None:
+        """Prune the lowest scores until ``count`` channels are pruned.
+
+        Never revives a channel and never prunes the last one.
+        """
+        count = min(count, self.channels - 1)
+        missing = count - self.num_pruned
+        if missing <= 0:
+            return
+        scores = self.weight.masked_fill(self.pruned, float('inf'))
+        # a stable sort, so that equal scores fall alike everywhere
+        self.pruned[torch.sort(scores, stable=True).indices[:missing]] = True
+
+    def keep(self,
+             kept: Tensor,
+             optimizer: Optional[Optimizer] = None) -> None:
+        """Remove all channels but those of the given indices."""
+        keep_channels(self, 'outputs', kept, optimizer)
+
+    def extra_repr(self) -> str:
+        return f'{self.channels}, pruned={self.num_pruned}'
+
+
+set_widths(
+    ChannelMask,
+    Widths(dict(weight=0, pruned=0), sizes=dict(outputs=('present', ))))
+
+# Entries of a gate's table before those of its masks
+CLOSED, OPEN = 0, 1
+
+
+class Gate:
+    """Which mask entries decide over which channels of a layer.
+
+    A channel is alive while any of its entries is. One that has a single
+    entry trains its score; one that several share (channels that meet in an
+    addition) is only cut off.
+
+    Args:
+        masks (Sequence[ChannelMask]): The table: after the constants CLOSED
+            and OPEN, the entries of these masks one after the other.
+        index (Tensor): Entries by channel, shape (c, k), padded with CLOSED.
+        tied (bool): Whether the entries of the mask stand for atoms, which
+            have to be found again when widths change. Defaults to False.
+    """
+
+    def __init__(self,
+                 masks: Sequence[ChannelMask],
+                 index: Tensor,
+                 tied: bool = False) -> None:
+        self.masks = list(masks)
+        self.index = index
+        self.tied = tied
+        self._is_identity = len(self.masks) == 1 and torch.equal(
+            index, _identity(self.masks[0]))
+        self._several = (index > CLOSED).sum(1) > 1
+        self._alive = None
+
+    @classmethod
+    def of(cls, mask: ChannelMask) -> 'Gate':
+        """Each channel by its own entry of one mask."""
+        return cls([mask], _identity(mask))
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), '_alive': None}  # of these masks, not of copies
+
+    def _place(self, device: torch.device) -> None:
+        if self.index.device != device:
+            self.index = self.index.to(device)
+            self._several = self._several.to(device)
+
+    def _table(self, entries: List[Tensor]) -> Tensor:
+        constants = torch.tensor([0, 1]).to(entries[0])
+        return torch.cat([constants, *entries])
+
+    @torch.no_grad()
+    def alive(self) -> Tensor:
+        """Bool tensor of shape (c, ); computed when a mask has changed."""
+        state = [(mask.pruned, mask.pruned._version) for mask in self.masks]
+        if self._alive is None or any(
+                a is not b or v != w
+                for (a, v), (b, w) in zip(state, self._alive[0])):
+            self._place(state[0][0].device)
+            table = self._table([~mask.pruned for mask in self.masks])
+            self._alive = state, table[self.index].any(1)
+        return self._alive[1]
+
+    def value(self) -> Tensor:
+        """Shape (c, ), exactly 0 or 1. Its gradient reaches the scores of the
+        channels that have one entry."""
+        if self._is_identity:
+            return self.masks[0].gate()
+        alive = self.alive().to(self.masks[0].weight.dtype)
+        table = self._table([mask.gate() for mask in self.masks])
+        return torch.where(self._several, alive, table[self.index[:, 0]])
+
+    def mask_output(self, layer: nn.Module, args: tuple,
+                    out: Tensor) -> Tensor:
+        """Forward hook of the convolution that the gate belongs to."""
+        gate = _per_channel(self.value(), out)
+        # nobody else has seen a convolution's output; a product in place
+        # saves its memory where no gradient needs both
+        return out * gate if torch.is_grad_enabled() else out.mul_(gate)
+
+    def mask_input(self, layer: nn.Module, args: tuple) -> tuple:
+        """Forward pre-hook of a layer that reads the channels.
+
+        A weight times the gate gives the same as the input times the gate,
+        and is smaller where the image is large. torch's spectral norm has
+        just computed it for this pass, so that it can be replaced.
+        """
+        x, *rest = args
+        if isinstance(layer, nn.Linear):
+            return (x * self.value().to(x.dtype), *rest)
+        if 'weight' in vars(layer) and layer.groups == 1 and (
+                layer.weight.numel() < x.numel()):
+            gate = self.value()
+            layer.weight = layer.weight * _per_channel(
+                gate, layer.weight, 0 if layer.transposed else 1)
+            return args
+        return (x * _per_channel(self.value(), x), *rest)
+
+
+def _identity(mask: ChannelMask) -> Tensor:
+    entries = torch.arange(mask.present, device='cpu')
+    return entries[:, None] + OPEN + 1
+
+
+class OutputGate(Gate):
+    """The gate on what a masked convolution writes."""
+
+
+class InputGate(Gate):
+    """The gate on what a layer reads."""
+
+
+hooks.allow(Gate)
+
+
+def _per_channel(gate: Tensor, x: Tensor, dim: int = 1) -> Tensor:
+    shape = [-1 if d == dim else 1 for d in range(x.ndim)]
+    return gate.to(x.dtype).view(shape)
+
+
+# -- on a layer
+
+
+def mask_of(layer: nn.Module) -> Optional[ChannelMask]:
+    """The mask that a convolution owns."""
+    mask = getattr(layer, 'mask', None)
+    return mask if isinstance(mask, ChannelMask) else None
+
+
+def output_gate(layer: nn.Module) -> Optional[OutputGate]:
+    """The gate on what a layer writes."""
+    return _owner(layer._forward_hooks, OutputGate)
+
+
+def input_gate(layer: nn.Module) -> Optional[InputGate]:
+    """The gate on what a layer reads."""
+    return _owner(layer._forward_pre_hooks, InputGate)
+
+
+def _owner(registered: dict, kind: type):
+    owners = (getattr(h, '__self__', None) for h in registered.values())
+    return next((owner for owner in owners if isinstance(owner, kind)), None)
+
+
+def set_output_gate(layer: nn.Module, gate: OutputGate) -> None:
+    """Exchange the gate on what a layer writes."""
+    _remove(layer._forward_hooks, OutputGate)
+    layer.register_forward_hook(gate.mask_output)
+
+
+def set_input_gate(layer: nn.Module, gate: InputGate) -> None:
+    """Exchange the gate on what a layer reads."""
+    _remove(layer._forward_pre_hooks, InputGate)
+    layer.register_forward_pre_hook(gate.mask_input)
+
+
+def take_off(layer: nn.Module) -> None:
+    """Remove everything that masks what a layer writes or reads."""
+    _remove(layer._forward_hooks, OutputGate)
+    _remove(layer._forward_pre_hooks, InputGate)
+    if mask_of(layer) is not None:
+        del layer.mask
+
+
+def _remove(registered: dict, kind: type) -> None:
+    for key, hook in list(registered.items()):
+        if isinstance(getattr(hook, '__self__', None), kind):
+            del registered[key]
+
+
+def add_mask(layer: nn.Module, channels: int, device=None) -> ChannelMask:
+    """Give a convolution a mask of its own."""
+    mask = ChannelMask(channels).to(
+        next(layer.parameters()).device if device is None else device)
+    layer.add_module('mask', mask)
+    return mask
+
+
+# -- on a module
+
+
+def convolutions(module: nn.Module) -> Dict[str, nn.Module]:
+    """Convolutions by name."""
+    return {
+        name: child
+        for name, child in module.named_modules()
+        if isinstance(child, _ConvNd)
+    }
+
+
+def short_name(name: str) -> str:
+    """The convolution of a ConvModule goes by the module's name."""
+    return name.removesuffix('.conv')
+
+
+def matching_convolutions(module: nn.Module,
+                          patterns: Sequence[str],
+                          what: str = 'convs') -> List[str]:
+    """Names of the convolutions that a pattern names.
+
+    Args:
+        module (nn.Module): Any module.
+        patterns (str | Sequence[str]): Names or ``fnmatch`` patterns, such as
+            ``'conv_blocks.*.conv_1'``. ``*`` stands for any part of a name,
+            dots included. The convolution of a ConvModule goes by the name
+            of the module.
+        what (str): Name of the argument, for the message.
+
+    Raises:
+        PPCDError: If a pattern matches no convolution.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    names = list(convolutions(module))
+    found = []
+    for pattern in patterns:
+        matched = [
+            name for name in names
+            if fnmatch(name, pattern) or fnmatch(short_name(name), pattern)
+        ]
+        if not matched:
+            has = ', '.join(map(short_name, names)) or 'no convolution'
+            raise PPCDError(
+                f'{what}: no convolution matches "{pattern}" in '
+                f'{type(module).__name__}; it has: {has}.')
+        found += matched
+    return [name for name in names if name in found]
+
+
+def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
+    """Every mask once, by the name of the convolution that owns it."""
+    for name, child in module.named_modules():
+        if isinstance(child, ChannelMask):
+            yield short_name(name.removesuffix('.mask')), child
+
+
+def masked_layers(module: nn.Module) -> Dict[str, nn.Module]:
+    """Convolutions whose output is masked, by their full names."""
+    return {
+        name: conv
+        for name, conv in convolutions(module).items()
+        if output_gate(conv) is not None
+    }
+
+
+def copy_masks(source: nn.Module, target: nn.Module) -> None:
+    """Copy what is pruned in ``source`` to the same masks of ``target``."""
+    for (_, src), (_, dst) in zip(named_masks(source), named_masks(target)):
+        dst.pruned.copy_(src.pruned)
+
+
+# -- gates from an analysis
+
+
+def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
+    """The gates of all layers that read masked channels."""
+    gates = {}
+    for name, cells in analysis.reads.items():
+        cells = cells.tolist()
+        closed = [analysis.cells.is_closed(cell) for cell in cells]
+        if any(closed):
+            writers = [
+                sorted(analysis.cells.writers[cell]) if shut else None
+                for cell, shut in zip(cells, closed)
+            ]
+            gates[name] = _gate_for(module, writers)
+    return gates
+
+
+def _gate_for(module: nn.Module, writers: list) -> InputGate:
+    """The gate of channels with these writers; None is always open."""
+    names = dict.fromkeys(n for each in writers for n, _ in each or ())
+    gates = {name: output_gate(module.get_submodule(name)) for name in names}
+    masks = list(
+        dict.fromkeys(mask for gate in gates.values() for mask in gate.masks))
+    starts, offset = {}, OPEN + 1
+    for mask in masks:
+        starts[mask] = offset
+        offset += mask.present
+    entries = {name: _entries(gate, starts) for name, gate in gates.items()}
+    rows = [[OPEN] if each is None else sorted(
+        {e for name, i in each for e in entries[name][i]})
+            for each in writers]
+    longest = max(map(len, rows))
+    padded = [row + [CLOSED] * (longest - len(row)) for row in rows]
+    return InputGate(masks, torch.tensor(padded, device='cpu'))
+
+
+def _entries(gate: Gate, starts: Dict[ChannelMask, int]) -> List[List[int]]:
+    """Rows of a gate as entries of a table that begins its masks at
+    ``starts``."""
+    where = [CLOSED, OPEN] + [
+        starts[mask] + i for mask in gate.masks for i in range(mask.present)
+    ]
+    return [[where[e] for e in row if e > CLOSED]
+            for row in gate.index.tolist()]
+
+
+def tie(module: nn.Module, analysis: Analysis,
+        names: Sequence[str]) -> Dict[str, OutputGate]:
+    """Output gates with one score for all that can only leave together.
+
+    The first convolution that writes an atom owns its score; one all of whose
+    channels are owned by others needs no mask. Masks are made where there are
+    none yet. Channels that can never leave have a score each.
+
+    Args:
+        names (Sequence[str]): The masked convolutions.
+    """
+    never = {}
+    owners, owned = {}, {name: 0 for name in names}
+    rows: Dict[str, list] = {}
+    for name in (n for n in analysis.writes if n in owned):
+        rows[name] = []
+        for channel, cell in enumerate(analysis.writes[name].tolist()):
+            root = analysis.cells.root(cell)
+            if root not in never:
+                never[root] = analysis.why_not(root) is not None
+            key = (name, channel) if never[root] else root
+            if key not in owners:
+                owners[key] = name, owned[name]
+                owned[name] += 1
+            rows[name].append(owners[key])
+    masks = {}
+    for name, count in owned.items():
+        conv = module.get_submodule(name)
+        if count:
+            masks[name] = mask_of(conv) or add_mask(conv, count)
+            if masks[name].present != count:
+                raise PPCDError(
+                    f'The mask of {name} has {masks[name].present} entries for '
+                    f'{count} that can leave one by one: it was made for other '
+                    'convolutions; attach the masks of all at once.')
+    return {name: _tied_gate(masks, row) for name, row in rows.items()}
+
+
+def _tied_gate(masks: Dict[str, ChannelMask], row: list) -> OutputGate:
+    used = list(dict.fromkeys(owner for owner, _ in row))
+    starts, offset = {}, OPEN + 1
+    for owner in used:
+        starts[owner] = offset
+        offset += masks[owner].present
+    index = torch.tensor([[starts[owner] + i] for owner, i in row],
+                         device='cpu')
+    return OutputGate([masks[owner] for owner in used], index, tied=True)

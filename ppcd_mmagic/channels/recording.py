@@ -1,0 +1,317 @@
+"""Run a module once and record what it executed.
+
+A trace follows the source and fails where it branches on values; a recording
+follows one execution, so it exists for whatever can be run. Only the path
+that was taken is known, and the batch size is that of the example.
+"""
+import operator
+import types
+from typing import Any, Callable, Dict, Tuple
+from unittest.mock import patch
+
+import torch
+import torch.nn as nn
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from ppcd_mmagic.errors import PPCDError
+
+
+class Extent(int):
+    """An integer that came from the shape of a tensor: it follows the
+    channels, where a plain integer is a constant of the source."""
+
+
+def _extent_operator(name: str) -> Callable:
+
+    def method(self: Extent, other: Any) -> Any:
+        out = getattr(int, name)(self, other)
+        return Extent(out) if type(out) is int else out
+
+    return method
+
+
+for _name in ('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'floordiv',
+              'rfloordiv'):
+    setattr(Extent, f'__{_name}__', _extent_operator(f'__{_name}__'))
+
+
+class Recording(fx.GraphModule):
+    """What a module executed, over the module's own layers.
+
+    Runs node by node: MMCV calls a child ``in``, which generated source text
+    cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``.
+    """
+
+    def recompile(self) -> None:
+        type(self).forward = lambda self, *args: fx.Interpreter(self).run(
+            *args)
+
+
+def split_inputs(example_inputs: Any) -> Tuple[tuple, dict]:
+    """Positional and keyword arguments of example inputs.
+
+    Args:
+        example_inputs (Tensor | tuple | dict): A tensor; positional arguments,
+            the last of which may be a dict of keyword arguments; or keyword
+            arguments alone.
+
+    Returns:
+        tuple[tuple, dict]: To be called as ``module(*args, **kwargs)``.
+    """
+    if isinstance(example_inputs, dict):
+        return (), dict(example_inputs)
+    if not isinstance(example_inputs, (tuple, list)):
+        return (example_inputs, ), {}
+    if example_inputs and isinstance(example_inputs[-1], dict):
+        return tuple(example_inputs[:-1]), dict(example_inputs[-1])
+    return tuple(example_inputs), {}
+
+
+def tensors_in(example_inputs: Any) -> list:
+    """The tensors among the arguments, in the order of the placeholders."""
+    return [
+        value for value in tree_leaves(split_inputs(example_inputs))
+        if torch.is_tensor(value)
+    ]
+
+
+def record(module: nn.Module, example_inputs: Any,
+           is_leaf: Callable[[nn.Module], bool]) -> Recording:
+    """Record one execution in evaluation mode.
+
+    Nothing is left behind in the module: neither its mode, nor its buffers,
+    nor torch's random state changes.
+
+    Args:
+        module (nn.Module): Any module that runs on the inputs.
+        example_inputs (Tensor | tuple | dict): See :func:`split_inputs`.
+        is_leaf (Callable): Which submodules are recorded as a single call.
+
+    Returns:
+        Recording: Its placeholders are the tensors among the inputs.
+
+    Raises:
+        PPCDError: If a tensor is written through a view of it, which a
+            recording does not see.
+    """
+    args, kwargs = split_inputs(example_inputs)
+    recorder = _Recorder(module)
+    for number, tensor in enumerate(tensors_in(example_inputs)):
+        recorder.define(tensor, recorder.graph.placeholder(f'input_{number}'))
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(_devices(module)), \
+                recorder.calls_of(is_leaf), recorder:
+            out = module(*args, **kwargs)
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+    if hasattr(out, 'to_tuple'):  # outputs of Hugging Face's models
+        out = out.to_tuple()
+    recorder.graph.output(recorder.nodes_in(out))
+    recorder.graph.lint()
+    return Recording(recorder.root(), recorder.graph, type(module).__name__)
+
+
+def _devices(module: nn.Module) -> list:
+    """CUDA devices whose random state an execution may move."""
+    return sorted({
+        p.device.index
+        for p in module.parameters() if p.device.type == 'cuda'
+    })
+
+
+def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
+    """``tensor[index] = value`` as a node of a graph."""
+    tensor[index] = value
+    return tensor
+
+
+class _Recorder(TorchFunctionMode):
+    """Turns calls of torch's functions and of leaf modules into nodes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.graph = fx.Graph()
+        self.nodes: Dict[int, fx.Node] = {}
+        self.versions: Dict[int, int] = {}
+        self.kept = []  # an id must not be given to another tensor
+        self.paused = False
+        self.names = {id(child): n for n, child in module.named_modules()}
+        self.stored = {
+            id(tensor): name
+            for kind in (module.named_buffers, module.named_parameters)
+            for name, tensor in kind()
+        }
+        self.plain = _plain_attributes(module)
+        self.tensors: Dict[str, Tensor] = {}
+
+    def root(self) -> Dict[str, Any]:
+        """What the nodes refer to, by name."""
+        layers = {
+            node.target: self.module.get_submodule(node.target)
+            for node in self.graph.nodes if node.op == 'call_module'
+        }
+        return {**layers, **self.tensors}
+
+    def calls_of(self, is_leaf: Callable[[nn.Module], bool]):
+        """A context in which leaf modules are recorded as single calls."""
+        plain = nn.Module.__call__
+
+        def call(module: nn.Module, *args, **kwargs):
+            name = self.names.get(id(module))
+            if self.paused or not name or not is_leaf(module):
+                return plain(module, *args, **kwargs)
+
+            def run():
+                self.paused = True
+                try:
+                    return plain(module, *args, **kwargs)
+                finally:
+                    self.paused = False
+
+            return self.record('call_module', name, args, kwargs, run)
+
+        return patch.object(nn.Module, '__call__', call)
+
+    def define(self, tensor: Tensor, node: fx.Node) -> None:
+        """The node that a tensor comes from, from now on."""
+        self.nodes[id(tensor)] = node
+        self.versions[id(tensor)] = tensor._version
+        self.kept.append(tensor)
+        node.meta.setdefault('shape', tuple(tensor.shape))
+
+    def node_of(self, tensor: Tensor) -> fx.Node:
+        if id(tensor) not in self.nodes:
+            self._get(tensor)
+        elif tensor._version != self.versions[id(tensor)]:
+            raise PPCDError(
+                f'{type(self.module).__name__} writes into a tensor through '
+                f'another view of it (behind "{self.nodes[id(tensor)]}"), so '
+                'it is unknown which channels it holds: write out of place '
+                'there.')
+        return self.nodes[id(tensor)]
+
+    def _get(self, tensor: Tensor) -> None:
+        """A node for a tensor that the module holds.
+
+        By a name of its own: under its path fx would register it anew in the
+        layer that it belongs to.
+        """
+        path = self.stored.get(id(tensor))
+        if path is None and id(tensor) not in self.plain:
+            raise PPCDError(
+                f'{type(self.module).__name__} uses a tensor of shape '
+                f'{tuple(tensor.shape)} that no recorded operation made (an '
+                'operator outside of torch, or a constant outside of the '
+                'module), so it is unknown which channels it holds: make it '
+                'a buffer of the module, or give the layer that uses it a '
+                'rule (register_rule).')
+        name = f'_tensor_{len(self.tensors)}'
+        self.tensors[name] = tensor
+        node = self.graph.create_node('get_attr', name)
+        node.meta['path'] = path
+        self.define(tensor, node)
+
+    def nodes_in(self, value: Any) -> Any:
+        """A structure with nodes in place of tensors."""
+        if torch.is_tensor(value):
+            return self.node_of(value)
+        if isinstance(value, torch.Size):
+            return tuple(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self.nodes_in, value)) if not hasattr(
+                value, '_fields') else tuple(map(self.nodes_in, value))
+        if isinstance(value, dict):
+            return {key: self.nodes_in(v) for key, v in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self.nodes_in, (value.start, value.stop,
+                                              value.step)))
+        return value
+
+    def record(self, op: str, target: Any, args: tuple, kwargs: dict,
+               run: Callable) -> Any:
+        """Execute; where tensors come out, there is a node for them."""
+        args, kwargs = self.nodes_in(tuple(args)), self.nodes_in(dict(kwargs))
+        out = run()
+        if any(torch.is_tensor(leaf) for leaf in tree_leaves(out)):
+            self.outputs(out, self.graph.create_node(op, target, args, kwargs))
+        return out
+
+    def outputs(self, out: Any, node: fx.Node) -> None:
+        if torch.is_tensor(out):
+            self.define(out, node)
+            return
+        items = out.items() if isinstance(out, dict) else enumerate(
+            out) if isinstance(out, (tuple, list)) else ()
+        for key, part in items:
+            if any(torch.is_tensor(leaf) for leaf in tree_leaves(part)):
+                self.outputs(
+                    part,
+                    self.graph.create_node('call_function', operator.getitem,
+                                           (node, key)))
+
+    def __torch_function__(self, func, types_, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        name = getattr(func, '__name__', '')
+        if isinstance(func, types.MethodWrapperType):
+            return self._property(func, name, args, kwargs)
+        if name == '__setitem__':
+            inputs = self.nodes_in(tuple(args))
+            func(*args)
+            node = self.graph.create_node('call_function', set_item, inputs)
+            self.define(args[0], node)
+            return None
+        op, target = 'call_function', func
+        if name == '__getitem__':
+            target = operator.getitem
+        elif _is_method(func, name):
+            op, target = 'call_method', name
+        out = self.record(op, target, args, kwargs,
+                          lambda: func(*args, **kwargs))
+        if name == 'size':
+            return Extent(out) if type(out) is int else _extents(out)
+        return out
+
+    def _property(self, func: Callable, name: str, args: tuple,
+                  kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        if isinstance(out, torch.Size):
+            return _extents(out)
+        if name != '__get__' or not torch.is_tensor(out):
+            return out
+        for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
+            if getattr(torch.Tensor, read).__get__ == func:
+                return self.record('call_function', getattr, (args[0], read),
+                                   {}, lambda: out)
+        return out  # a gradient or a base: unknown, so a constant
+
+
+def _plain_attributes(module: nn.Module) -> set:
+    """Identities of tensors that modules hold as plain attributes, such as
+    EDSR's mean."""
+    return {
+        id(leaf)
+        for child in module.modules() for leaf in tree_leaves({
+            name: value
+            for name, value in vars(child).items()
+            if isinstance(value, (Tensor, list, tuple, dict))
+            and not name.startswith('_')
+        }) if torch.is_tensor(leaf)
+    }
+
+
+def _extents(size: torch.Size) -> torch.Size:
+    return torch.Size(map(Extent, size))
+
+
+def _is_method(func: Callable, name: str) -> bool:
+    return (getattr(torch.Tensor, name, None) is func or isinstance(
+        func, (types.MethodDescriptorType, types.WrapperDescriptorType))
+            or func.__module__ == 'torch._tensor')

@@ -1,0 +1,557 @@
+"""What layers and functions do to channels.
+
+The one place that knows layers by type and functions by name. What is listed
+nowhere here is opaque: its channels may be zeroed, never discarded.
+
+A rule of a layer is called as ``rule(analysis, name, layer, cells)``, one of a
+function as ``rule(analysis, call)`` with a
+:class:`~ppcd_mmagic.channels.analysis.Call`; it returns the cells of the
+output. ``register_rule`` adds one.
+"""
+import operator
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
+
+import torch
+import torch.nn as nn
+from torch import Tensor, fx
+from torch.nn.modules.activation import (GELU, SELU, Hardsigmoid, Hardswish,
+                                         Hardtanh, LogSigmoid, Mish, Softsign,
+                                         Tanhshrink)
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.padding import (_ConstantPadNd, _ReflectionPadNd,
+                                      _ReplicationPadNd)
+from torch.nn.modules.pooling import (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd,
+                                      _AvgPoolNd, _MaxPoolNd)
+from torch.utils._pytree import tree_leaves
+
+from . import hooks
+from .widths import Widths, is_depthwise, set_widths
+
+INPUT = 1  # see analysis
+
+_LAYERS: Dict[type, Callable] = {}
+_FUNCTIONS: Dict[str, Callable] = {}
+_FOLLOWERS: Dict[type, str] = {}
+
+
+def register_rule(kind: Union[type, str],
+                  rule: Callable,
+                  widths: Optional[Widths] = None) -> None:
+    """Teach the channel library a layer or a function.
+
+    Args:
+        kind (type | str): A layer's class, or the name of a function or
+            method as ``torch`` calls it. Subclasses follow unless they have a
+            forward of their own.
+        rule (Callable): What it does: one of :func:`same`,
+            :func:`channelwise`, :func:`pooled`, :func:`mixes`,
+            :func:`convolution`, :func:`linear`, :func:`embedding`, or your
+            own (see the module's head).
+        widths (Widths, optional): Where the layer keeps its channels.
+
+    Example:
+        >>> class ScaledNorm(nn.Module):  # a gain for every channel
+        ...     def __init__(self, channels):
+        ...         super().__init__()
+        ...         self.channels = channels
+        ...         self.gain = nn.Parameter(torch.ones(channels))
+        ...     def forward(self, x):
+        ...         return x / x.std((2, 3), keepdim=True) * self.gain.view(
+        ...             1, -1, 1, 1)
+        >>> register_rule(ScaledNorm, channelwise, Widths(
+        ...     dict(gain=0), sizes=dict(outputs=('channels', ))))
+    """
+    if isinstance(kind, str):
+        _FUNCTIONS[kind] = rule
+    else:
+        _LAYERS[kind] = rule
+        if widths is not None:
+            set_widths(kind, widths)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is recorded as a single call."""
+    inside = type(module).__module__
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    return (rule_of(module) is not None or inside.startswith('torch.nn.')
+            and not isinstance(module, containers)
+            or isinstance(module, (_ConvNd, nn.Linear, nn.Embedding)))
+
+
+def rule_of(layer: nn.Module) -> Optional[Callable]:
+    """The rule of a layer: that of its class, or of a parent whose forward it
+    has."""
+    for kind in type(layer).__mro__:
+        if kind in _LAYERS:
+            known = (type(layer) is kind
+                     or type(layer).forward is kind.forward)
+            return _LAYERS[kind] if known else None
+    return None
+
+
+def followers(module: nn.Module) -> Iterator[str]:
+    """Convolutions that only add to the channels of what they read, by
+    name."""
+    for name, child in module.named_modules():
+        for kind, path in _FOLLOWERS.items():
+            if isinstance(child, kind):
+                yield f'{name}.{path}' if name else path
+
+
+def apply(analysis, call) -> Any:
+    """The cells that come out of a call."""
+    if call.node.op == 'call_module':
+        layer = analysis.layer(call.name)
+        rule = rule_of(layer)
+        if hooks.unknown_on(layer):
+            return analysis.opaque(f'{call.name} has a hook that is not known')
+        if rule is None or call.kwargs or len(call.args) != 1 or (
+                call.shape is None) or not torch.is_tensor(call.args[0]):
+            return analysis.opaque(
+                f'{type(layer).__name__} {call.name} reads it in a way that '
+                'is not known')
+        return rule(analysis, call.name, layer, call.args[0])
+    if not analysis.inputs():  # made of nothing: random numbers, zeros
+        return torch.full([1] * len(call.shape), INPUT)
+    rule = _FUNCTIONS.get(call.name)
+    if rule is None:
+        return analysis.opaque(f'{call.name}() reads it, which is not known')
+    return rule(analysis, call)
+
+
+# -- layers
+
+
+def same(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """Acts on every element by itself."""
+    return x
+
+
+def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """Keeps channels (dimension 1) apart, and has entries for each."""
+    x = analysis.per_channel(x)
+    size = analysis.node.meta['shape'][1]
+    analysis.hold(name, 'outputs', analysis.along(x, 1, size))
+    return x
+
+
+def pooled(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """Works inside of each channel: pooling, resizing, padding of maps."""
+    return analysis.per_channel(x)
+
+
+def mixes(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """Computes each channel from all of them."""
+    analysis.cells.pin(x, f'{type(layer).__name__} {name} reads it over all '
+                       'channels')
+    return x
+
+
+def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
+    """One slope for all, or one for each channel."""
+    if layer.num_parameters == 1:
+        return x
+    return channelwise(analysis, name, layer, x)
+
+
+def group_norm(analysis, name: str, layer: nn.GroupNorm,
+               x: Tensor) -> Tensor:
+    """Whole groups leave."""
+    cells = analysis.along(analysis.per_channel(x), 1, layer.num_channels)
+    for group in cells.view(layer.num_groups, -1).tolist():
+        analysis.cells.join(group)
+    if any(cell <= INPUT for cell in cells.tolist()):
+        analysis.cells.pin(cells, f'GroupNorm {name} mixes it with the input')
+    analysis.hold(name, 'outputs', cells)
+    return x
+
+
+def convolution(analysis, name: str, layer: _ConvNd, x: Tensor) -> Tensor:
+    """Reads all channels of its group and writes its own; a depthwise one
+    without a mask passes channels on."""
+    if x.ndim != layer.weight.ndim:
+        return analysis.opaque(f'{name} runs without a batch')
+    inputs = analysis.along(
+        analysis.per_channel(x), 1, layer.in_channels)
+    ahead = [1, -1] + [1] * (x.ndim - 2)
+    if is_depthwise(layer) and name not in analysis.masked:
+        analysis.hold(name, 'outputs', inputs)
+        return inputs.view(ahead)
+    # of a depthwise one inputs and outputs are the same entries
+    analysis.read(name, inputs, holds=not is_depthwise(layer))
+    outputs = analysis.write(name, layer.out_channels)
+    if is_depthwise(layer):
+        for cells in zip(inputs.tolist(), outputs.tolist()):
+            analysis.cells.join(cells)
+    elif layer.groups > 1:  # every group loses the same positions
+        _join_parts(analysis, inputs, layer.groups)
+        _join_parts(analysis, outputs, layer.groups)
+    return outputs.view(ahead)
+
+
+def linear(analysis, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
+    """Reads and writes along the last dimension."""
+    if any(size > 1 for size in x.shape[:-1]):
+        return analysis.opaque(f'{name} leaves its dimension as it is')
+    analysis.read(name, analysis.along(x, -1, layer.in_features))
+    outputs = analysis.write(name, layer.out_features)
+    return outputs.view([1] * (x.ndim - 1) + [-1])
+
+
+def embedding(analysis, name: str, layer: nn.Embedding, x: Tensor) -> Tensor:
+    """Writes along the last dimension; its rows always stay."""
+    outputs = analysis.write(name, layer.embedding_dim)
+    return outputs.view([1] * x.ndim + [-1])
+
+
+def pixel_shuffle_layer(analysis, name: str, layer: nn.Module,
+                        x: Tensor) -> Tensor:
+    return _shuffled(analysis, layer)
+
+
+def reshaping_layer(analysis, name: str, layer: nn.Module,
+                    x: Tensor) -> Tensor:
+    node, = analysis.inputs()
+    return analysis.squeeze(layer(analysis.full(node)))
+
+
+# -- functions
+
+
+def unary(analysis, call) -> Tensor:
+    """Acts on every element of its first argument by itself."""
+    if len(analysis.inputs()) > 1 or not torch.is_tensor(call.args[0]):
+        return analysis.opaque(f'{call.name}() of several tensors reads it')
+    return call.args[0]
+
+
+def first_of(analysis, call) -> Tensor:
+    """Takes no more than type and shape of its other arguments."""
+    return call.args[0]
+
+
+def added(analysis, call) -> Tensor:
+    """A sum: a channel is closed where all operands are."""
+    return _elementwise(analysis, analysis.cells.sum, biases=True)
+
+
+def multiplied(analysis, call) -> Tensor:
+    """A product: a channel is closed where any factor is, so what gates a
+    channel (squeeze and excitation) follows it."""
+    return _elementwise(analysis, analysis.cells.product)
+
+
+def united(analysis, call) -> Tensor:
+    """Any other function of several tensors: closed where all are."""
+    return _elementwise(analysis, analysis.cells.sum)
+
+
+def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
+    nodes = analysis.inputs()
+    if len(nodes) == 1:
+        return analysis.of(nodes[0])
+    shape = analysis.node.meta['shape']
+    rank = len(shape)
+    shapes = [[1] * (rank - len(s)) + list(s)
+              for s in (node.meta['shape'] for node in nodes)]
+    values = [
+        analysis.of(node).reshape([1] * (rank - analysis.of(node).ndim) +
+                                  list(analysis.of(node).shape))
+        for node in nodes
+    ]
+    varies = [d for d in range(rank) if any(v.shape[d] > 1 for v in values)]
+    # one value for many channels: it does not leave with any of them
+    narrow = [any(s[d] == 1 for d in varies) for s in shapes]
+    bias = [biases and _is_bias(s, shape) for s in shapes]
+    for value, is_narrow in zip(values, narrow):
+        if is_narrow:
+            analysis.cells.pin(value, 'one value of it meets many channels')
+    grid = torch.broadcast_tensors(*values)
+    pairs, inverse = torch.stack([cells.flatten() for cells in grid],
+                                 1).unique(dim=0, return_inverse=True)
+    out = []
+    for pair in pairs.tolist():
+        pair = [
+            analysis.cells.as_bias(c)
+            if is_bias and analysis.cells.opened[c] else c
+            for c, is_bias in zip(pair, bias)
+        ]
+        leaving = tuple(c for c, fixed in zip(pair, narrow) if not fixed)
+        out.append(unite(tuple(pair), leaving))
+    return analysis.squeeze(torch.tensor(out)[inverse].view(grid[0].shape))
+
+
+def _is_bias(shape: List[int], out: tuple) -> bool:
+    """Whether an addend is one value for each whole feature map."""
+    return len(out) > 2 and all(s == 1 for s in shape[2:]) and any(
+        s > 1 for s in out[2:])
+
+
+def pooling(analysis, call) -> Tensor:
+    """Works inside of each channel (dimension 1)."""
+    if not torch.is_tensor(call.args[0]) or call.args[0].ndim < 3:
+        return analysis.opaque(f'{call.name}() of no feature map reads it')
+    return analysis.per_channel(call.args[0])
+
+
+def padded(analysis, call) -> Tensor:
+    x, sizes = call.args[0], call.args[1]
+    touched = range(x.ndim - len(sizes) // 2, x.ndim)
+    if any(x.shape[d] > 1 for d in touched):
+        return analysis.opaque('pad() changes its number')
+    return x
+
+
+def reduced(analysis, call) -> Tensor:
+    """Over dimensions in which channels do not vary."""
+    x = call.args[0]
+    dims = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
+    if len(analysis.inputs()) > 1 or call.shape is None:
+        return analysis.opaque(f'{call.name}() of several tensors reads it')
+    dims = list(range(x.ndim)) if dims is None else [
+        d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)
+    ]
+    if any(x.shape[d] > 1 for d in dims):
+        return analysis.opaque(f'{call.name}() over all channels reads it')
+    if len(call.shape) < x.ndim:
+        for d in sorted(dims, reverse=True):
+            x = x.squeeze(d)
+    return x
+
+
+def normed(analysis, call) -> Tensor:
+    """A norm over dimensions in which channels do not vary."""
+    x, dim = call.args[0], call.kwargs.get('dim')
+    if dim is None or len(analysis.inputs()) > 1:
+        return analysis.opaque(f'{call.name}() over all channels reads it')
+    return reduced(analysis, call._replace(args=(x, dim)))
+
+
+def normalized(analysis, call) -> Tensor:
+    """Along one dimension (softmax), where channels do not vary in it."""
+    x = call.args[0]
+    dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
+    if dim is None or x.shape[dim] > 1:
+        return analysis.opaque(f'{call.name}() over all channels reads it')
+    return x
+
+
+def moved(analysis, call) -> Any:
+    """Moves elements about; run on the cells themselves."""
+    return _run(analysis, call)
+
+
+def joined(analysis, call) -> Tensor:
+    """Concatenation."""
+    return _run(analysis, call)
+
+
+def indexed(analysis, call) -> Any:
+    """Indexing with slices; their ends must follow the channels."""
+    source = call.args[0]
+    if not torch.is_tensor(source):  # a part of several outputs
+        return source[call.args[1]]
+    index = call.node.args[1]
+    if any(isinstance(x, (fx.Node, list)) for x in tree_leaves(index)) or (
+            isinstance(index, list)):
+        return analysis.opaque('indexing by a list or tensor reads it')
+    index = index if isinstance(index, tuple) else (index, )
+    if any(x is Ellipsis for x in index):
+        missing = source.ndim - sum(x is not None for x in index) + 1
+        at = next(i for i, x in enumerate(index) if x is Ellipsis)
+        index = index[:at] + (slice(None), ) * missing + index[at + 1:]
+    for dim, part in enumerate(x for x in index if x is not None):
+        if source.shape[dim] > 1:
+            reason = _slice_reason(analysis, call, dim, part)
+            if reason:
+                analysis.cells.pin(source, reason)
+    return _run(analysis, call)
+
+
+def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
+    """Why a slice pins what it is taken from, None if it does not."""
+    if not isinstance(part, slice):
+        return 'a fixed one is picked out of it'
+    ends = (part.start, part.stop, part.step)
+    if any(type(end) is int and end != 0 for end in ends):
+        return 'a slice with fixed ends is taken of it'
+    if all(end is None or end == 0 for end in ends):
+        return None
+    # ends in proportion to the channels stay where they are only if every
+    # part loses as many
+    node, = (n for n in analysis.inputs()[:1])
+    size = node.meta['shape'][dim]
+    start, stop, _ = part.indices(size)
+    length = stop - start
+    if length < 1 or size % length or start % length:
+        return 'an uneven slice is taken of it'
+    _join_parts(analysis, analysis.along(analysis.full(node), dim, size),
+                size // length)
+    return None
+
+
+def _join_parts(analysis, cells: Tensor, parts: int) -> None:
+    """Let the same positions of equal parts leave together."""
+    for same_place in zip(*cells.view(parts, -1).tolist()):
+        analysis.cells.join(same_place)
+
+
+def split(analysis, call) -> Any:
+    """Equal parts of what varies lose the same positions."""
+    source = call.node.args[0]
+    x = call.args[0]
+    size = call.args[1] if len(call.args) > 1 else call.kwargs.get(
+        'split_size_or_sections', call.kwargs.get('chunks'))
+    dim = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 0)
+    out = _run(analysis, call)
+    if x.shape[dim] == 1:
+        return out
+    shapes = {part.meta['shape'] for part in call.node.users}
+    if call.name == 'split' and type(size) is int:
+        analysis.cells.pin(x, 'it is split in parts of a fixed size')
+    elif call.name == 'split' and not isinstance(size, int):
+        analysis.cells.pin(x, 'it is split in parts of fixed sizes')
+    elif len(shapes) > 1 or source.meta['shape'][dim] % len(out):
+        analysis.cells.pin(x, 'it is split unevenly')
+    else:
+        cells = analysis.along(x, dim, source.meta['shape'][dim])
+        _join_parts(analysis, cells, len(out))
+    return out
+
+
+def viewed(analysis, call) -> Tensor:
+    """Views, whose sizes must follow the channels."""
+    sizes = call.args[1:] or tuple(call.kwargs.values())
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = sizes[0]
+    before, out = call.args[0], _run(analysis, call)
+    if not all(isinstance(size, int) for size in sizes):
+        return analysis.opaque('a view as another type reads it')
+    vary = [d for d in range(out.ndim) if out.shape[d] > 1]
+    if len(vary) > sum(size > 1 for size in before.shape):
+        analysis.cells.pin(before, 'a view splits it up')
+    elif any(type(sizes[d]) is int and sizes[d] != -1 for d in vary):
+        analysis.cells.pin(before, 'a view of fixed size is taken of it')
+    return out
+
+
+def rearranged(analysis, call) -> Any:
+    """Rearrangements whose arguments need not follow the channels."""
+    if any(size > 1 for size in call.args[0].shape):
+        analysis.cells.pin(call.args[0], f'{call.name}() rearranges it')
+    return _run(analysis, call)
+
+
+def shuffled(analysis, call) -> Tensor:
+    """Pixel shuffle: the r * r channels of one leave together."""
+    return _shuffled(analysis, lambda x: _call(call)(x, *call.args[1:]))
+
+
+def _shuffled(analysis, run: Callable) -> Tensor:
+    node = analysis.inputs()[0]
+    out = run(analysis.full(node))
+    cells = analysis.along(out, 1, out.shape[1])
+    return cells.view([1, -1] + [1] * (out.ndim - 2))
+
+
+def _call(call) -> Callable:
+    if call.node.op == 'call_function':
+        return call.node.target
+    # cells may lie in another order in memory than the values
+    name = 'reshape' if call.name == 'view' else call.name
+    return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+
+
+def _run(analysis, call) -> Any:
+    """Run a call on the cells themselves."""
+    args, kwargs = (
+        fx.map_arg(value, analysis.full)
+        for value in (call.node.args, call.node.kwargs))
+    out = _call(call)(*args, **kwargs)
+    if torch.is_tensor(out):
+        return analysis.squeeze(out)
+    return tuple(analysis.squeeze(part) for part in out)
+
+
+# -- the lists
+
+for _kind in (nn.Identity, _DropoutNd, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU,
+              nn.CELU, SELU, GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, Hardswish,
+              Hardsigmoid, Hardtanh, nn.Softplus, Mish, Softsign, Tanhshrink,
+              LogSigmoid, nn.Dropout, nn.Dropout1d, nn.Dropout2d,
+              nn.AlphaDropout):
+    register_rule(_kind, same)
+for _kind in (_BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm,
+              _InstanceNorm):
+    register_rule(_kind, channelwise)
+for _kind in (nn.Upsample, _MaxPoolNd, nn.MaxPool1d, nn.MaxPool2d, _AvgPoolNd,
+              nn.AvgPool1d, nn.AvgPool2d, _AdaptiveAvgPoolNd,
+              nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, _AdaptiveMaxPoolNd,
+              nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, _ReflectionPadNd,
+              _ReplicationPadNd, _ConstantPadNd):
+    register_rule(_kind, pooled)
+for _kind in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d):
+    register_rule(_kind, convolution)
+register_rule(nn.LayerNorm, mixes)
+register_rule(nn.PReLU, prelu)
+register_rule(nn.GroupNorm, group_norm)
+register_rule(nn.Linear, linear)
+register_rule(nn.Embedding, embedding)
+register_rule(nn.PixelShuffle, pixel_shuffle_layer)
+register_rule(nn.PixelUnshuffle, reshaping_layer)
+register_rule(nn.Flatten, reshaping_layer)
+
+
+def _names(rule: Callable, names: str) -> None:
+    for name in names.split():
+        register_rule(name, rule)
+
+
+_names(
+    unary, 'relu relu_ relu6 leaky_relu leaky_relu_ elu selu celu gelu silu '
+    'mish sigmoid sigmoid_ tanh tanh_ hardtanh hardswish hardsigmoid softplus '
+    'softsign exp log sqrt rsqrt abs neg pow sin cos clamp clamp_ clip '
+    'dropout dropout2d to type float half double bfloat16 contiguous clone '
+    'detach square reciprocal sign erf logsigmoid')
+_names(first_of, 'type_as zeros_like ones_like rand_like randn_like')
+_names(added, 'add add_ sub sub_ rsub __rsub__ __radd__ __add__ __sub__ '
+       '__iadd__ __isub__')
+_names(multiplied, 'mul mul_ __mul__ __rmul__ __imul__')
+_names(united, 'div div_ true_divide __truediv__ __rtruediv__ __itruediv__ '
+       'maximum minimum where lerp')
+_names(pooling, 'interpolate upsample max_pool2d avg_pool2d max_pool1d '
+       'avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d')
+_names(reduced, 'mean sum std var amax amin')
+_names(normed, 'norm linalg_norm linalg_vector_norm')
+_names(normalized, 'softmax log_softmax')
+_names(moved, 'flatten squeeze unsqueeze permute transpose swapaxes movedim '
+       'pixel_unshuffle flip')
+_names(joined, 'cat concat concatenate stack repeat')
+_names(split, 'chunk split')
+_names(viewed, 'view reshape expand')
+_names(rearranged, 'unbind select narrow roll repeat_interleave unflatten')
+register_rule('pixel_shuffle', shuffled)
+register_rule(operator.getitem.__name__, indexed)
+
+
+def _register_mmagic() -> None:
+    """Layers of MMCV and MMagic that have a forward of their own, and their
+    self-attention: what its last convolution writes is only added."""
+    from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
+    from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d,
+                                                              SNEmbedding,
+                                                              SNLinear)
+    from mmcv.cnn.bricks import wrappers
+    for kind in (SNConv2d, wrappers.Conv2d, wrappers.ConvTranspose2d):
+        register_rule(kind, convolution)
+    for kind in (SNLinear, wrappers.Linear):
+        register_rule(kind, linear)
+    register_rule(SNEmbedding, embedding)
+    register_rule(wrappers.MaxPool2d, pooled)
+    _FOLLOWERS[SelfAttentionBlock] = 'o.conv'
+
+
+_register_mmagic()

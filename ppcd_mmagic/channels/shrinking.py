@@ -1,0 +1,108 @@
+"""Taking pruned channels out of a module that is still being trained."""
+from typing import Any, Mapping, Optional
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .computed_weights import settle_computed_weights
+from .linking import Channels, link_masks
+from .masks import ChannelMask
+from .widths import (keep_channels, layer_sizes, replace, resize_layers,
+                     sizes_in, width, zero_channels)
+
+
+@torch.no_grad()
+def shrink_channels(module: nn.Module,
+                    example_inputs: Any,
+                    optimizer: Optional[Optimizer] = None) -> int:
+    """Cut out every channel that can be discarded now, in place.
+
+    Layers, masks and optimizer state become smaller; the masks stay, and can
+    go on pruning. What the module computes stays the same but for spectral
+    norm, see :func:`zero_dead_channels`.
+
+    Args:
+        module (nn.Module): With masks.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        optimizer (Optimizer, optional): Its optimizer, changed as well.
+
+    Returns:
+        int: Number of mask entries removed.
+    """
+    channels = link_masks(module, example_inputs)
+    kept = channels.kept()
+    if not kept:
+        return 0
+    before = _entries(module)
+    for (owner, side), indices in kept.items():
+        _keep(module, owner, side, indices, optimizer)
+    settle_computed_weights(module)
+    link_masks(module, example_inputs)
+    return before - _entries(module)
+
+
+def _keep(module: nn.Module, owner: str, side: Any, kept: Tensor,
+          optimizer: Optional[Optimizer]) -> None:
+    kept = kept.to(next(module.parameters()).device)
+    if isinstance(side, int):  # a parameter of its own
+        parent, _, name = owner.rpartition('.')
+        replace(
+            module.get_submodule(parent), name,
+            lambda value: value.index_select(side, kept), optimizer)
+    else:
+        keep_channels(module.get_submodule(owner), side, kept, optimizer)
+
+
+def _entries(module: nn.Module) -> int:
+    return sum(child.present for child in module.modules()
+               if isinstance(child, ChannelMask))
+
+
+@torch.no_grad()
+def zero_dead_channels(module: nn.Module,
+                       example_inputs: Any,
+                       optimizer: Optional[Optimizer] = None) -> None:
+    """Set to zero what :func:`shrink_channels` would remove.
+
+    Dead weights reach no image, but spectral norm divides the living ones by
+    the singular value of all of them. With the dead ones at zero, weights and
+    optimizer state alike, it is that of the living ones, and no gradient
+    through it moves the dead ones again: a module that is zeroed and one that
+    is cut train alike.
+    """
+    channels = link_masks(module, example_inputs)
+    for (owner, side), kept in channels.kept().items():
+        if isinstance(side, int):
+            continue
+        layer = module.get_submodule(owner)
+        if isinstance(layer, ChannelMask):
+            continue
+        dead = torch.ones(width(layer, side), dtype=torch.bool)
+        dead[kept] = False
+        device = next(layer.parameters()).device
+        zero_channels(layer, side,
+                      dead.nonzero().flatten().to(device), optimizer)
+    settle_computed_weights(module)
+
+
+@torch.no_grad()
+def fit_to_state(module: nn.Module,
+                 example_inputs: Any,
+                 state: Mapping[str, Tensor],
+                 optimizer: Optional[Optimizer] = None) -> None:
+    """Give a module as it was built the sizes of a state dict that was saved
+    after channels were removed. Sizes that differ otherwise are left to
+    whoever loads the state."""
+    present = layer_sizes(module)
+    smaller = {
+        name: size
+        for name, size in sizes_in(module, state).items()
+        if size != present[name] and len(size) == len(present[name]) and all(
+            0 < new <= old for new, old in zip(size, present[name]))
+    }
+    if smaller:
+        resize_layers(module, smaller, optimizer)
+        link_masks(module, example_inputs)

@@ -1,0 +1,233 @@
+"""Discard dead channels with NNI's ``ModelSpeedup``.
+
+NNI replaces layers by narrower ones. Which channels are dead it is told by
+the analysis, through its extension points: a mask updater that claims every
+node, and a replacer for the layers that NNI does not know. What it infers by
+itself, from what random inputs happen to leave at zero, is not asked: biases
+of conditional norms, gates and depthwise convolutions mislead it.
+"""
+import logging
+import os
+from collections import defaultdict
+from contextlib import redirect_stdout
+from copy import deepcopy
+from typing import Any, Dict
+from unittest.mock import patch
+
+import torch
+import torch.nn as nn
+from nni.compression.speedup import ModelSpeedup, model_speedup
+from nni.compression.speedup.mask_updater import MaskUpdater
+from nni.compression.speedup.replacement import replace_module
+from nni.compression.speedup.replacer import Replacer
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map
+
+from ppcd_mmagic.errors import PPCDError
+from .computed_weights import fold_computed_weights
+from .linking import Channels, link_masks
+from .masks import (input_gate, masked_layers, named_masks, output_gate,
+                    take_off)
+from .recording import tensors_in
+from .verification import (TOLERANCE, ExportMismatch, largest_difference,
+                           outputs_of)
+from .widths import keep_channels, replace, zero_channels
+
+class _AnalysisUpdater(MaskUpdater):
+    """Tells NNI of every value which of its channels stay."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.analysis = channels.analysis
+        self.leaving = channels.leaving()
+
+    def detect(self, speedup: ModelSpeedup, node: fx.Node) -> bool:
+        info = speedup.node_infos[node]
+        info.output_masks = tree_map(
+            lambda cells: self._mask(cells, node.meta.get('shape', ())),
+            self.analysis.of(node)) if node.op != 'output' else None
+        if node.op == 'call_module':
+            info.module = speedup.fetch_attr(node.target)
+            info.param_masks = {
+                name: torch.ones_like(value)
+                for name, value in info.module.named_parameters()
+            }
+        return True
+
+    def _mask(self, cells: Any, shape: tuple) -> Any:
+        if not torch.is_tensor(cells):
+            return None
+        root = self.analysis.cells.root
+        found, inverse = cells.unique(return_inverse=True)
+        stays = torch.tensor([
+            float(root(cell) not in self.leaving) for cell in found.tolist()
+        ])
+        stays = stays[inverse]
+        return stays.expand(shape) if len(shape) == stays.ndim else stays
+
+    def _nothing(self, speedup: ModelSpeedup, node: fx.Node) -> None:
+        """All is known from the beginning."""
+
+    direct_update_preprocess = direct_update_process = _nothing
+    direct_update_postprocess = indirect_update_preprocess = _nothing
+    indirect_update_process = indirect_update_postprocess = _nothing
+
+
+class _OtherLayers(Replacer):
+    """Narrows, in place, the layers that NNI has no replacement for."""
+
+    def __init__(self, kept: Dict[tuple, Tensor]) -> None:
+        self.kept = kept
+
+    def replace_modules(self, speedup: ModelSpeedup) -> None:
+        for node, info in speedup.node_infos.items():
+            if node.op != 'call_module' or type(
+                    info.module).__name__ in replace_module:
+                continue
+            info.replaced = True
+            for side in ('outputs', 'inputs'):
+                kept = self.kept.pop((node.target, side), None)
+                if kept is not None:
+                    keep_channels(info.module, side, kept)
+
+
+class _Speedup(ModelSpeedup):
+    """NNI's own, without what finds out again what the analysis knows."""
+
+    def fix_mask_conflict(self) -> None:
+        pass
+
+    def propagate_originally(self) -> None:
+        pass
+
+
+@torch.no_grad()
+def fold_masks(channels: Channels) -> None:
+    """Write masks and gates into the weights and take them off.
+
+    What is computed stays exactly the same. Weights must be plain parameters
+    (:func:`~ppcd_mmagic.channels.computed_weights.fold_computed_weights`).
+    """
+    for layer in list(channels.module.modules()):
+        writes, reads = output_gate(layer), input_gate(layer)
+        for gate, side in ((writes, 'outputs'), (reads, 'inputs')):
+            if gate is not None:
+                zero_channels(layer, side, (~gate.alive()).nonzero().flatten())
+        if writes is not None or reads is not None:
+            take_off(layer)
+
+
+def discard_masked(module: nn.Module, example_inputs: Any) -> nn.Module:
+    """Fold the masks of a module into its weights and cut dead channels out.
+
+    Args:
+        module (nn.Module): With masks, whose weights are plain parameters;
+            changed in place. On the CPU.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+
+    Returns:
+        nn.Module: The same module, narrower, in eval mode.
+    """
+    channels = link_masks(module.eval(), example_inputs)
+    kept = {
+        (owner, side): indices
+        for (owner, side), indices in channels.kept().items()
+        if not owner.endswith('.mask')
+    }
+    aliases = _aliases(module)
+    fold_masks(channels)
+    _speed_up(module, example_inputs, channels, kept)
+    for path, first in aliases.items():
+        parent, _, name = path.rpartition('.')
+        setattr(
+            module.get_submodule(parent), name, module.get_submodule(first))
+    for (owner, side), indices in kept.items():
+        if isinstance(side, int):  # a parameter of its own
+            parent, _, name = owner.rpartition('.')
+            replace(
+                module.get_submodule(parent), name,
+                lambda value: value.index_select(side, indices))
+    return module.eval()
+
+
+def _aliases(module: nn.Module) -> Dict[str, str]:
+    """Further names of layers that have several, and the first of each."""
+    names = defaultdict(list)
+    for name, child in module.named_modules(remove_duplicate=False):
+        names[child].append(name)
+    return {
+        other: first
+        for first, *others in names.values() for other in others
+    }
+
+
+def _speed_up(module: nn.Module, example_inputs: Any, channels: Channels,
+              kept: Dict[tuple, Tensor]) -> None:
+    speedup = _Speedup(
+        module,
+        tuple(tensors_in(example_inputs)), {},
+        batch_size=1,
+        customized_mask_updaters=[_AnalysisUpdater(channels)],
+        customized_replacers=[_OtherLayers(kept)],
+        graph_module=channels.analysis.recording,
+        garbage_collect_values=False,
+        logger=_quiet('nni.compression.speedup'))
+    _quiet('nni')
+    # for its log NNI counts every mask at every node
+    uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted:
+        speedup.speedup_model()
+
+
+def _quiet(name: str, level: int = logging.WARNING) -> logging.Logger:
+    """NNI reports every node."""
+    logger = logging.getLogger(name)
+    logger.setLevel(level)
+    return logger
+
+
+def discard_channels(module: nn.Module,
+                     example_inputs: Any,
+                     tolerance: float = TOLERANCE) -> nn.Module:
+    """A copy of a masked module without masks and dead channels.
+
+    Computed weights (spectral norm) become plain ones. What comes out is
+    compared with the masked module on the example inputs.
+
+    Args:
+        module (nn.Module): With masks; stays as it is.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        tolerance (float): Largest difference allowed, as a fraction of the
+            largest value of the output, or absolute where that is below 1.
+
+    Returns:
+        nn.Module: In eval mode, without gradients.
+
+    Raises:
+        ExportMismatch: If the outputs differ by more, or are not finite.
+        PPCDError: If the module has no masks.
+
+    Example:
+        >>> net = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3))
+        >>> images = torch.randn(1, 3, 8, 8)
+        >>> mask_channels(net, images).masks['0'].prune(4)
+        >>> discard_channels(net, images)[0].out_channels
+        4
+    """
+    if not any(True for _ in named_masks(module)):
+        raise PPCDError(f'{type(module).__name__} has no masks, there is '
+                        'nothing to discard: mask_channels gives it some.')
+    expected = outputs_of(module, example_inputs)
+    smaller = deepcopy(module).cpu().requires_grad_(False)
+    inputs = tree_map(lambda v: v.cpu() if torch.is_tensor(v) else v,
+                      example_inputs)
+    fold_computed_weights(smaller)
+    discard_masked(smaller, inputs)
+    difference = largest_difference(expected, outputs_of(smaller, inputs))
+    if not difference <= tolerance:
+        raise ExportMismatch(
+            f'Without its dead channels {type(module).__name__} differs by '
+            f'{difference:.3g} (allowed: {tolerance}); it was not returned.')
+    return smaller.to(next(module.parameters()).device)

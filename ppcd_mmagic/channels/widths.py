@@ -1,0 +1,335 @@
+"""Changing the widths of single layers."""
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.optim import Optimizer
+
+from ppcd_mmagic.errors import PPCDError
+
+Sizes = Dict[str, Tuple[int, ...]]
+
+
+class Widths(NamedTuple):
+    """Where a kind of layer keeps its channels.
+
+    Attributes:
+        outputs (dict): Dimension of the output channels, by the names of the
+            tensors that have them.
+        inputs (dict): The same for the input channels.
+        sizes (dict): By side, the attributes that hold the numbers.
+    """
+    outputs: Dict[str, int]
+    inputs: Dict[str, int] = {}
+    sizes: Dict[str, Tuple[str, ...]] = {}
+
+
+# weight_u and weight_v are of torch's spectral norm, u0 of ajbrock's
+_CONV = dict(outputs=('out_channels', ), inputs=('in_channels', ))
+_LINEAR = dict(outputs=('out_features', ), inputs=('in_features', ))
+_NORM = dict.fromkeys(('weight', 'bias', 'running_mean', 'running_var'), 0)
+_WIDTHS: Dict[type, Widths] = {
+    _ConvTransposeNd:
+    Widths(
+        dict(weight=1, bias=0, weight_u=0), dict(weight=0, weight_v=0), _CONV),
+    _ConvNd:
+    Widths(
+        dict(weight=0, bias=0, weight_u=0, u0=1), dict(weight=1, weight_v=0),
+        _CONV),
+    nn.Linear:
+    Widths(
+        dict(weight=0, bias=0, weight_u=0, u0=1), dict(weight=1, weight_v=0),
+        _LINEAR),
+    nn.Embedding:
+    Widths(
+        dict(weight=1, weight_v=0), sizes=dict(outputs=('embedding_dim', ))),
+    _BatchNorm:
+    Widths(_NORM, sizes=dict(outputs=('num_features', ))),
+    _InstanceNorm:
+    Widths(_NORM, sizes=dict(outputs=('num_features', ))),
+    nn.GroupNorm:
+    Widths(
+        dict(weight=0, bias=0),
+        sizes=dict(outputs=('num_channels', 'num_groups'))),
+    nn.PReLU:
+    Widths(dict(weight=0), sizes=dict(outputs=('num_parameters', ))),
+}
+
+
+def set_widths(kind: type, widths: Widths) -> None:
+    """Say where a kind of layer (and its subclasses) keeps its channels."""
+    _WIDTHS[kind] = widths
+
+
+def widths_of(layer: nn.Module) -> Optional[Widths]:
+    """Where a layer keeps its channels, None where that is not known."""
+    return next(
+        (_WIDTHS[kind] for kind in type(layer).__mro__ if kind in _WIDTHS),
+        None)
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether every channel of a convolution sees itself alone."""
+    return isinstance(layer, _ConvNd) and (
+        1 < layer.groups == layer.in_channels == layer.out_channels)
+
+
+def _dims(layer: nn.Module, side: str) -> Dict[str, int]:
+    """The tensors of a layer that have its channels, and where."""
+    widths = widths_of(layer)
+    if widths is None:
+        raise PPCDError(
+            f'It is unknown where a {type(layer).__name__} keeps its '
+            'channels: name its tensors with register_rule.')
+    if is_depthwise(layer):  # what it adds does not go with what it reads
+        dims = dict(weight=0, weight_u=0)
+        if side == 'outputs':
+            dims['bias'] = 0
+    else:
+        dims = dict(getattr(widths, side))
+    if hasattr(layer, 'weight_orig') and 'weight' in dims:
+        dims['weight_orig'] = dims.pop('weight')
+    return {
+        name: dim
+        for name, dim in dims.items()
+        if getattr(layer, name, None) is not None
+    }
+
+
+def width(layer: nn.Module, side: str) -> int:
+    """Number of channels on one side of a layer."""
+    return getattr(layer, widths_of(layer).sizes[side][0])
+
+
+def keep_channels(layer: nn.Module,
+                  side: str,
+                  kept: Tensor,
+                  optimizer: Optional[Optimizer] = None) -> None:
+    """Keep the given channels of a layer, in place.
+
+    The singular vectors of spectral norm are cut alike. Of a grouped
+    convolution all groups keep the same positions.
+
+    Args:
+        layer (nn.Module): One whose widths are known.
+        side (str): 'outputs' or 'inputs'; of a depthwise convolution, where
+            both are one, 'outputs'.
+        kept (Tensor): Indices, in ascending order.
+        optimizer (Optimizer, optional): Follows, with its state.
+    """
+    count, groups = width(layer, side), _groups(layer)
+    for name, dim in _dims(layer, side).items():
+        replace(layer, name,
+                lambda value: _select(value, dim, kept, count, groups),
+                optimizer)
+    _update_sizes(layer, side, count, len(kept))
+    if hasattr(layer, 'weight_orig'):  # the weight is computed from it
+        layer.weight = layer.weight_orig.detach()
+
+
+def _groups(layer: nn.Module) -> int:
+    return 1 if is_depthwise(layer) else getattr(layer, 'groups', 1)
+
+
+def _select(value: Tensor, dim: int, kept: Tensor, count: int,
+            groups: int) -> Tensor:
+    """``index_select``, also where the tensor has the channels of one group
+    only, or spectral norm has flattened the kernel into them (there every
+    channel is a block)."""
+    if value.shape[dim] != count and groups > 1:
+        count //= groups
+        kept = kept[kept < count]
+    if value.shape[dim] == count:
+        return value.index_select(dim, kept)
+    return value.view(count, -1).index_select(0, kept).flatten()
+
+
+def _update_sizes(layer: nn.Module, side: str, before: int,
+                  after: int) -> None:
+    if is_depthwise(layer):
+        layer.groups = layer.in_channels = layer.out_channels = after
+        return
+    for name in widths_of(layer).sizes[side]:
+        setattr(layer, name, getattr(layer, name) * after // before)
+
+
+def replace(module: nn.Module,
+            name: str,
+            change: Callable[[Tensor], Tensor],
+            optimizer: Optional[Optimizer] = None) -> None:
+    """Change a parameter or buffer, and what an optimizer keeps for it.
+
+    A new parameter takes the place of the old one: autograd remembers the
+    shape of a parameter for as long as any graph does.
+    """
+    old = getattr(module, name)
+    if not isinstance(old, nn.Parameter):
+        setattr(module, name, change(old))
+        return
+    new = nn.Parameter(change(old.detach()).clone(), old.requires_grad)
+    setattr(module, name, new)
+    if optimizer is None:
+        return
+    for group in optimizer.param_groups:
+        group['params'] = [new if p is old else p for p in group['params']]
+    if old in optimizer.state:
+        optimizer.state[new] = {
+            key: change(value) if _like(value, old) else value
+            for key, value in optimizer.state.pop(old).items()
+        }
+
+
+def _like(value, parameter: nn.Parameter) -> bool:
+    return torch.is_tensor(value) and value.shape == parameter.shape
+
+
+def zero_channels(layer: nn.Module,
+                  side: str,
+                  dead: Tensor,
+                  optimizer: Optional[Optimizer] = None) -> None:
+    """Set the weights of the given channels to zero, and what an optimizer
+    keeps for them, so that they stay there.
+
+    Args:
+        layer, side, optimizer: See :func:`keep_channels`.
+        dead (Tensor): Indices.
+    """
+    count = width(layer, side)
+    for name, dim in _dims(layer, side).items():
+        value = getattr(layer, name)
+        if not isinstance(value, nn.Parameter):
+            continue
+        state = optimizer.state.get(value, {}) if optimizer else {}
+        for tensor in (value.data, *state.values()):
+            if _like(tensor, value):
+                _zero(layer, side, tensor, dim, dead, count)
+
+
+def _zero(layer: nn.Module, side: str, tensor: Tensor, dim: int, dead: Tensor,
+          count: int) -> None:
+    if tensor.shape[dim] == count:
+        tensor.index_fill_(dim, dead, 0)
+        return
+    # the channels of one group: group by group, along the other side
+    per_group = tensor.shape[dim]
+    other = 1 - dim
+    groups = count // per_group
+    rows = torch.arange(tensor.shape[other], device=tensor.device)
+    group_of_row = rows * groups // tensor.shape[other]
+    hit = torch.zeros(
+        tensor.shape[other], per_group, dtype=torch.bool, device=tensor.device)
+    for channel in dead.tolist():
+        hit[group_of_row == channel // per_group, channel % per_group] = True
+    tensor[hit if dim == 1 else hit.T] = 0
+
+
+# -- sizes of whole models
+
+
+def layer_sizes(model: nn.Module) -> Sizes:
+    """Sizes of all that can be narrowed, by name: (outputs, inputs) of
+    convolutions and linear layers, (outputs, ) of other layers, the shape of
+    parameters that are in no such layer."""
+    sizes = {}
+    for name, layer in model.named_modules():
+        widths = widths_of(layer)
+        if widths is not None:
+            sizes[name] = tuple(
+                width(layer, side) for side in ('outputs', 'inputs')
+                if side in widths.sizes)
+            continue
+        prefix = name and f'{name}.'
+        for own, parameter in layer.named_parameters(recurse=False):
+            if parameter.ndim:
+                sizes[prefix + own] = tuple(parameter.shape)
+    return sizes
+
+
+def sizes_in(model: nn.Module, state: Mapping[str, Tensor]) -> Sizes:
+    """Sizes as :func:`layer_sizes` that the layers of ``model`` have in a
+    state dict."""
+    layers = dict(model.named_modules())
+    sizes = {}
+    for name, size in layer_sizes(model).items():
+        if name not in layers:
+            if name in state:
+                sizes[name] = tuple(state[name].shape)
+            continue
+        found = _sizes_of_layer(layers[name], name, state)
+        if found is not None:
+            sizes[name] = found
+    return sizes
+
+
+def _sizes_of_layer(layer: nn.Module, name: str,
+                    state: Mapping[str, Tensor]) -> Optional[tuple]:
+    widths = widths_of(layer)
+    found = []
+    for side in ('outputs', 'inputs'):
+        if side not in widths.sizes:
+            continue
+        values = ((state[f'{name}.{key}'], own, dim)
+                  for own, dim in getattr(widths, side).items()
+                  for key in (f'{own}_orig', own) if f'{name}.{key}' in state)
+        value, own, dim = next(values, (None, None, None))
+        if value is None:
+            return None
+        # a grouped kernel has the channels of one group on one side
+        scale = width(layer, side) // getattr(layer, own).shape[dim]
+        found.append(value.shape[dim] * max(scale, 1))
+    if is_depthwise(layer):
+        found = [found[0]] * 2
+    return tuple(found)
+
+
+def resize_layers(model: nn.Module,
+                  sizes: Sizes,
+                  optimizer: Optional[Optimizer] = None) -> None:
+    """Give layers the sizes of :func:`layer_sizes`; the values kept are
+    meaningless, weights are to be loaded afterwards.
+
+    Raises:
+        PPCDError: If a layer does not exist or is smaller than its size.
+    """
+    present = layer_sizes(model)
+    for name, size in sizes.items():
+        size = tuple(size)
+        if name not in present or len(size) != len(present[name]) or any(
+                not 0 < new <= old for new, old in zip(size, present[name])):
+            raise PPCDError(
+                f'Layer "{name}" of size {size} does not fit '
+                f'{type(model).__name__}, which has '
+                f'{present.get(name, "no such layer")}.')
+        if size != present[name]:
+            _resize(model, name, size, optimizer)
+
+
+def _resize(model: nn.Module, name: str, size: tuple,
+            optimizer: Optional[Optimizer]) -> None:
+    parent, _, own = name.rpartition('.')
+    layer = model.get_submodule(parent)
+    if own in layer._parameters:
+        replace(layer, own,
+                lambda value: value[tuple(map(slice, size))], optimizer)
+        return
+    layer = model.get_submodule(name)
+    device = next(model.parameters()).device
+    sides = [s for s in ('outputs', 'inputs') if s in widths_of(layer).sizes]
+    for side, count in zip(sides, size):
+        if count != width(layer, side):
+            kept = _leading(layer, side, count, device)
+            keep_channels(layer, side, kept, optimizer)
+
+
+def _leading(layer: nn.Module, side: str, count: int,
+             device: torch.device) -> Tensor:
+    """The first channels, of every group alike."""
+    groups = _groups(layer)
+    per_group = width(layer, side) // groups
+    first = torch.arange(per_group, device=device)[:count // groups]
+    starts = torch.arange(groups, device=device) * per_group
+    return (starts[:, None] + first).flatten()
