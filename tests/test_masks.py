@@ -47,6 +47,87 @@ def test_gate_is_exactly_binary_and_straight_through(scores):
     assert torch.equal(mask.weight.grad, upstream * ~mask.pruned)
 
 
+def scaled_places(mask, residual_masks, conv_1, conv_2, to_image):
+    """Convolutions whose output, and those whose input, a score scales: who
+    writes and who reads its channels, by MMagic's source of the generators."""
+    block = mask.rsplit('.', 1)[0]
+    if mask.endswith(conv_1):
+        return [mask], [f'{block}.{conv_2}']
+    if residual_masks == 'independent':  # two masks write it: gated, untrained
+        return [mask], []
+    outputs = [f'{block}.{conv_2}', f'{block}.shortcut']
+    if block == 'conv_blocks.2':
+        return outputs, [to_image]
+    attention, behind = 'conv_blocks.1.', 'conv_blocks.2.'
+    return [*outputs, attention + 'o'], [
+        attention + 'theta', attention + 'phi', attention + 'g',
+        behind + conv_1, behind + 'shortcut']
+
+
+def slopes_by_finite_differences(generator, places, channels, loss):
+    """Of the loss, by a factor on each channel in all the places at once. The
+    steps are small: ReLU and max-pooling have kinks."""
+    factor = torch.ones(channels, dtype=torch.float64).view(1, -1, 1, 1)
+    convs = dict(generator.named_modules())
+    handles = [
+        convs[f'{name}.conv'].register_forward_hook(
+            lambda conv, args, out: out * factor) for name in places[0]
+    ] + [
+        convs[f'{name}.conv'].register_forward_pre_hook(
+            lambda conv, args: args[0] * factor) for name in places[1]
+    ]
+    slopes = []
+    for index in range(channels):
+        around = []
+        for value in (1 + 1e-7, 1 - 1e-7):
+            factor[0, index] = value
+            around.append(float(loss(generator)))
+        factor[0, index] = 1
+        slopes.append((around[0] - around[1]) / 2e-7)
+    for handle in handles:
+        handle.remove()
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+@pytest.mark.parametrize('images', [2, 15])  # smaller, larger than the weights
+@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+@pytest.mark.parametrize('name', ['sagan', 'biggan', 'biggan_torch'])
+def test_scores_are_trained_where_their_channels_are_written_and_read(
+        name, residual_masks, images):
+    """The norm behind conv_1 hides every scale from its output; trained there
+    alone, a score would get a gradient of 1e-5 (docs/method.md)."""
+    config = STUDENTS[name]
+    masked = build_generator(config, residual_masks=residual_masks).double()
+    dense = MODELS.build(
+        dict(config, type=config['type'].removeprefix('PPRes'))).double()
+    dense.load_state_dict(
+        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k})
+    for generator in (masked, dense):
+        generator.train()
+        for module in generator.modules():
+            # a power iteration in each call would change the weights
+            if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
+                module.eval()
+    noise, labels = (value[:images] for value in every_class(3))
+    target = torch.randn(images, 3, 16, 16, dtype=torch.float64)
+
+    def loss(generator):
+        fake = generator(noise.double(), label=labels)
+        return 10 * (fake - target).square().mean()
+
+    names = (('conv_1', 'conv_2', 'to_rgb') if 'sagan' in name else
+             ('conv1', 'conv2', 'output_layer'))
+    loss(masked).backward()
+    for owner, mask in named_masks(masked):
+        with torch.no_grad():
+            slopes = slopes_by_finite_differences(
+                dense, scaled_places(owner, residual_masks, *names),
+                mask.channels, loss)
+        torch.testing.assert_close(
+            mask.weight.grad, slopes, rtol=1e-4, atol=1e-6)
+        assert slopes.abs().max() > 1e-2, owner
+
+
 @pytest.mark.parametrize('name', STUDENTS)
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
 @pytest.mark.parametrize('training', [False, True])
