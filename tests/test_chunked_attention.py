@@ -1,6 +1,8 @@
+import copy
+
 import pytest
 import torch
-from conftest import BIGGAN, SAGAN, build_generator, every_class
+from conftest import BIGGAN, SAGAN, TEACHER, build_generator, every_class
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
 
 from ppcd_mmagic.models import ChunkedSelfAttentionBlock, chunk_attention
@@ -54,15 +56,56 @@ def test_a_generator_keeps_its_image_and_its_weights():
         generator(noise, label=labels), expected, rtol=0, atol=1e-5)
 
 
-def test_it_trains_by_name_in_a_config():
+@pytest.mark.parametrize('training', [False, True])
+def test_blocks_stay_in_training_or_in_evaluation(training):
+    generator = build_generator(dict(SAGAN, type='SAGANGenerator'))
+    generator.train(training)
+    chunk_attention(generator)
+    block = generator.conv_blocks[1]
+    assert isinstance(block, ChunkedSelfAttentionBlock)
+    assert all(m.training is training for m in block.modules())
+
+
+def test_every_attention_of_a_generator_is_exchanged_and_nothing_else():
+    config = copy.deepcopy(TEACHER)
+    config['arch_cfg']['attention'] = [True, True]
+    generator = build_generator(config)
+    kinds = [type(block) for block in generator.conv_blocks]
+    chunk_attention(generator)
+    assert kinds.count(SelfAttentionBlock) == 2
+    assert [type(block) for block in generator.conv_blocks] == [
+        ChunkedSelfAttentionBlock if kind is SelfAttentionBlock else kind
+        for kind in kinds
+    ]
+
+
+def test_queries_at_a_time_by_default_and_by_name_in_a_config():
     generator = MODELS.build(
         dict(
             SAGAN,
             type='SAGANGenerator',
             attention_cfg=dict(
                 type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7)))
-    noise, labels = every_class()
-    generator(noise, label=labels).square().mean().backward()
-    block = next(m for m in generator.modules()
-                 if isinstance(m, ChunkedSelfAttentionBlock))
-    assert block.chunk_size == 7 and block.gamma.grad.abs() > 0
+    assert generator.conv_blocks[1].chunk_size == 7
+    assert ChunkedSelfAttentionBlock(16).chunk_size == 256
+
+
+@pytest.mark.parametrize('chunk_size', [5, 256])
+def test_gradients_are_those_of_mmagic_s_block(chunk_size):
+    torch.manual_seed(0)
+    whole = SelfAttentionBlock(16, with_spectral_norm=False).double()
+    whole.gamma.data.fill_(.7)
+    chunked = ChunkedSelfAttentionBlock(
+        16, with_spectral_norm=False, chunk_size=chunk_size).double()
+    chunked.load_state_dict(whole.state_dict())
+    image = torch.randn(2, 16, 6, 8, dtype=torch.float64)
+    weight = torch.randn_like(image)
+    gradients = []
+    for block in (whole, chunked):
+        x = image.clone().requires_grad_()
+        (block(x) * weight).sum().backward()
+        gradients.append([x.grad, *(p.grad for p in block.parameters())])
+    assert len(gradients[0]) == 6
+    for one, other in zip(*gradients):
+        assert one.abs().max() > 1e-2
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
