@@ -9,6 +9,7 @@ from conftest import CLASSES, NOISE, SAGAN, TEACHER
 from mmagic.structures import DataSample
 from mmengine import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor
 
 from ppcd_mmagic.masks import named_masks
@@ -102,6 +103,18 @@ def train_step(model, data=None, iteration=0, **kwargs):
     MessageHub.get_current_instance().update_info('iter', iteration)
     model.train()
     return model.train_step(data or batch(), optimizers(model, **kwargs))
+
+
+@MODEL_WRAPPERS.register_module()
+class StandInForDDP(nn.Module):
+    """Wraps a network as MMEngine's data-parallel classes do."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
 
 
 class Calls(list):

@@ -4,31 +4,18 @@ import weakref
 
 import pytest
 import torch
-import torch.nn as nn
 from conftest import CLASSES, NOISE, SAGAN, TEACHER
-from gans import (DISCRIMINATOR, HINGE, R1, Calls, assert_same_step,
-                  attention_distance, batch, block_outputs, build_gan,
-                  optimizers, pruning_by_hand, step_by_hand, train_step,
-                  trained_gan)
+from gans import (DISCRIMINATOR, HINGE, R1, Calls, StandInForDDP,
+                  assert_same_step, attention_distance, batch, block_outputs,
+                  build_gan, optimizers, pruning_by_hand, step_by_hand,
+                  train_step, trained_gan)
 from mmagic.registry import MODELS as MMAGIC
 from mmengine import MessageHub
-from mmengine.registry import MODEL_WRAPPERS, DefaultScope
+from mmengine.registry import DefaultScope
 
 from ppcd_mmagic.masks import named_masks
 
 HINGE_AND_R1 = dict(gan_loss=HINGE, disc_auxiliary_loss=R1)
-
-
-@MODEL_WRAPPERS.register_module()
-class StandInForDDP(nn.Module):
-    """Wraps a network as MMEngine's data-parallel classes do."""
-
-    def __init__(self, module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args, **kwargs):
-        return self.module(*args, **kwargs)
 
 
 def ppcd_losses(cd_weight=1., pp_weight=0.1):

@@ -2,12 +2,17 @@ import copy
 
 import pytest
 import torch
-from conftest import BIGGAN, SAGAN, TEACHER, build_generator, every_class
+from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, TEACHER, build_generator,
+                      every_class, prune)
+from gans import StandInForDDP, build_gan, train_step
+from mmengine.config import Config
 
-from ppcd_mmagic.models import FeatureTap
+from ppcd_mmagic.checkpoints import build_trained_generator, load_weights
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.checkpoints import load_weights
+from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.models import FeatureTap
 from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.shrinking import remove_dead_channels
 
 
 @pytest.fixture
@@ -42,20 +47,44 @@ def test_loads_checkpoints_of_mmagic(prefix, generator, tmp_path):
         image(teacher_with(tmp_path / 't.pth').generator), image(generator))
 
 
-def test_prefers_ema_weights(generator, tmp_path):
+@pytest.mark.parametrize('prefix', ['generator_ema.module.', 'generator_ema.'])
+def test_prefers_ema_weights(prefix, generator, tmp_path):
     raw = {
         f'generator.{k}': torch.zeros_like(v)
         for k, v in generator.state_dict().items()
     }
-    save(tmp_path / 't.pth', generator, 'generator_ema.module.', **raw)
+    save(tmp_path / 't.pth', generator, prefix, **raw)
     assert torch.equal(
         image(teacher_with(tmp_path / 't.pth').generator), image(generator))
 
 
-def to_biggan_pytorch(state, mybn):
+def test_takes_the_generator_s_average_out_of_a_whole_gan(tmp_path):
+    """With its discriminator, the raw generator and the count of steps."""
+    gan = build_gan(teacher=None, pruning_loss=None, generator=TEACHER)
+    for iteration in range(3):
+        train_step(gan, iteration=iteration, lr=0.1)
+    torch.save(dict(state_dict=gan.state_dict()), tmp_path / 'gan.pth')
+    assert 'generator_ema.steps' in gan.state_dict()
+    teacher = teacher_with(tmp_path / 'gan.pth').generator
+    average = gan.generator_ema.module.eval()
+    assert torch.equal(image(teacher), image(average))
+    assert (image(average) - image(gan.generator.eval())).abs().max() > 1e-3
+
+
+def test_counts_of_batches_may_be_missing(generator, tmp_path):
+    """Older versions of torch did not save them."""
+    state = {k: v for k, v in generator.state_dict().items()
+             if 'num_batches_tracked' not in k}
+    assert len(state) < len(generator.state_dict())
+    torch.save(state, tmp_path / 't.pth')
+    assert torch.equal(
+        image(teacher_with(tmp_path / 't.pth').generator), image(generator))
+
+
+def to_biggan_pytorch(state, mybn, blocks=('0.0', '0.1', '1.0')):
     """Names as in ajbrock/BigGAN-PyTorch: BigGAN.py and layers.py. The one
     attention block of the test's generator follows block 0."""
-    names = {'0': 'blocks.0.0', '1': 'blocks.0.1', '2': 'blocks.1.0'}
+    names = {str(i): f'blocks.{block}' for i, block in enumerate(blocks)}
     bn = '.bn' if mybn else ''
     original = {}
     for key, value in state.items():
@@ -97,6 +126,23 @@ def test_converts_biggan_pytorch(mybn, generator, tmp_path):
         image(generator))
 
 
+def test_converts_biggan_pytorch_with_attention_anywhere(tmp_path):
+    arch = dict(
+        in_channels=[16, 16, 16],
+        out_channels=[16, 16, 8],
+        upsample=[True, True, True],
+        resolution=[8, 16, 32],
+        attention=[False, True, True])
+    config = dict(TEACHER, output_scale=32, arch_cfg=arch)
+    generator = build_generator(config)
+    blocks = ['0.0', '1.0', '1.1', '2.0', '2.1']
+    torch.save(
+        to_biggan_pytorch(generator.state_dict(), True, blocks),
+        tmp_path / 'G_ema.pth')
+    teacher = teacher_with(tmp_path / 'G_ema.pth', **config)
+    assert torch.equal(image(teacher.generator), image(generator))
+
+
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(PPCDError, match='teacher.*absent.pth.*exist'):
         teacher_with(tmp_path / 'absent.pth')
@@ -121,6 +167,26 @@ def test_missing_and_unexpected_keys_are_named(generator, tmp_path):
         teacher_with(tmp_path / 't.pth')
 
 
+def test_of_many_keys_the_first_three_are_named_in_one_line(
+        generator, tmp_path):
+    state = generator.state_dict()
+    names = [k for k in state if 'num_batches_tracked' not in k]
+    for name in names[:4]:
+        del state[name]
+    torch.save(state, tmp_path / 't.pth')
+    with pytest.raises(PPCDError) as raised:
+        teacher_with(tmp_path / 't.pth')
+    message = str(raised.value)
+    assert f'4 keys missing ({", ".join(names[:3])}, ...)' in message
+    assert 'teacher checkpoint' in message and 'BigGANGenerator' in message
+    assert '\n' not in message and 'unexpected' not in message
+    torch.save({k: v for k, v in generator.state_dict().items()
+                if k not in names[:3]}, tmp_path / 't.pth')
+    with pytest.raises(PPCDError, match=fr'3 keys missing \({names[0]}, '
+                       fr'{names[1]}, {names[2]}\)'):
+        teacher_with(tmp_path / 't.pth')
+
+
 def test_other_shapes_are_named(generator, tmp_path):
     save(tmp_path / 't.pth', generator, 'generator.')
     with pytest.raises(
@@ -139,21 +205,92 @@ def test_a_failed_load_changes_nothing(generator, tmp_path):
         assert torch.equal(value, before[key])
 
 
-def test_teacher_is_frozen_and_belongs_to_nobody(generator, tmp_path):
+@pytest.mark.parametrize('config', [SAGAN, BIGGAN])
+def test_trained_generator_of_a_gan_s_config(config, tmp_path):
+    """Its noise and classes from the GAN, its channels as removed."""
+    generator = build_generator(config)
+    prune(generator, 0.5)
+    torch.save(generator.state_dict(), tmp_path / 'g.pth')
+    bare = {k: v for k, v in config.items()
+            if k not in ('noise_size', 'num_classes')}
+    loaded = build_trained_generator(
+        Config(
+            dict(
+                model=dict(
+                    generator=bare, noise_size=NOISE, num_classes=CLASSES))),
+        str(tmp_path / 'g.pth'), 'student')
+    assert not any(module.training for module in loaded.modules())
+    assert torch.equal(image(loaded), image(generator))
+    for _, mask in named_masks(loaded):
+        assert mask.num_pruned == mask.channels // 2
+
+
+def test_trained_generator_of_a_run_that_removed_channels(tmp_path):
+    generator = build_generator(SAGAN)
+    prune(generator, 0.5)
+    remove_dead_channels(generator)
+    torch.save(generator.state_dict(), tmp_path / 'g.pth')
+    loaded = build_trained_generator(
+        Config(dict(model=dict(generator=SAGAN))), str(tmp_path / 'g.pth'),
+        'student')
+    assert loaded.conv_blocks[0].conv_1.conv.weight_orig.shape == (8, 16, 3, 3)
+    assert torch.equal(image(loaded), image(generator))
+
+
+def test_the_teacher_s_mode_is_never_that_of_training(generator, tmp_path):
     save(tmp_path / 't.pth', generator, 'generator.')
     teacher = teacher_with(tmp_path / 't.pth')
-    holder = torch.nn.ModuleDict(dict(teacher=teacher))
-    holder.train()
+    assert torch.nn.ModuleDict(dict(teacher=teacher)).train().training
+    assert teacher.training
     assert not any(m.training for m in teacher.generator.modules())
+    assert not any(p.requires_grad for p in teacher.generator.parameters())
+
+
+def test_the_teacher_belongs_to_nobody_but_follows_to_where_it_goes():
+    teacher = MODELS.build(dict(type='BigGANTeacher', generator=TEACHER))
+    holder = torch.nn.ModuleDict(dict(teacher=teacher))
     assert not list(holder.parameters()) and not holder.state_dict()
+    holder.double()
+    tensors = [*teacher.generator.parameters(), *(
+        b for b in teacher.generator.buffers() if b.is_floating_point())]
+    assert tensors and all(t.dtype == torch.float64 for t in tensors)
+
+
+def test_teacher_gives_the_features_and_images_of_its_generator(
+        generator, tmp_path):
+    """As hooks of torch record them; nothing of it changes, or asks for
+    gradients."""
+    save(tmp_path / 't.pth', generator, 'generator.')
+    teacher = teacher_with(tmp_path / 't.pth').train()
     before = copy.deepcopy(teacher.generator.state_dict())
     noise, labels = every_class()
-    features = teacher(noise.requires_grad_(), labels)
-    assert all(not f.requires_grad for f in features.values())
+    outputs = {}
+    for index, block in enumerate(generator.conv_blocks):
+        block.register_forward_hook(
+            lambda block, args, out, index=index: outputs.update({index: out}))
+    expected = image(generator)
+    noise.requires_grad_()
+    features = teacher(noise, labels)
+    images = teacher.images(noise, labels)
+    assert features.keys() == {8, 16}
+    for size, index in ((8, 1), (16, 2)):
+        assert outputs[index].shape[2:] == (size, size)
+        assert torch.equal(features[size], outputs[index])
+    assert torch.equal(images, expected)
+    assert not any(t.requires_grad for t in [images, *features.values()])
     for key, value in teacher.generator.state_dict().items():
         assert torch.equal(value, before[key])
-    assert next(holder.double().teacher.generator.parameters()
-                ).dtype == torch.float64, 'it must follow .to()'
+
+
+def test_teacher_s_layers_can_be_chosen():
+    teacher = MODELS.build(
+        dict(type='BigGANTeacher', generator=TEACHER,
+             layers=['conv_blocks.0']))
+    seen = []
+    teacher.generator.conv_blocks[0].register_forward_hook(
+        lambda block, args, out: seen.append(out))
+    features = teacher(*every_class())
+    assert features.keys() == {8} and torch.equal(features[8], seen[0])
 
 
 def test_features_by_resolution_are_those_after_attention(generator):
@@ -164,6 +301,44 @@ def test_features_by_resolution_are_those_after_attention(generator):
     assert {size: tuple(f.shape[1:]) for size, f in features.items()
             } == {8: (16, 8, 8), 16: (8, 16, 16)}
     assert features[8] is tap.features['conv_blocks.1']
+
+
+def test_a_pattern_stays_within_its_level():
+    generator = build_generator(SAGAN)
+    assert FeatureTap(generator, 'conv_blocks.*').names == [
+        'conv_blocks.0', 'conv_blocks.1', 'conv_blocks.2']
+    assert FeatureTap(generator, '*').names == [
+        name for name, _ in generator.named_children()]
+
+
+def test_several_patterns_name_each_layer_once_in_the_network_s_order():
+    generator = build_generator(SAGAN)
+    assert FeatureTap(
+        generator,
+        ['to_rgb', 'conv_blocks.2', 'conv_blocks.0', 'conv_blocks.[01]']
+    ).names == ['conv_blocks.0', 'conv_blocks.1', 'conv_blocks.2', 'to_rgb']
+
+
+def test_a_tap_starts_anew_each_time_and_ends_with_its_block(generator):
+    noise, labels = every_class()
+    tap = FeatureTap(generator, ['conv_blocks.0', 'conv_blocks.2'])
+    with tap:
+        generator(noise, label=labels)
+    first = tap.features
+    generator(noise[:1], label=labels[:1])
+    assert {len(f) for f in tap.features.values()} == {CLASSES}
+    with tap:
+        assert tap.features == {}
+    assert first.keys() == {'conv_blocks.0', 'conv_blocks.2'}
+
+
+def test_a_tap_looks_through_a_wrapper_for_parallel_training(generator):
+    wrapped = StandInForDDP(generator)
+    noise, labels = every_class()
+    with FeatureTap(wrapped, 'conv_blocks.0') as tap:
+        wrapped(noise, label=labels)
+    assert tap.names == ['conv_blocks.0']
+    assert tap.by_resolution()[8].shape == (CLASSES, 16, 8, 8)
 
 
 def test_taps_leave_no_hooks_behind(generator):
