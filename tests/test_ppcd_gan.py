@@ -65,6 +65,23 @@ def test_a_step_without_teacher_and_without_pruning_by_hand():
     assert_same_step(step_by_hand(model, losses, batch()))
 
 
+def test_losses_of_another_adversarial_game_by_hand():
+    """With cross entropy, unlike the hinge, the generator's loss as well
+    depends on what it is told the target is."""
+    model = trained_gan(loss_config=dict(gan_loss=dict(
+        type='GANLoss', gan_type='vanilla', loss_weight=0.7)))
+    scores = []
+    model.discriminator.register_forward_hook(
+        lambda net, args, out: scores.append(out.detach()))
+    logs = train_step(model)
+    fake, real, fooled = scores
+    for name, expected in (
+            ('loss_disc_fake', torch.log(1 + torch.exp(fake)).mean()),
+            ('loss_disc_real', torch.log(1 + torch.exp(-real)).mean()),
+            ('loss_adv', 0.7 * torch.log(1 + torch.exp(-fooled)).mean())):
+        assert float(logs[name]) == pytest.approx(float(expected), rel=1e-9)
+
+
 def test_a_wrapped_generator_takes_the_same_step():
     """As under MMSeparateDistributedDataParallel."""
     plain, wrapped = trained_gan(), trained_gan()
