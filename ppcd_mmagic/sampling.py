@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.models import build_trained_generator
 from ppcd_mmagic.registry import DATASETS, MODELS
 
 
