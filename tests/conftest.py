@@ -1,11 +1,9 @@
 """Small generators that have everything the large ones have."""
 import copy
-import json
 import os
 import os.path as osp
 import subprocess
 import sys
-from glob import glob
 from typing import NamedTuple
 
 import pytest
@@ -14,9 +12,7 @@ import torch
 import ppcd_mmagic  # noqa: F401
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.sagan import SNGANGenerator
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import MODELS
 
@@ -90,53 +86,6 @@ def every_class(times: int = 1):
     torch.manual_seed(1)
     labels = torch.arange(CLASSES).repeat(times)
     return torch.randn(len(labels), NOISE), labels
-
-
-def build_runner(work_dir, *hooks, iterations=8, **options) -> Runner:
-    """A real runner of the digits' student, narrow, with a checkpoint and a
-    line of the log after each iteration and no hooks but those of MMEngine,
-    the seeds and the given ones.
-
-    With masks shared, the student has four, of 10, 10, 5 and 5 channels.
-    """
-    config = Config.fromfile(f'{ROOT}/configs/ppcd_digits_16_alpha06.py')
-    config.merge_from_dict({
-        'model.teacher.checkpoint':
-        f'{ROOT}/checkpoints/biggan_digits_16.pth',
-        'model.generator.base_channels': 5,
-        'model.generator.residual_masks': 'shared',
-        'model.discriminator.discriminator.base_channels': 4,
-        'train_dataloader.batch_size': 4,
-        'train_cfg.max_iters': iterations,
-        'train_cfg.val_interval': 100 * iterations,
-        'val_evaluator.metrics': [],
-        'default_hooks.checkpoint.interval': 1,
-        'default_hooks.checkpoint.max_keep_ckpts': -1,
-        'default_hooks.logger.interval': 1,
-        'log_processor.window_size': 1,
-        'vis_backends': [dict(type='VisBackend')],
-        'visualizer.vis_backends': [dict(type='VisBackend')],
-        'env_cfg.cudnn_benchmark': False,
-        **options
-    })
-    # named last: nothing but its priority brings it before the others
-    config.custom_hooks = [*hooks, dict(type='IterSeedHook')]
-    config.work_dir = str(work_dir)
-    config.experiment_name = osp.basename(work_dir)
-    config.log_level = 'ERROR'
-    return Runner.from_cfg(config)
-
-
-def checkpoint_of(work_dir, iteration: int) -> dict:
-    return torch.load(
-        osp.join(work_dir, f'iter_{iteration}.pth'), weights_only=False)
-
-
-def logged_scalars(work_dir) -> list:
-    """What a run has written for its curves, in the order written."""
-    path, = glob(osp.join(work_dir, '*', 'vis_data', 'scalars.json'))
-    with open(path) as file:
-        return [json.loads(line) for line in file]
 
 
 class Trained(NamedTuple):

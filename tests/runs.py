@@ -1,6 +1,10 @@
 """Trainings of the digits, small enough to run inside a test."""
+import json
+import os.path as osp
+from glob import glob
 from itertools import count
 
+import torch
 from mmengine.config import Config
 
 from conftest import ROOT
@@ -53,3 +57,39 @@ def tiny_config(work_dir, name='ppcd_digits_16_alpha06', **options) -> Config:
 def tiny_runner(work_dir, **options) -> SafeRunner:
     """The runner of a :func:`tiny_config`."""
     return SafeRunner.from_cfg(tiny_config(work_dir, **options))
+
+
+def hooked_runner(work_dir, *hooks, iterations=8, **options) -> SafeRunner:
+    """A runner with a checkpoint and a line of the log after each iteration
+    and no hooks but those of MMEngine, the seeds and the given ones.
+
+    Its student has four masks, of 10, 10, 5 and 5 channels.
+    """
+    config = tiny_config(
+        work_dir, **{
+            'model.generator.base_channels': 5,
+            'model.generator.residual_masks': 'shared',
+            'train_cfg.max_iters': iterations,
+            'param_scheduler.end': iterations,
+            'default_hooks.checkpoint.interval': 1,
+            'default_hooks.checkpoint.max_keep_ckpts': -1,
+            'default_hooks.logger.interval': 1,
+            'vis_backends': [dict(type='VisBackend')],
+            'visualizer.vis_backends': [dict(type='VisBackend')],
+            **options
+        })
+    # named last: nothing but its priority brings it before the others
+    config.custom_hooks = [*hooks, dict(type='IterSeedHook')]
+    return SafeRunner.from_cfg(config)
+
+
+def checkpoint_of(work_dir, iteration: int) -> dict:
+    return torch.load(
+        osp.join(work_dir, f'iter_{iteration}.pth'), weights_only=False)
+
+
+def logged_scalars(work_dir) -> list:
+    """What a run has written for its curves, in the order written."""
+    path, = glob(osp.join(work_dir, '*', 'vis_data', 'scalars.json'))
+    with open(path) as file:
+        return [json.loads(line) for line in file]

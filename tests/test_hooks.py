@@ -8,12 +8,12 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from conftest import (SAGAN, build_generator, build_runner, checkpoint_of,
-                      logged_scalars)
+from conftest import SAGAN, build_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from runs import checkpoint_of, hooked_runner, logged_scalars
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ppcd_mmagic import PPCDError
@@ -453,7 +453,7 @@ class Witness(Hook):
 def masked_run(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('masked_run')
     witness = Witness()
-    runner = build_runner(work_dir, BINARIZATION)
+    runner = hooked_runner(work_dir, BINARIZATION)
     runner.register_hook(witness)
     runner.train()
     return SimpleNamespace(work_dir=work_dir, scores=witness.scores)
@@ -463,7 +463,7 @@ def masked_run(tmp_path_factory):
 def shrinking_run(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('shrinking_run')
     # after what it must follow although it is named first
-    build_runner(work_dir, dict(type='ShrinkHook', interval=3),
+    hooked_runner(work_dir, dict(type='ShrinkHook', interval=3),
                  BINARIZATION).train()
     return SimpleNamespace(work_dir=work_dir)
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, build_runner, checkpoint_of
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from runs import checkpoint_of, hooked_runner
 
 from ppcd_mmagic.export import build_student
 from ppcd_mmagic.masks import named_masks
@@ -85,7 +86,7 @@ class Listener(Hook):
 
 
 def listened(work_dir, *hooks, iterations=6, **options):
-    runner = build_runner(work_dir, *hooks, iterations=iterations, **options)
+    runner = hooked_runner(work_dir, *hooks, iterations=iterations, **options)
     listener = Listener()
     runner.register_hook(listener)
     runner.train()
@@ -145,7 +146,7 @@ def steps_of(work_dir, iteration):
 
 def test_discriminator_may_take_several_steps_for_one_of_the_generator(
         tmp_path):
-    listener = listened(tmp_path, **{'model.discriminator_steps': 3})
+    listener = listened(tmp_path, **{'model__discriminator_steps': 3})
     assert [training for training, _ in listener.noises
             ] == [False, False, False, True] * 2
     assert steps_of(tmp_path, 6) == {'generator': {2}, 'discriminator': {6}}
@@ -190,7 +191,7 @@ class Widths(Hook):
 
 
 def trained_widths(work_dir, **options):
-    runner = build_runner(work_dir, SEARCH, iterations=6, **options)
+    runner = hooked_runner(work_dir, SEARCH, iterations=6, **options)
     for hook in runner.hooks:
         if type(hook) is HOOKS.get(SEARCH['type']):
             hook.after_train = lambda runner: None  # nothing to choose by
