@@ -1,6 +1,6 @@
 """Every config builds what it names, at its full size, without any file."""
 import os.path as osp
-from functools import lru_cache
+from functools import cache
 from glob import glob
 
 import pytest
@@ -18,7 +18,7 @@ CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
 GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
 
 
-@lru_cache(maxsize=None)
+@cache
 def built(name):
     """Config and model, without values."""
     config = Config.fromfile(osp.join(ROOT, 'configs', name))
