@@ -110,6 +110,15 @@ def test_sizes_are_uniform_about_one():
     assert_uniform(sizes - 1, 0.25)
 
 
+def test_turned_and_scaled_images_are_not_sheared():
+    maps = drawn_maps(rotation=20., scale=0.25)[:, :, :2]
+    sizes = torch.linalg.det(maps).sqrt()
+    assert sizes.std() > 0.1
+    torch.testing.assert_close(
+        maps @ maps.transpose(1, 2),
+        (sizes**2)[:, None, None] * torch.eye(2), rtol=0, atol=1e-5)
+
+
 def test_default_strengths():
     maps = drawn_maps(shift=0.06, rotation=5., scale=0.05)
     by_default = MODELS.build(
@@ -157,8 +166,9 @@ def test_what_comes_in_from_outside_is_black():
     assert 0.35 < black < 0.55
 
 
-def test_every_image_of_every_call_has_a_map_of_its_own():
-    discriminator = augmented(shift=0.1)
+@pytest.mark.parametrize('training', [False, True])
+def test_every_image_of_every_call_has_a_map_of_its_own(training):
+    discriminator = augmented(shift=0.1).train(training)
     image = torch.rand(1, 3, 16, 16).expand(4, -1, -1, -1)
     every = []
     for _ in range(2):

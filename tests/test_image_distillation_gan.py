@@ -82,17 +82,34 @@ def test_by_default_only_pixels_are_copied_and_masks_can_be_pruned():
 
 
 def test_the_discriminator_never_sees_the_data():
-    model = build_gan(**BLACK_BOX)
+    model = build_gan(**BLACK_BOX, feature_weight=1.)
     students, teachers, judged = (
         Calls(network) for network in
         (model.generator, model.teacher.generator, model.discriminator))
     train_step(model, batch((4, 0, 3, 3)))
-    assert [len(calls) for calls in (students, teachers, judged)] == [2, 2, 3]
+    # its own step: fake and real; the generator's: features of fake and of
+    # target, and the score of fake
+    assert [len(calls) for calls in (students, teachers, judged)] == [2, 2, 5]
     for (noise, labels), (same_noise, same_labels) in zip(students, teachers):
         assert torch.equal(noise, same_noise)
         assert labels.tolist() == same_labels.tolist() == [4, 0, 3, 3]
-    target = model.teacher.generator(teachers[0][0], label=teachers[0][1])
-    assert sum(torch.equal(images, target) for images, _ in judged) == 1
+    for images, labels in judged:
+        assert labels.tolist() == [4, 0, 3, 3]
+    for noise, labels in list(teachers):
+        target = model.teacher.generator(noise, label=labels)
+        assert sum(torch.equal(images, target) for images, _ in judged) == 1
+
+
+def test_class_irrelevant_targets_are_of_another_class_and_reals_are_not():
+    model = build_gan(**BLACK_BOX, class_aware=False, feature_weight=1.)
+    teachers, judged = (
+        Calls(network)
+        for network in (model.teacher.generator, model.discriminator))
+    labels = torch.arange(5).repeat(8)
+    train_step(model, batch(labels.tolist()))
+    assert torch.equal(teachers[0][1], labels)
+    assert (teachers[1][1] != labels).all()
+    assert all(torch.equal(seen, labels) for _, seen in judged)
 
 
 def test_unknown_layers_of_the_discriminator_are_found_when_it_is_built():
