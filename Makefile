@@ -22,10 +22,12 @@ UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
 # tools that look at the code, apart from what the code runs with
 QUALITY := $(CACHE)/quality-$(shell $(PYTHON) -c '$(HASH)' requirements/quality.txt)
+# what `make mutants` needs beside the environment, in a folder of its own
+MUTMUT := $(CACHE)/mutants-$(shell $(PYTHON) -c '$(HASH)' requirements/mutants.txt)
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
 
-.PHONY: help env activate demo demo-full test test-install quality clean
+.PHONY: help env activate demo demo-full test test-install quality mutants clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -35,6 +37,8 @@ help:
 	@echo 'make test-install  install the sources by plain pip into an empty'
 	@echo '                environment and run its tests (ten minutes, 8 GB)'
 	@echo 'make quality    ruff and mypy; settings are in pyproject.toml'
+	@echo 'make mutants    which small wrong changes the tests notice, docs/tests.md;'
+	@echo '                MODULE=losses for one module, JOBS=1 for one core'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
 	@echo '                eval "$$(make -s activate)"'
@@ -106,6 +110,17 @@ $(QUALITY)/.complete:
 quality: $(QUALITY)/.complete $(ENV)/.complete
 	@$(QUALITY)/bin/ruff check .
 	@$(QUALITY)/bin/mypy --python-executable '$(PY)'
+
+$(MUTMUT)/.complete: $(ENV)/.complete
+	@rm -rf '$(MUTMUT)'
+	@$(PYTHON) -m pip --python '$(PY)' install --quiet --no-deps --disable-pip-version-check --target '$(MUTMUT)' -r requirements/mutants.txt
+	@touch $@
+
+mutants: export PYTHONPATH := $(CURDIR):$(CURDIR)/tests:$(MUTMUT)
+mutants: export OMP_NUM_THREADS := 1
+mutants: $(MUTMUT)/.complete
+	@$(PY) -m pytest -q tests/test_mutants.py
+	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --jobs ,$(JOBS))
 
 clean:
 	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT) $(FULL)

@@ -1,0 +1,160 @@
+"""Which small wrong changes of the package do its tests notice?
+
+    make mutants                  # all modules
+    make mutants MODULE=losses    # one
+
+Each mutant is run, in a copy of the repository, against the tests of its
+module that are not slow, up to the first that fails. Results are kept in
+``work_dirs/mutants``: a second run repeats only what may have changed, that is
+the mutants of a file that was edited, and those whose module's tests were.
+The table in ``docs/tests.md`` is written anew after each module.
+"""
+import argparse
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from mutants.operators import Mutant, mutants
+from mutants.table import write_table
+from mutants.trial import ROOT, Known, Trial, copy_repository, rehearse
+
+PACKAGE = 'ppcd_mmagic'
+RESULTS = ROOT / 'work_dirs' / 'mutants'
+# the sources of each module, and the tests that are held to know it
+PARTS = dict(
+    losses=('models/losses/*', 'losses ppcd_gan'),
+    models=('models/* checkpoints', 'baselines checkpoints chunked_attention '
+            'image_distillation_gan masks ppcd_gan teacher'),
+    hooks=('engine/hooks/*', 'hooks'),
+    evaluation=('evaluation/*', 'metrics folder_and_inception'),
+    export=('export/*', 'export formats rounding'),
+    channels=('channels/* masks layers channel_groups shrinking tracing',
+              'channels masks shrinking'))
+MODULES = {
+    name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
+           [f'tests/test_{part}.py' for part in tests.split()])
+    for name, (sources, tests) in PARTS.items()
+}
+
+
+def digest(paths: List[Path]) -> str:
+    texts = hashlib.sha256()
+    for path in paths:
+        texts.update(path.read_bytes() + b'\0')
+    return texts.hexdigest()[:16]
+
+
+class Results:
+    """What noticed each mutant of a module (None: nothing), kept in a file
+    with what it depends on: the mutated file, the tests and their helpers."""
+
+    def __init__(self, module: str, base: Path, sources: List[str],
+                 tests: List[str]):
+        self.path = RESULTS / f'{module}.json'
+        self.entries: Dict[str, dict] = {}
+        if self.path.exists():
+            self.entries = json.loads(self.path.read_text())
+        helpers = [
+            path for path in sorted((base / 'tests').glob('*.py'))
+            if not path.name.startswith('test_')
+        ]
+        same = [*(base / test for test in tests), *helpers]
+        self._of = {name: digest([base / name, *same]) for name in sources}
+
+    def valid_for(self, mutant: Mutant) -> bool:
+        entry = self.entries.get(mutant.key)
+        return entry is not None and entry['of'] == self._state(mutant)
+
+    def by(self, mutant: Mutant) -> Optional[str]:
+        return self.entries.get(mutant.key, dict(by=None))['by']
+
+    def keep(self, mutant: Mutant, by: Optional[str]) -> None:
+        self.entries[mutant.key] = dict(by=by, of=self._state(mutant))
+        self.path.write_text(json.dumps(self.entries, indent=1))
+
+    def _state(self, mutant: Mutant) -> str:
+        return self._of[mutant.path]
+
+
+def trials(todo: List[Mutant], results: Results, trees: List[Path],
+           tests: List[str],
+           known: Known) -> Iterator[Tuple[Mutant, Optional[str]]]:
+    """Each mutant and what noticed it, one at a time in each tree."""
+    todo, running, free = todo[::-1], [], list(trees)
+    last = None  # what has noticed one often notices the next
+    try:
+        while todo or running:
+            while todo and free:
+                mutant = todo.pop()
+                trial = Trial(free.pop(), tests, known, mutant.path,
+                              mutant.source,
+                              results.by(mutant) or last)
+                running.append((mutant, trial))
+            time.sleep(0.02)
+            for mutant, trial in [r for r in running if r[1].ended()]:
+                running.remove((mutant, trial))
+                free.append(trial.tree)
+                result = trial.result()
+                noticed_by = None if result['passed'] else result['failed']
+                last = noticed_by or last
+                yield mutant, noticed_by
+    finally:
+        for _, trial in running:
+            trial.result()
+
+
+def run_module(module: str, trees: List[Path], fixtures: Dict) -> None:
+    # of the copy: the repository may be edited meanwhile
+    base = trees[0]
+    sources, tests = (
+        sorted(
+            str(path.relative_to(base)) for pattern in patterns
+            for path in base.glob(pattern)) for patterns in MODULES[module])
+    results = Results(module, base, sources, tests)
+    found = [
+        mutant for name in sources
+        for mutant in mutants(name, (base / name).read_text())
+    ]
+    todo = [mutant for mutant in found if not results.valid_for(mutant)]
+    print(f'{module}: {len(found)} mutants, {len(todo)} to be run', flush=True)
+    if todo:
+        known = rehearse(trees[0], tests, fixtures)
+        fixtures.update(known.fixtures)
+        start = time.monotonic()
+        for n, (mutant, by) in enumerate(
+                trials(todo, results, trees, tests, known), 1):
+            results.keep(mutant, by)
+            if by is None:
+                print(f'  not noticed: {mutant.key}', flush=True)
+            if n % 25 == 0 or n == len(todo):
+                print(
+                    f'  {n} of {len(todo)}, '
+                    f'{time.monotonic() - start:.0f} s',
+                    flush=True)
+    write_table(module, {mutant.key: results.by(mutant) for mutant in found})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        'modules',
+        nargs='*',
+        default=list(MODULES),
+        help=f'of {", ".join(MODULES)} (default: all)')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    unknown = set(args.modules) - set(MODULES)
+    if unknown:
+        parser.error(f'no module {", ".join(sorted(unknown))}: choose from '
+                     f'{", ".join(MODULES)}')
+    trees = [copy_repository(RESULTS / f'tree_{i}') for i in range(args.jobs)]
+    fixtures = {}
+    for module in args.modules:
+        run_module(module, trees, fixtures)
+
+
+if __name__ == '__main__':
+    main()

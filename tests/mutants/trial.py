@@ -1,0 +1,246 @@
+"""A mutant's tests, run in a fork of a process that has imported the rest."""
+import compileall
+import gc
+import importlib
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from py_compile import PycInvalidationMode
+from typing import Dict, List, Optional
+
+import pytest
+from hypothesis import Phase, settings
+
+ROOT = Path(__file__).resolve().parents[2]
+# what takes long is made by the unchanged package, once
+KEPT_FIXTURES = ('trained_student', )
+TOOL_FAILED = 99
+GIB = 2**30
+
+
+@dataclass
+class Known:
+    """What is known from the unchanged tests."""
+    seconds: Dict[str, float] = field(default_factory=dict)  # of each test
+    fixtures: Dict[str, str] = field(default_factory=dict)  # pickled
+    cpu_limit: int = 3600  # in seconds
+    wall_limit: int = 3600
+
+
+class Plan:
+    """A pytest plugin: ``favourite`` first, then the cheapest; it keeps what
+    fails first, and what each test takes."""
+
+    def __init__(self, known: Known, favourite: Optional[str]):
+        self.known, self.favourite = known, favourite
+        self.failed, self.seconds, self.fixtures = None, {}, {}
+
+    @pytest.hookimpl(tryfirst=True)  # pytest then puts parameters together
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: (item.nodeid != self.favourite,
+                                     self.known.seconds.get(item.nodeid, 0)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef):
+        name = fixturedef.argname
+        if name in self.known.fixtures:
+            made = pickle.loads(bytes.fromhex(self.known.fixtures[name]))
+            fixturedef.func = lambda **_: made
+        result = yield
+        if name in KEPT_FIXTURES:
+            self.fixtures[name] = pickle.dumps(result).hex()
+        return result
+
+    def pytest_collectreport(self, report):
+        self._first_failure(report)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] = report.duration + self.seconds.get(
+            report.nodeid, 0)
+        self._first_failure(report)
+
+    def _first_failure(self, report):
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+
+class Trial:
+    """The tests of the copy ``tree``, with one of its files changed.
+
+    Args:
+        tree (Path): Copy of the repository, used by nobody else.
+        tests (List[str]): Files of tests, relative to it.
+        known (Known): From the unchanged tests.
+        path (str): The file to change. Defaults to none.
+        source (str): What it becomes.
+        favourite (str): The test to run first.
+    """
+
+    def __init__(self,
+                 tree: Path,
+                 tests: List[str],
+                 known: Known,
+                 path: Optional[str] = None,
+                 source: str = '',
+                 favourite: Optional[str] = None,
+                 temporary: str = 'tmp'):
+        self.tree, self.known = tree, known
+        self.temporary = tree / temporary
+        self.changed = tree / path if path else None
+        if self.changed:
+            self.original = self.changed.read_text()
+            self.changed.write_text(source)
+        self.answer = tree / 'answer.json'
+        self.answer.unlink(missing_ok=True)
+        self.start = time.monotonic()
+        self.child = os.fork()
+        if self.child == 0:
+            code = TOOL_FAILED
+            try:
+                self._run(tests, Plan(known, favourite))
+                code = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+
+    def ended(self) -> bool:
+        late = time.monotonic() - self.start > self.known.wall_limit
+        return late or os.waitid(os.P_PID, self.child, os.WEXITED
+                                 | os.WNOHANG | os.WNOWAIT) is not None
+
+    def result(self) -> dict:
+        """``passed``, the first that ``failed``, and the seconds of ``cpu``;
+        of whole runs the ``seconds`` of each test, the ``fixtures`` and the
+        third-party modules ``imported``.
+
+        Raises:
+            RuntimeError: If this tool failed, not the tests.
+        """
+        try:
+            os.killpg(self.child, signal.SIGKILL)  # with the tests' processes
+        except ProcessLookupError:
+            pass
+        _, status, usage = os.wait4(self.child, 0)
+        if self.changed:
+            self.changed.write_text(self.original)
+        if status == TOOL_FAILED << 8:
+            raise RuntimeError((self.tree / 'output.txt').read_text())
+        result = dict(passed=False, failed='(out of time, or crashed)')
+        if self.answer.exists():
+            result = json.loads(self.answer.read_text())
+        return dict(result, cpu=usage.ru_utime + usage.ru_stime)
+
+    def _run(self, tests: List[str], plan: Plan) -> None:
+        os.setsid()
+        limit(self.known.cpu_limit)
+        os.chdir(self.tree)
+        os.environ['PYTHONPATH'] = str(self.tree)
+        sys.path[:] = [
+            str(self.tree), str(self.tree / 'tests')
+        ] + [p for p in sys.path if not Path(p).is_relative_to(ROOT)]
+        with open(self.tree / 'output.txt', 'w') as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        # the same examples for each mutant; one that fails is enough
+        settings.register_profile(
+            'mutants',
+            phases=[Phase.explicit, Phase.generate],
+            database=None,
+            derandomize=True)
+        settings.load_profile('mutants')
+        options = ['-x', '-q', '--tb=native', '-m', 'not slow']
+        options += ['-p', 'no:cacheprovider', f'--basetemp={self.temporary}']
+        code = pytest.main([*options, *tests], plugins=[plan])
+        sys.stdout.flush()
+        passed = code == pytest.ExitCode.OK
+        failed = plan.failed or '(what all the tests need)'
+        self.answer.write_text(
+            json.dumps(
+                dict(
+                    passed=passed,
+                    failed=None if passed else failed,
+                    seconds=plan.seconds,
+                    fixtures=plan.fixtures,
+                    imported=[
+                        name for name, module in sys.modules.items()
+                        if not self._is_of_tree(module)
+                    ])))
+
+    def _is_of_tree(self, module) -> bool:
+        # not by getattr, which would import the lazy ones
+        path = getattr(module, '__dict__', {}).get('__file__')
+        return path is not None and Path(path).is_relative_to(self.tree)
+
+
+def limit(cpu_seconds: int) -> None:
+    """A mutant may never end, or ask for all the memory there is."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    memory = pages * resource.getpagesize() + 8 * GIB
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def copy_repository(tree: Path) -> Path:
+    shutil.rmtree(tree, ignore_errors=True)
+    names = subprocess.run(
+        ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True).stdout
+    for name in names.splitlines():
+        if (ROOT / name).exists():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    # by time and size, mutants of the same second would not be told apart
+    compileall.compile_dir(
+        tree, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    return tree
+
+
+def import_third_party(names: List[str]) -> None:
+    """What this process has imported, its forks need not."""
+    spec = spec_from_file_location('_compat',
+                                   ROOT / 'ppcd_mmagic' / 'compat.py')
+    spec.loader.exec_module(module_from_spec(spec))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:  # made by code, or by the package: not needed here
+            pass
+    gc.freeze()  # a collection in a fork would copy all of it
+
+
+def rehearse(tree: Path, tests: List[str], fixtures: Dict[str, str]) -> Known:
+    """Run the unchanged tests, twice: first for what they import and make.
+
+    Raises:
+        SystemExit: If they do not pass.
+    """
+    known = Known(fixtures=dict(fixtures))
+    for _ in range(2):
+        # later forks empty theirs, what is made here is still needed
+        trial = Trial(
+            tree, tests, known, temporary=f'made_{len(known.fixtures)}')
+        while not trial.ended():
+            time.sleep(0.1)
+        result = trial.result()
+        if not result['passed']:
+            output = (tree / 'output.txt').read_text()
+            sys.exit(f'{output[-3000:]}\nThe tests fail on the unchanged '
+                     f'package, first {result["failed"]}: mend them first.')
+        import_third_party(result['imported'])
+        known.fixtures.update(result['fixtures'])
+    cpu = 10 + 3 * result['cpu']
+    return Known(result['seconds'], known.fixtures, int(cpu), int(10 * cpu))

@@ -1,0 +1,126 @@
+"""The tool that counts what the tests notice; `make mutants` runs these."""
+import json
+import time
+
+import pytest
+from mutants.table import BEGIN, END, write_table
+from mutants.trial import Known, Trial
+
+SOURCE = '''
+"""Doc 1."""
+__all__ = ['thing']
+
+
+def thing(x: 'int', scale=2) -> 'int':
+    """Twice 2."""
+    if x < 0:
+        raise ValueError(f'{x} must be 0 at least')
+    print('scaled by 3')
+    return scale * x.detach()
+'''
+
+
+def changes(source):
+    mutants = pytest.importorskip(
+        'mutants.operators',
+        reason='LibCST comes with make mutants',
+        exc_type=ImportError).mutants
+    return {(m.was, m.becomes): m for m in mutants('thing.py', source)}
+
+
+def test_what_has_behaviour_is_changed_and_texts_are_not():
+    line = 'return scale * x.detach()'
+    definition = "def thing(x: 'int', scale={}) -> 'int':"
+    assert set(changes(SOURCE)) == {
+        (definition.format(2), definition.format(3)),
+        ('if x < 0:', 'if x <= 0:'),
+        ('if x < 0:', 'if x < 1:'),
+        (line, 'return scale / x.detach()'),
+        (line, 'return scale * x'),
+    }
+
+
+def test_statements_contexts_and_arguments_are_left_out_or_swapped():
+    assert set(
+        changes('''
+def step(self):
+    with no_grad():
+        self.clip(low, high)
+''')) == {('with no_grad():', 'if True:'), ('self.clip(low, high)', 'pass'),
+          ('self.clip(low, high)', 'self.clip(low, )'),
+          ('self.clip(low, high)', 'self.clip(high, low)')}
+
+
+def test_a_mutant_is_the_whole_file_and_equal_lines_are_told_apart():
+    source = 'a = x + 1\nb = 0\na = x + 1\n'
+    mutants = changes(source)['a = x + 1', 'a = x - 1']
+    assert mutants.key == 'thing.py: a = x + 1 -> a = x - 1 #2'
+    assert mutants.source == 'a = x + 1\nb = 0\na = x - 1\n'
+
+
+@pytest.fixture
+def doc(tmp_path):
+    path = tmp_path / 'tests.md'
+    path.write_text(f'Words.\n\n{BEGIN}\n{END}\nMore words.\n')
+    return path
+
+
+def test_table_keeps_other_modules_and_words_around_it(doc, tmp_path):
+    reasons = tmp_path / 'reasons.json'
+    reasons.write_text(json.dumps({'hooks': {'a.py: x -> y': 'Equal.'}}))
+    write_table('losses', {'b.py: 1 -> 2': 'test_b.py::test'}, doc, reasons)
+    write_table(
+        'hooks', {
+            'a.py: x -> y': None,
+            'a.py: u -> v': None,
+            'a.py: s -> t': 'test_a.py::test'
+        }, doc, reasons)
+    text = doc.read_text()
+    assert text.startswith('Words.\n') and text.endswith('More words.\n')
+    assert '| losses | 1 | 1 | 0 | 100.0 % |' in text
+    assert '| hooks | 3 | 1 | 2 | 33.3 % |' in text
+    assert '- `a.py`: `` x -> y ``\n  Equal.' in text
+    assert '- `a.py`: `` u -> v ``\n  **no reason given**' in text
+    assert 's -> t' not in text
+
+
+def test_table_written_again_is_the_same(doc, tmp_path):
+    reasons = tmp_path / 'reasons.json'
+    reasons.write_text('{}')
+    write_table('losses', {'b.py: 1 -> 2': None}, doc, reasons)
+    once = doc.read_text()
+    write_table('losses', {'b.py: 1 -> 2': None}, doc, reasons)
+    assert doc.read_text() == once
+
+
+THING = 'def count(n):\n    while n > 0:\n        n -= 1\n    return n\n'
+TESTS = '''
+from thing import count
+
+def test_type(): assert isinstance(count(2), int)
+
+def test_end(): assert count(2) == 0
+'''
+
+
+@pytest.mark.parametrize(
+    'source, failed', [
+        (THING, None),
+        (THING.replace('> 0', '> 1'), 'tests/test_thing.py::test_end'),
+        (THING.replace('-= 1', '-= 0'), '(out of time, or crashed)'),
+        (THING.replace('count', 'other'), 'tests/test_thing.py'),
+    ],
+    ids=['unchanged', 'wrong', 'endless', 'not importable'])
+def test_a_fork_tells_which_test_notices(tmp_path, source, failed):
+    (tmp_path / 'tests').mkdir()
+    (tmp_path / 'tests' / 'test_thing.py').write_text(TESTS)
+    (tmp_path / 'pytest.ini').write_text('[pytest]\nmarkers = slow: slow\n')
+    (tmp_path / 'thing.py').write_text(THING)
+    trial = Trial(tmp_path, ['tests/test_thing.py'], Known(cpu_limit=4),
+                  'thing.py', source)
+    while not trial.ended():
+        time.sleep(0.02)
+    result = trial.result()
+    assert result['passed'] == (failed is None)
+    assert result['failed'] == failed
+    assert (tmp_path / 'thing.py').read_text() == THING
