@@ -60,8 +60,82 @@ def test_class_without_pictures(folder):
 
 
 def test_pictures_without_class_folders(folder):
+    """The root is taken for the folder of the classes."""
+    config = config_for(folder / 'train')
+    config.train_dataloader.dataset.data_prefix = 'n00'
+    problem, = find_problems(config)
+    assert 'wrong layout' in problem and str(folder) in problem
+
+
+def test_folder_that_is_not_there(folder):
     problem, = find_problems(config_for(folder / 'train' / 'n00'))
-    assert 'not found' in problem
+    assert problem.startswith('training data not found')
+    assert str(folder / 'train' / 'n00' / 'train') in problem
+
+
+def test_prefix_as_mmengine_writes_it(folder):
+    config = config_for(folder)
+    config.train_dataloader.dataset.data_prefix = dict(img_path='train')
+    assert find_problems(config) == []
+    config.train_dataloader.dataset.data_prefix = dict(img_path='val')
+    problem, = find_problems(config)
+    assert str(folder / 'val') in problem
+
+
+def test_list_of_pictures_takes_the_place_of_class_folders(folder):
+    config = config_for(folder, 7)
+    config.train_dataloader.dataset.ann_file = 'list.txt'
+    problem, = find_problems(config)
+    assert problem.startswith('list of training images not found')
+    assert str(folder / 'list.txt') in problem
+    (folder / 'list.txt').write_text('n00/0.JPEG 0')
+    assert find_problems(config) == []
+
+
+def test_data_of_no_files_is_not_looked_for():
+    config = config_for('unused')
+    del config.train_dataloader.dataset['data_root']
+    assert find_problems(config) == []
+
+
+def test_teacher_that_is_there_and_teacher_without_checkpoint(folder):
+    config = config_for(folder)
+    config.model.teacher = dict(checkpoint=str(folder / 'teacher.pth'))
+    problem, = find_problems(config)
+    assert problem.startswith('teacher checkpoint not found')
+    (folder / 'teacher.pth').touch()
+    assert find_problems(config) == []
+    config.model.teacher = dict(checkpoint=None)
+    assert find_problems(config) == []
+
+
+def test_classifier_of_a_metric(folder):
+    config = config_for(folder)
+    judge = folder / 'judge.pth'
+    config.val_evaluator = dict(
+        metrics=dict(type='ppcd_mmagic.DomainMetric', checkpoint=str(judge)))
+    problem, = find_problems(config)
+    assert problem.startswith('classifier of DomainMetric not found')
+    assert str(judge) in problem
+    judge.touch()
+    assert find_problems(config) == []
+
+
+def test_inception_is_asked_for_once_a_path(folder):
+    """Two metrics share theirs; MMagic takes none for a path of its own."""
+    config = config_for(folder)
+    config.val_evaluator = dict(metrics=[
+        dict(type='FID', inception_path=path)
+        for path in ('one.pt', 'one.pt', None, 'two.pt')
+    ])
+    first, second = find_problems(config)
+    assert 'one.pt' in first and 'two.pt' in second
+
+
+def test_training_without_validation(folder):
+    config = config_for(folder)
+    config.val_evaluator = None
+    assert find_problems(config) == []
 
 
 def test_number_of_classes(folder):
@@ -83,9 +157,17 @@ def test_amp_without_gpu(monkeypatch):
         enable_amp(Config(dict(optim_wrapper=dict())))
 
 
-def test_amp_reaches_every_optimizer(monkeypatch):
+@pytest.mark.parametrize('name, parts', [
+    ('ppcd_biggan_128_alpha06', ('generator', 'discriminator')),
+    ('classifier_digits_16', (None, )),
+])
+def test_amp_reaches_every_optimizer(monkeypatch, name, parts):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    config = Config.fromfile(f'{ROOT}/configs/ppcd_biggan_128_alpha06.py')
+    config = Config.fromfile(f'{ROOT}/configs/{name}.py')
     enable_amp(config)
-    for name in ('generator', 'discriminator'):
-        assert config.optim_wrapper[name].type == 'AmpOptimWrapper'
+    for part in parts:
+        wrapper = config.optim_wrapper
+        wrapper = wrapper if part is None else wrapper[part]
+        assert wrapper.type == 'AmpOptimWrapper'
+        assert wrapper.loss_scale == 'dynamic'
+        assert wrapper.optimizer.type == 'Adam'

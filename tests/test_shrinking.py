@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import CLASSES, NOISE, STUDENTS, every_class
+from conftest import CLASSES, NOISE, STUDENTS, build_generator, every_class
 from gans import build_gan
 from mmagic.structures import DataSample
 from mmengine import MessageHub
@@ -15,6 +15,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from ppcd_mmagic.export import export_student
 from ppcd_mmagic.masks import named_masks
 from ppcd_mmagic.registry import HOOKS
+from ppcd_mmagic.shrinking import (fit_to_state, remove_dead_channels,
+                                   zero_dead_channels)
 
 ITERATIONS, INTERVAL = 14, 3
 MASKING = dict(type='MaskBinarizationHook', alpha=0.6, schedule='linear',
@@ -151,26 +153,32 @@ def test_without_spectral_norm_nothing_but_the_masks_is_needed():
         shrunk.train(), masked.train(), rtol=1e-7, atol=1e-7)
 
 
-def test_spectral_norm_sees_the_living_channels():
-    run = Run('sagan', MASKING, SHRINKING, residual_masks='shared')
-    before = {
-        name: module.weight_orig.shape
-        for name, module in run.model.generator.named_modules()
-        if hasattr(module, 'weight_orig')
-    }
-    run.train(9)
+@pytest.mark.parametrize('name', ['sagan', 'sagan_ajbrock', 'biggan_torch'])
+def test_spectral_norm_is_that_of_the_living_channels_at_once(name):
+    """Before the next step of the training finds it: pictures and metrics
+    come first. Five steps leave a tenth; vectors merely cut are two to seven
+    times too short."""
+    generator = half_pruned(name, 'shared')
+    before = generator.state_dict()
+    remove_dead_channels(generator)
+    every_class_of(generator)  # torch computes weights when they are used
     changed = 0
-    for name, shape in before.items():
-        module = run.model.generator.get_submodule(name)
-        if module.weight_orig.shape == shape:
+    for key, value in generator.state_dict().items():
+        module = generator.get_submodule(key.rpartition('.')[0])
+        kind = key.rpartition('.')[2]
+        if kind == 'weight_u':
+            weight = module.weight
+        elif kind == 'u0':
+            weight = module.sn_weight()
+        else:
+            continue
+        if weight.numel() == before[
+                key.replace('weight_u', 'weight_orig').replace(
+                    'u0', 'weight')].numel():
             continue
         changed += 1
-        for _ in range(200):
-            module(torch.zeros(1, module.weight_orig.shape[1], 4, 4)
-                   if hasattr(module, 'kernel_size') else
-                   torch.zeros(1, dtype=torch.long))
-        largest = torch.linalg.matrix_norm(module.weight.flatten(1), ord=2)
-        assert float(largest) == pytest.approx(1, abs=1e-3), name
+        largest = torch.linalg.svdvals(weight.detach().flatten(1))[0]
+        assert float(largest) == pytest.approx(1, abs=0.2), key
     assert changed >= 10
 
 
@@ -245,21 +253,221 @@ def test_a_mask_never_loses_more_than_alpha_of_what_it_was_built_with():
         assert len(mask.weight) == mask.channels - mask.num_pruned
 
 
-def test_channels_that_something_unmasked_writes_stay():
-    run = Run('sagan', MASKING, SHRINKING)
-    config = dict(STUDENTS['sagan'], masked_convs=['conv_1', 'conv_2'])
-    run.model.generator = build_gan(generator=config).generator
-    generator = run.model.generator
+def half_pruned(name, residual_masks, **changes):
+    """A generator in eval mode, half of the lowest scores of each mask
+    pruned."""
+    generator = build_generator(
+        STUDENTS[name], residual_masks=residual_masks, **changes)
     for _, mask in named_masks(generator):
         mask.prune(mask.channels // 2)
-    from ppcd_mmagic.shrinking import remove_dead_channels
-    widths = [b.conv_2.conv.out_channels for b in (generator.conv_blocks[0],
-                                                   generator.conv_blocks[2])]
+    return generator.double()
+
+
+def every_class_of(generator):
+    noise, labels = every_class(2)
+    with torch.no_grad():
+        return generator(noise.double(), label=labels)
+
+
+NOT_NORMALIZED = dict(
+    sagan_plain=dict(
+        attention_cfg=dict(
+            type='SelfAttentionBlock', with_spectral_norm=False)),
+    biggan=dict(with_spectral_norm=False))
+
+
+@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+@pytest.mark.parametrize('name', NOT_NORMALIZED)
+def test_removal_changes_no_image_where_nothing_is_normalized(
+        name, residual_masks):
+    generator = half_pruned(name, residual_masks, **NOT_NORMALIZED[name])
+    before, size_before = every_class_of(generator), size(generator)
     remove_dead_channels(generator)
+    assert size(generator) < 0.8 * size_before
+    torch.testing.assert_close(
+        every_class_of(generator), before, rtol=0, atol=1e-9)
+
+
+def pruned_by_hand():
+    """A student without spectral norm of 16 and 8 channels and its optimizer
+    after a step. Pruned in the first block are 5 and 6 of conv_1, 0, 1 and 2
+    of conv_2, and 1, 2 and 3 of the shortcut: 1 and 2 leave the stream."""
+    generator = build_generator(STUDENTS['sagan_plain']).double()
+    optimizer = torch.optim.Adam([
+        dict(params=[parameter], lr=1e-3 if '.mask.' in name else 1e-4)
+        for name, parameter in generator.named_parameters()
+    ])
+    noise, labels = every_class()
+    generator(noise.double(), label=labels).square().mean().backward()
+    optimizer.step()
+    for conv, channels in dict(
+            conv_1=[5, 6], conv_2=[0, 1, 2], shortcut=[1, 2, 3]).items():
+        masks = dict(named_masks(generator))
+        masks[f'conv_blocks.0.{conv}'].pruned[channels] = True
+    return generator, optimizer
+
+
+# in the first block's conv_1 and behind it, and in the stream
+FIRST, STREAM = [5, 6], [1, 2]
+CUT = {
+    'conv_blocks.0.conv_1.conv.weight': (0, FIRST),
+    'conv_blocks.0.conv_1.conv.bias': (0, FIRST),
+    'conv_blocks.0.conv_1.conv.mask.weight': (0, FIRST),
+    'conv_blocks.0.norm_2.weight_embedding.weight': (1, FIRST),
+    'conv_blocks.0.norm_2.bias_embedding.weight': (1, FIRST),
+    'conv_blocks.0.conv_2.conv.bias': (0, STREAM),
+    'conv_blocks.0.conv_2.conv.mask.weight': (0, STREAM),
+    'conv_blocks.0.shortcut.conv.weight': (0, STREAM),
+    'conv_blocks.0.shortcut.conv.bias': (0, STREAM),
+    'conv_blocks.0.shortcut.conv.mask.weight': (0, STREAM),
+    'conv_blocks.2.norm_1.weight_embedding.weight': (1, STREAM),
+    'conv_blocks.2.norm_1.bias_embedding.weight': (1, STREAM),
+    'conv_blocks.2.conv_1.conv.weight': (1, STREAM),
+    'conv_blocks.2.shortcut.conv.weight': (1, STREAM),
+}
+# read and written by the stream, or by both
+CONV_2 = 'conv_blocks.0.conv_2.conv.weight'
+ATTENTION = [f'conv_blocks.1.{name}.conv.weight_orig'
+             for name in ('theta', 'phi', 'g', 'o')]
+
+
+def without(value, dim, channels):
+    kept = [i for i in range(value.shape[dim]) if i not in channels]
+    return value.index_select(dim, torch.tensor(kept))
+
+
+def test_what_all_its_masks_have_pruned_leaves_and_nothing_else():
+    """Every other parameter, and the moments of the optimizer with it."""
+    generator, optimizer = pruned_by_hand()
+    old = {
+        key: (value.detach().clone(),
+              copy.deepcopy(optimizer.state[value]))
+        for key, value in generator.named_parameters()
+    }
+    norm = generator.conv_blocks[0].norm_2.norm
+    mean, var = norm.running_mean.clone(), norm.running_var.clone()
+    # 2 of conv_1, and 2 in each of the two masks of the stream
+    assert remove_dead_channels(generator, optimizer) == 6
+    assert torch.equal(norm.running_mean, without(mean, 0, FIRST))
+    assert torch.equal(norm.running_var, without(var, 0, FIRST))
+    for key, parameter in generator.named_parameters():
+
+        def expected(value, key=key):
+            if key == CONV_2:
+                return without(without(value, 0, STREAM), 1, FIRST)
+            if key in ATTENTION:
+                return without(value, int('.o.' not in key), STREAM)
+            return without(value, *CUT[key]) if key in CUT else value
+
+        weight, state = old[key]
+        assert torch.equal(parameter, expected(weight)), key
+        new = optimizer.state[parameter]
+        assert new['step'] == state['step'] == 1
+        for moment in ('exp_avg', 'exp_avg_sq'):
+            assert torch.equal(new[moment], expected(state[moment])), key
+
+
+def test_optimizer_goes_on_with_the_parameters_cut_and_their_rates():
+    generator, optimizer = pruned_by_hand()
+    remove_dead_channels(generator, optimizer)
+    rates = {
+        parameter: group['lr']
+        for group in optimizer.param_groups for parameter in group['params']
+    }
+    names = dict(generator.named_parameters())
+    assert set(rates) == set(names.values()) == set(optimizer.state)
+    for name, parameter in names.items():
+        assert rates[parameter] == (1e-3 if '.mask.' in name else 1e-4)
+        assert parameter.requires_grad and parameter.is_leaf
+
+
+def test_masks_remember_what_left():
+    generator, _ = pruned_by_hand()
+    remove_dead_channels(generator)
+    conv_1, conv_2, shortcut, *_ = (m for _, m in named_masks(generator))
+    assert [(m.channels, len(m.pruned), m.num_removed, m.num_pruned)
+            for m in (conv_1, conv_2, shortcut)] == [(16, 14, 2, 2),
+                                                     (16, 14, 2, 3),
+                                                     (16, 14, 2, 3)]
+    assert conv_2.pruned.nonzero().flatten().tolist() == [0]
+    assert shortcut.pruned.nonzero().flatten().tolist() == [1]  # it was 3
+
+
+def test_zeroing_keeps_sizes_and_sets_to_zero_what_removal_would_cut():
+    generator, optimizer = pruned_by_hand()
+    old = {
+        key: value.detach().clone()
+        for key, value in generator.named_parameters()
+    }
+    zero_dead_channels(generator, optimizer)
+    for key, parameter in generator.named_parameters():
+        for value, whole in ((parameter, old[key]),
+                             (optimizer.state[parameter]['exp_avg'], None)):
+            cuts = [CUT[key]] if key in CUT else []
+            if key == CONV_2:
+                cuts = [(0, STREAM), (1, FIRST)]
+            elif key in ATTENTION:
+                cuts = [(int('.o.' not in key), STREAM)]
+            if key.endswith('mask.weight'):
+                cuts = []  # scores are not weights
+            living = torch.ones_like(value, dtype=torch.bool)
+            for dim, channels in cuts:
+                living.index_fill_(dim, torch.tensor(channels), False)
+            assert not value[~living].any(), key
+            if whole is not None:
+                assert torch.equal(value[living], whole[living]), key
+    assert all(m.num_removed == 0 for _, m in named_masks(generator))
+
+
+def test_nothing_leaves_where_nothing_is_pruned():
+    generator = build_generator(STUDENTS['biggan'])
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    assert remove_dead_channels(generator) == 0
+    assert {k: v.shape for k, v in generator.state_dict().items()
+            } == {k: v.shape for k, v in before.items()}
+
+
+def test_a_state_that_does_not_fit_is_left_to_who_loads_it():
+    """Only what is smaller was cut; a wider layer is another network's."""
+    generator = build_generator(STUDENTS['sagan'])
+    wider = build_generator(STUDENTS['sagan'], base_channels=16).state_dict()
+    shapes = {k: v.shape for k, v in generator.state_dict().items()}
+    fit_to_state(generator, wider)
+    assert {k: v.shape for k, v in generator.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_a_checkpoint_of_either_form_gives_a_tested_model_its_sizes(whole):
+    """A state dict or a checkpoint with one in it; without an optimizer, as
+    where a model is only tested."""
+    cut, _ = pruned_by_hand()
+    remove_dead_channels(cut)
+    state = {f'generator.{k}': v for k, v in cut.state_dict().items()}
+    fresh = build_generator(STUDENTS['sagan_plain'])
+    runner = SimpleNamespace(
+        model=SimpleNamespace(generator=fresh), optim_wrapper=dict())
+    HOOKS.build(SHRINKING).after_load_checkpoint(
+        runner, dict(state_dict=state) if whole else state)
+    fresh.load_state_dict(cut.state_dict(), strict=True)
+    torch.testing.assert_close(
+        every_class_of(fresh.double()), every_class_of(cut))
+    assert [m.num_pruned for _, m in named_masks(fresh)
+            ] == [m.num_pruned for _, m in named_masks(cut)]
+
+
+@pytest.mark.parametrize('masked', [['conv_1', 'conv_2'],
+                                    ['conv_1', 'shortcut']])
+def test_channels_that_something_unmasked_writes_stay(masked):
+    generator = build_generator(STUDENTS['sagan'], masked_convs=masked)
+    for _, mask in named_masks(generator):
+        mask.prune(mask.channels // 2)
+    assert remove_dead_channels(generator) == 8 + 4
     for block, width in zip(
-        (generator.conv_blocks[0], generator.conv_blocks[2]), widths):
-        assert block.conv_2.conv.out_channels == width
+        (generator.conv_blocks[0], generator.conv_blocks[2]), (16, 8)):
         assert block.conv_1.conv.out_channels == width // 2
+        assert block.conv_2.conv.in_channels == width // 2
+        assert block.conv_2.conv.out_channels == width
+        assert block.shortcut.conv.out_channels == width
 
 
 def test_bad_use_is_refused():
