@@ -7,6 +7,7 @@ import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+import torch
 
 MMCV_WANTED = ('2.1', '2.2')
 
@@ -93,6 +94,12 @@ if _without_mediapipe_solutions():
 warnings.filterwarnings(
     'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
 
+# torch has it where it is public since 2.3
+if hasattr(torch.compiler, 'is_compiling'):
+    is_compiling = torch.compiler.is_compiling
+else:
+    from torch._dynamo.external_utils import is_compiling  # noqa: F401
+
 
 def join_ranks_without_gpu(config) -> None:
     """For MMEngine 0.10.7, which asks for a GPU in any distributed run.
@@ -104,7 +111,6 @@ def join_ranks_without_gpu(config) -> None:
     Args:
         config (Config): Training config with its ``launcher``.
     """
-    import torch
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
         config.model_wrapper_cfg.device_ids = None

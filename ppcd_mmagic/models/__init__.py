@@ -3,6 +3,7 @@ from .biggan_teacher import BigGANTeacher
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
 from .feature_tap import FeatureTap
+from .grid_sample import sample_twice_differentiable
 from .image_distillation_gan import ImageDistillationGAN
 from .losses import AttentionDistillationLoss, MaskL1Loss
 from .ppcd_gan import PPCDGAN
@@ -16,5 +17,6 @@ __all__ = [
     'ChunkedSelfAttentionBlock', 'DomainClassifier', 'FeatureTap',
     'ImageDistillationGAN', 'MaskL1Loss', 'MaskedGenerator', 'PPCDGAN',
     'PPResBigGANGenResBlock', 'PPResBigGANGenerator', 'PPResSAGANGenerator',
-    'PPResSNGANGenResBlock', 'PrunedGenerator', 'chunk_attention'
+    'PPResSNGANGenResBlock', 'PrunedGenerator', 'chunk_attention',
+    'sample_twice_differentiable'
 ]

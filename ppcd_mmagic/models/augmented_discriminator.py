@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppcd_mmagic.registry import MODELS
+from .grid_sample import sample
 
 
 def random_affine(images: Tensor, shift: float, rotation: float,
@@ -35,7 +36,7 @@ def random_affine(images: Tensor, shift: float, rotation: float,
     matrix = torch.stack([cos, -sin, moved[:, 0], sin, cos, moved[:, 1]], 1)
     grid = F.affine_grid(
         matrix.view(n, 2, 3).to(images), images.shape, align_corners=False)
-    return F.grid_sample(images + 1, grid, align_corners=False) - 1
+    return sample(images + 1, grid) - 1
 
 
 @MODELS.register_module()

@@ -4,6 +4,7 @@ from typing import Dict, Sequence
 import torch
 import torch.nn as nn
 
+from ppcd_mmagic.compat import is_compiling
 from ppcd_mmagic.layers import resize_layers
 from ppcd_mmagic.registry import MODELS
 from .chunked_attention import chunk_attention
@@ -45,7 +46,7 @@ def refuse_unknown_labels(generator: nn.Module, args: tuple,
     Raises:
         ValueError: If a label is outside [0, num_classes).
     """
-    if torch.compiler.is_compiling():  # a compiled graph cannot ask values
+    if is_compiling():  # a compiled graph cannot ask values
         return
     call = inspect.signature(generator.forward).bind_partial(*args, **kwargs)
     label = call.arguments.get('label')
