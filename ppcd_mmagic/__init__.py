@@ -2,10 +2,7 @@
 from . import compat  # isort: skip  # first: it makes MMagic importable
 from . import datasets, engine, evaluation, models
 from .errors import PPCDError
-from .registry import offer_to_mmagic
 from .version import __version__
-
-offer_to_mmagic()
 
 __all__ = [
     'PPCDError', '__version__', 'compat', 'datasets', 'engine', 'evaluation',

@@ -5,8 +5,6 @@ bare names and fall back to MMagic's and MMEngine's. So do those of MMagic's
 scope, once ``ppcd_mmagic`` is imported; any other scope names them as
 ``ppcd_mmagic.<part>``.
 """
-from typing import List
-
 from mmagic import registry as mmagic
 from mmagic.utils import register_all_modules
 from mmengine.registry import Registry
@@ -14,17 +12,23 @@ from mmengine.registry import Registry
 # MMagic fills its registries when they are asked, but not when a child is.
 register_all_modules(init_default_scope=False)
 
-_ALL: List[Registry] = []
+
+class _SharedRegistry(Registry):
+    """Registers in its parent, too: a registry looks into its parents and not
+    its children, and MMagic's own inferencers and ``default_scope = 'mmagic'``
+    ask MMagic's. A name that MMagic has is an error, as in one registry."""
+
+    def _register_module(self, module, module_name=None, force=False):
+        self.parent.register_module(module_name, force, module)
+        super()._register_module(module, module_name, force)
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
-    registry = Registry(
+    return _SharedRegistry(
         parent.name,
         parent=parent,
         scope='ppcd_mmagic',
         locations=list(locations))
-    _ALL.append(registry)
-    return registry
 
 
 MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')
@@ -40,17 +44,3 @@ for _name in ('DATA_SAMPLERS', 'EVALUATORS', 'LOG_PROCESSORS', 'LOOPS',
               'RUNNER_CONSTRUCTORS', 'TASK_UTILS', 'TRANSFORMS', 'VISBACKENDS',
               'VISUALIZERS', 'WEIGHT_INITIALIZERS'):
     _child(getattr(mmagic, _name))
-
-
-def offer_to_mmagic() -> None:
-    """Let MMagic's scope find what is registered here by its bare name.
-
-    A registry looks into its parents, not its children, and MMagic's own
-    inferencers and ``default_scope = 'mmagic'`` ask MMagic's.
-
-    Raises:
-        KeyError: If MMagic has another part of that name.
-    """
-    for registry in _ALL:
-        for name, part in registry.module_dict.items():
-            registry.parent.register_module(name, module=part)

@@ -31,3 +31,9 @@ def test_a_training_config_runs_in_either_scope(scope, repo, tmp_path):
         runner.train()
     assert type(runner.model).__name__ == 'PPCDGAN'
     assert runner.iter == 1
+
+
+def test_a_name_that_mmagic_has_is_refused():
+    with pytest.raises(KeyError, match='BigGAN is already registered'):
+        registry.MODELS.register_module('BigGAN', module=dict)
+    assert 'BigGAN' not in registry.MODELS.module_dict
