@@ -11,6 +11,7 @@ from torchvision.transforms.functional import normalize
 
 from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import METRICS
+from .checks import check_images
 
 # what torchvision's classifiers of ImageNet were trained with
 SIZE = 224
@@ -60,11 +61,16 @@ class ClassAccuracy(GenerativeMetric):
 
     @torch.no_grad()
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Judge generated images, BGR and in [0, 255] as MMagic's are."""
+        """Judge generated images, BGR and in [0, 255] as MMagic's are.
+
+        Raises:
+            PPCDError: See :func:`check_images`.
+        """
         images = torch.stack([
             sample.get(self.sample_model, sample)['fake_img']
             for sample in data_samples
         ])
+        check_images(images, 0, 255, 'generated')
         asked = torch.cat(
             [sample['gt_label']['label'].flatten() for sample in data_samples])
         images = F.interpolate(

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ppcd_mmagic.checkpoints import load_weights
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import METRICS, MODELS
+from .checks import check_images
 
 
 class LabelledImages(NamedTuple):
@@ -35,8 +37,17 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a (np.ndarray): Shape (n, d), n >= 2.
         b (np.ndarray): Shape (m, d), m >= 2.
+
+    Raises:
+        PPCDError: If there are fewer, or a value is not finite.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if min(len(a), len(b)) < 2:
+        raise PPCDError(f'A Fréchet distance needs two images on each side, '
+                         f'not {len(a)} and {len(b)}.')
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise PPCDError('A Fréchet distance needs finite features, but some '
+                         'are NaN or infinite.')
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     eigenvalues = linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
     return float(
@@ -49,6 +60,9 @@ def variety(fake: LabelledImages, real: LabelledImages) -> float:
 
     Mean L2 distance between the pairs of one class, over that of the real
     images, averaged over the classes that have pairs on both sides.
+
+    Raises:
+        PPCDError: If no class has, or real images of a class are all alike.
     """
 
     def spread(data: LabelledImages, label: int) -> float:
@@ -60,9 +74,18 @@ def variety(fake: LabelledImages, real: LabelledImages) -> float:
         label for label in range(min(map(len, counts)))
         if counts[0][label] > 1 and counts[1][label] > 1
     ]
+    if not classes:
+        raise PPCDError('Variety needs two generated and two real images of '
+                         'at least one class: generate more images.')
+    wanted = [spread(real, label) for label in classes]
+    if not min(wanted):
+        raise PPCDError('Variety needs real images that differ, but those of '
+                         f'class {classes[wanted.index(0)]} are all alike.')
     return float(
-        np.mean([spread(fake, label) / spread(real, label)
-                 for label in classes]))
+        np.mean([
+            spread(fake, label) / whole
+            for label, whole in zip(classes, wanted)
+        ]))
 
 
 def confusion_matrix(asked: Tensor, recognised: Tensor,
@@ -109,7 +132,13 @@ def domain_quality(fake: LabelledImages, real: LabelledImages,
         between the classifier's features; ``score``, exp of the mean KL
         divergence between predicted and mean class distribution (the formula
         of the Inception Score, up to the number of classes).
+
+    Raises:
+        PPCDError: If images are not finite or not in [-1, 1], or too few for
+            one of the figures.
     """
+    check_images(fake.images, -1, 1, 'generated')
+    check_images(real.images, -1, 1, 'real')
 
     def judge(data: LabelledImages) -> Tuple[Tensor, Tensor]:
         features = torch.cat([

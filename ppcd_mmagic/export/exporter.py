@@ -10,6 +10,7 @@ import torch.nn as nn
 from mmengine.config import Config
 from torch import Tensor
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.layers import layer_sizes
 from ppcd_mmagic.masks import link_readers, named_masks
 from ppcd_mmagic.checkpoints import build_trained_generator
@@ -80,8 +81,11 @@ def export_student(config: Config,
 
     Raises:
         ExportMismatch: If any image differs by more than 1e-5.
-        ValueError: If ``round_to`` is less than 2.
+        PPCDError: If ``max_classes`` or ``round_to`` is less than 2.
     """
+    if max_classes < 2:
+        raise PPCDError(f'max_classes={max_classes} must be at least 2: the '
+                        'first and the last class are always compared.')
     student = build_student(config, checkpoint)
     revived = round_widths(student, round_to) if round_to else {}
     noise, labels = _probe(student, max_classes)

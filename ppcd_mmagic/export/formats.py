@@ -12,8 +12,10 @@ from typing import Dict
 import numpy as np
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from torch import Tensor
 
+from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.tracing import trace
 
 # ONNX Runtime orders and fuses its sums in its own way
@@ -65,11 +67,17 @@ def _probe(generator: nn.Module, count: int) -> Dict[str, Tensor]:
 
 def save_mmagic(generator: nn.Module, out_dir: str) -> None:
     """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
+    path = osp.join(out_dir, 'generator.pth')
     state = {
         f'generator.{key}': value
         for key, value in generator.state_dict().items()
     }
-    torch.save(dict(state_dict=state), osp.join(out_dir, 'generator.pth'))
+    torch.save(dict(state_dict=state), path)
+    state = torch.load(path, weights_only=True)['state_dict']
+    _check_state(generator, out_dir, {
+        key.removeprefix('generator.'): value
+        for key, value in state.items()
+    }, path)
 
 
 def save_torch_export(generator: nn.Module, out_dir: str) -> None:
@@ -108,9 +116,10 @@ def save_onnx(generator: nn.Module, out_dir: str) -> None:
 def save_safetensors(generator: nn.Module, out_dir: str) -> None:
     """``generator.safetensors``: the state dict of the generator that
     ``config.py`` builds."""
-    from safetensors.torch import save_file
-    save_file(generator.state_dict(),
-              osp.join(out_dir, 'generator.safetensors'))
+    from safetensors.torch import load_file, save_file
+    path = osp.join(out_dir, 'generator.safetensors')
+    save_file(generator.state_dict(), path)
+    _check_state(generator, out_dir, load_file(path), path)
 
 
 FORMATS = dict(
@@ -123,7 +132,7 @@ FORMATS = dict(
 @torch.no_grad()
 def _check(generator: nn.Module, written, tolerance: float,
            path: str) -> None:
-    for count in (1, 3):  # neither is the batch of the example
+    for count in (1, 16):  # neither is the batch of the example
         inputs = _probe(generator, count)
         expected = generator(inputs['noise'], label=inputs['label'])
         difference = float((written(*inputs.values()) - expected).abs().max())
@@ -131,3 +140,14 @@ def _check(generator: nn.Module, written, tolerance: float,
             raise FormatMismatch(
                 f'{path} differs from the generator by {difference:.3g} '
                 f'(allowed: {tolerance}); do not use it.')
+
+
+def _check_state(generator: nn.Module, out_dir: str,
+                 state: Dict[str, Tensor], path: str) -> None:
+    """Check a written state dict in what the written config builds."""
+    config = Config.fromfile(osp.join(out_dir, 'config.py'))
+    with torch.device('meta'):
+        built = MODELS.build(config.model.generator).eval()
+    built.load_state_dict(state, assign=True)
+    _check(generator, lambda noise, label: built(noise, label=label),
+           TORCH_TOLERANCE, path)
