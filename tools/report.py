@@ -79,10 +79,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_entry(name: str, config: str, checkpoint: str) -> Entry:
-    loaded = Config.fromfile(config)
-    return Entry(name, loaded,
-                 build_trained_generator(loaded, checkpoint, name))
+def load_entries(models: List[List[str]]) -> List[Entry]:
+    """Raises:
+        PPCDError: If a name is given twice, or the generators do not take
+            the same noise and classes.
+    """
+    entries = []
+    for name, path, checkpoint in models:
+        config = Config.fromfile(path)
+        generator = build_trained_generator(config, checkpoint, name)
+        entries.append(Entry(name, config, generator))
+    names = [entry.name for entry in entries]
+    if len(set(names)) < len(names):
+        raise PPCDError(f'--model: the names {", ".join(names)} must differ.')
+    inputs = {(entry.generator.noise_size, entry.generator.num_classes)
+              for entry in entries}
+    if len(inputs) > 1:
+        raise PPCDError('--model: all must take the same noise and classes, '
+                        'but (noise_size, num_classes) are '
+                        f'{", ".join(map(str, sorted(inputs)))}.')
+    return entries
 
 
 @torch.no_grad()
@@ -117,8 +133,8 @@ def latencies(entries: List[Entry], batch_size: int,
 
 def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
     """All figures and the images drawn from."""
-    dataset = entries[0].config.val_dataloader
-    dataloader = Runner.build_dataloader(dataset)
+    # what an exported config has as well
+    dataloader = Runner.build_dataloader(entries[0].config.test_dataloader)
     real = real_images(dataloader)
     classifier_config, checkpoint = args.classifier
     classifier = build_classifier(
@@ -256,8 +272,7 @@ def write_leakage(report: HtmlReport, found: dict) -> None:
 def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
-    entries = [load_entry(*model) for model in args.model]
-    found = measure(args, entries)
+    found = measure(args, load_entries(args.model))
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     write_report(args, found)
     with open(osp.splitext(args.out)[0] + '.json', 'w') as file:

@@ -44,10 +44,10 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2:
         raise PPCDError(f'A Fréchet distance needs two images on each side, '
-                         f'not {len(a)} and {len(b)}.')
+                        f'not {len(a)} and {len(b)}.')
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise PPCDError('A Fréchet distance needs finite features, but some '
-                         'are NaN or infinite.')
+                        'are NaN or infinite.')
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     eigenvalues = linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
     return float(
@@ -76,11 +76,11 @@ def variety(fake: LabelledImages, real: LabelledImages) -> float:
     ]
     if not classes:
         raise PPCDError('Variety needs two generated and two real images of '
-                         'at least one class: generate more images.')
+                        'at least one class: generate more images.')
     wanted = [spread(real, label) for label in classes]
     if not min(wanted):
         raise PPCDError('Variety needs real images that differ, but those of '
-                         f'class {classes[wanted.index(0)]} are all alike.')
+                        f'class {classes[wanted.index(0)]} are all alike.')
     return float(
         np.mean([
             spread(fake, label) / whole
@@ -113,7 +113,11 @@ def recognise(classifier: nn.Module, images: Tensor,
         classifier (nn.Module): See :func:`build_classifier`.
         images (Tensor): Shape (n, 3, h, w), in [-1, 1].
         asked (Tensor): Classes they were generated for, shape (n, ).
+
+    Raises:
+        PPCDError: If images are not finite or not in [-1, 1].
     """
+    check_images(images, -1, 1, 'judged')
     recognised = torch.cat([
         classifier.head(classifier.features(chunk)).argmax(1)
         for chunk in images.split(256)
