@@ -16,6 +16,7 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
 from ppcd_mmagic.export import complexity

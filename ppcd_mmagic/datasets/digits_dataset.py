@@ -51,8 +51,7 @@ class DigitsDataset(BasicConditionalDataset):
             dict(
                 gt=self._enlarge(image),
                 gt_label=int(label),
-                gt_channel_order='BGR',
-                sample_idx=index) for index, (image, label) in enumerate(
+                gt_channel_order='BGR') for index, (image, label) in enumerate(
                     zip(digits.images, digits.target)) if chosen(index)
         ]
 
