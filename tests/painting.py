@@ -23,12 +23,12 @@ class Painter(torch.nn.Module):
     """Class 0 is red, class 1 green, class 2 blue; the noise is a row of
     gray dots at the bottom, brighter where it is larger."""
 
-    def __init__(self, noise_size=4, num_classes=3, size=16):
+    def __init__(self, noise_size=4, num_classes=3, size=16, dots=True):
         super().__init__()
         self.noise_size, self.num_classes = noise_size, num_classes
-        self.size = size
+        self.size, self.dots = size, dots
         self.colour = torch.nn.Embedding(num_classes, 3)
-        self.colour.weight.data[:] = COLOURS
+        self.colour.weight.data[:] = COLOURS[:num_classes]
         # multiplies, so that there is something to count
         self.same = torch.nn.Conv2d(3, 3, 1, bias=False)
         torch.nn.init.dirac_(self.same.weight)
@@ -36,18 +36,22 @@ class Painter(torch.nn.Module):
     def forward(self, noise, label=None, return_noise=False, **kwargs):
         colours = self.colour(label)[..., None, None]
         image = self.same(colours.repeat(1, 1, self.size, self.size))
-        image[..., -1, :self.noise_size] = (noise / 4).clamp(-1, 1)[:, None]
+        if self.dots:
+            dots = (noise / 4).clamp(-1, 1)
+            image[..., -1, :self.noise_size] = dots[:, None]
         return image
 
 
-def register_painter(monkeypatch) -> dict:
+def register_painter(monkeypatch, **settings) -> dict:
     """A config of the painter, registered for one test."""
     monkeypatch.setitem(MODELS._module_dict, 'Painter', Painter)
-    return dict(type='Painter', noise_size=4, num_classes=3)
+    return dict(
+        dict(type='Painter', noise_size=4, num_classes=3), **settings)
 
 
-def painter_checkpoint(path) -> str:
-    state = {f'generator.{k}': v for k, v in Painter().state_dict().items()}
+def painter_checkpoint(path, **settings) -> str:
+    painter = Painter(**settings)
+    state = {f'generator.{k}': v for k, v in painter.state_dict().items()}
     torch.save(dict(state_dict=state), path)
     return str(path)
 

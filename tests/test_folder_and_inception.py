@@ -1,14 +1,18 @@
 """Pictures that are not digits, and Inception weights from disk."""
 import json
 import os.path as osp
-import subprocess
-import sys
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from mmagic.evaluation.functional import inception_utils
+from painting import painter_checkpoint, register_painter
 from test_training import ENV, finish, train
+from tool_calls import call_tool
+
+from ppcd_mmagic.datasets import DigitsDataset
 
 
 @pytest.fixture
@@ -73,25 +77,25 @@ def test_own_pictures_from_classifier_to_pruned_student(
     assert 'domain/frechet' in out and 'loss_cd' in out
 
 
-class StandIn(torch.nn.Module):
-    """Answers like the TorchScript Inception of StyleGAN2-ADA."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(3, 8)
+class Colours(torch.nn.Module):
+    """Answers like the TorchScript Inception of StyleGAN2-ADA: its features
+    are mean red, green and blue."""
 
     def forward(self,
                 image: torch.Tensor,
                 return_features: bool = False,
                 no_output_bias: bool = False):
-        features = self.layer(image.float().mean([2, 3]) / 255)
+        features = image.float().mean([2, 3])
         return features if return_features else torch.softmax(features, 1)
 
 
-@pytest.mark.slow
-def test_fid_and_is_with_inception_weights_from_disk(tmp_path):
-    stand_in = StandIn().requires_grad_(False)
-    torch.jit.script(stand_in).save(str(tmp_path / 'inception.pt'))
+def test_fid_and_is_of_a_generator_that_paints_everything_red(
+        tmp_path, monkeypatch, repo):
+    """tools/test.py with Inception weights from disk. The images are all
+    alike, so that FID is the squared distance of the means and the variance
+    of the digits, and the Inception Score 1."""
+    torch.jit.script(Colours()).save(str(tmp_path / 'inception.pt'))
+    painter = register_painter(monkeypatch, num_classes=1, dots=False)
     metrics = [
         dict(
             type=kind,
@@ -99,24 +103,28 @@ def test_fid_and_is_with_inception_weights_from_disk(tmp_path):
             fake_nums=40,
             inception_style='StyleGAN',
             inception_path=str(tmp_path / 'inception.pt'),
-            sample_model='ema')
+            sample_model='orig')
         for kind, prefix in (('FrechetInceptionDistance', 'FID'),
                              ('InceptionScore', 'IS'))
     ]
     config = tmp_path / 'test.py'
-    config.write_text(f'_base_ = "{ROOT}/configs/biggan_digits_16.py"\n'
-                      f'test_evaluator = dict(metrics={metrics!r})\n')
-    out = tmp_path / 'metrics.json'
-    run = subprocess.run([
-        sys.executable, 'tools/test.py', config,
-        'checkpoints/biggan_digits_16.pth', '--out', out, '--work-dir',
-        tmp_path / 'work'
-    ],
-                         cwd=ROOT,
-                         env=dict(ENV, MMAGIC_CACHE_DIR=str(tmp_path)),
-                         capture_output=True,
-                         text=True)
-    assert run.returncode == 0, run.stderr
-    found = json.loads(out.read_text())
-    assert found['FID/fid'] >= 0
-    assert 1 <= found['IS/is'] <= 8
+    config.write_text(
+        f'_base_ = "{ROOT}/configs/biggan_digits_16.py"\n'
+        'model = dict(_delete_=True, type="SAGAN", noise_size=4, '
+        'num_classes=1, data_preprocessor=dict(type="DataPreprocessor"), '
+        f'discriminator=None, generator={painter!r})\n'
+        f'test_evaluator = dict(metrics={metrics!r})\n')
+    checkpoint = painter_checkpoint(
+        tmp_path / 'painter.pth', num_classes=1, dots=False)
+    # where MMagic keeps the features of the real pictures
+    monkeypatch.setattr(inception_utils, 'MMAGIC_CACHE_DIR', str(tmp_path))
+    call_tool(monkeypatch, 'test', config, checkpoint, '--out',
+              tmp_path / 'metrics.json', '--work-dir', tmp_path / 'work')
+    found = json.loads((tmp_path / 'metrics.json').read_text())
+    digits = DigitsDataset()
+    gray = np.stack(
+        [digits.get_data_info(i)['gt'].mean() for i in range(len(digits))])
+    means = (gray.mean() - 255)**2 + 2 * gray.mean()**2
+    assert found['FID/fid'] == pytest.approx(
+        means + 3 * gray.var(ddof=1), rel=1e-3)
+    assert found['IS/is'] == pytest.approx(1)

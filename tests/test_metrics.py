@@ -1,20 +1,28 @@
+"""Metrics, on data whose figures are known."""
 import numpy as np
 import pytest
 import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg
+from mmengine.config import Config
+from mmengine.runner import Runner
+from painting import BLUE, COLOURS, GREEN, RED, register_painter, solid
+from scipy import linalg, stats
 from torchvision.models import ResNet18_Weights
 
-from ppcd_mmagic.datasets import DigitsDataset
-from ppcd_mmagic.evaluation.domain_metric import (LabelledImages,
-                                                  confusion_matrix,
-                                                  domain_quality,
-                                                  frechet_distance,
-                                                  recognise, variety)
+from ppcd_mmagic import PPCDError
+from ppcd_mmagic.evaluation import (LabelledImages, confusion_matrix,
+                                    domain_quality, frechet_distance,
+                                    recognise, variety)
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.registry import METRICS
+from ppcd_mmagic.registry import METRICS, MODELS
+
+# ---------------------------------------------------------- Fréchet distance
+
+
+def features(*shape):
+    return np.random.default_rng(0).normal(size=shape)
 
 
 @given(st.integers(0, 1000), st.integers(1, 6), st.integers(8, 40))
@@ -32,16 +40,44 @@ def test_frechet_distance_against_the_matrix_square_root(seed, dim, n):
                                                    abs=1e-6)
 
 
-def test_frechet_distance_in_closed_form():
-    """One dimension: (difference of means)^2 + (difference of spreads)^2."""
-    a = np.array([[-1.], [1.]])
-    assert frechet_distance(a, 3 * a + 5) == pytest.approx(
-        25 + (np.std(a, ddof=1) * 2)**2)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-12)
+def test_frechet_distance_of_a_set_to_itself_is_zero():
+    a = features(50, 6)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def images_of(*pictures, labels):
-    return LabelledImages(torch.stack(pictures), torch.tensor(labels))
+def test_frechet_distance_of_a_shift_is_its_square():
+    a = features(50, 3)
+    shift = np.array([1., -2., 3.])
+    assert frechet_distance(a, a + shift) == pytest.approx(1 + 4 + 9)
+    assert frechet_distance(a + shift, a) == pytest.approx(1 + 4 + 9)
+
+
+def test_frechet_distance_of_a_wider_set_is_the_square_of_the_spreads():
+    """Along each axis: (difference of the standard deviations)^2."""
+    a = np.array([[x, y] for x in (-1., 1.) for y in (-2., 2.)])
+    wider = a * [3, 2]  # deviations of 1 and 2, times sqrt(4 / 3)
+    assert frechet_distance(a, wider) == pytest.approx(
+        4 / 3 * ((3 - 1)**2 + (4 - 2)**2))
+
+
+def test_frechet_distance_of_features_that_never_vary_along_an_axis():
+    a = np.hstack([features(20, 2), np.zeros((20, 1))])
+    assert frechet_distance(a, a + [0, 0, 2]) == pytest.approx(4)
+
+
+def test_frechet_distance_refuses_nan_and_single_images():
+    a = features(5, 2)
+    broken = a.copy()
+    broken[3, 1] = np.nan
+    for pair in ((a, broken), (broken, a), (a, a / 0.)):
+        with pytest.raises(PPCDError, match='finite features'):
+            frechet_distance(*pair)
+    for pair in ((a, a[:1]), (a[:1], a)):
+        with pytest.raises(PPCDError, match='two images on each side'):
+            frechet_distance(*pair)
+
+
+# ------------------------------------------------------------------- variety
 
 
 def test_variety_by_brute_force():
@@ -60,11 +96,42 @@ def test_variety_by_brute_force():
     assert variety(fake, real) == pytest.approx(expected, rel=1e-6)
 
 
-def test_variety_tells_copies_from_hands():
+def test_variety_of_the_real_images_is_one_and_of_copies_zero():
     real = LabelledImages(torch.randn(20, 3, 4, 4), torch.arange(20) % 2)
     assert variety(real, real) == pytest.approx(1)
     copies = LabelledImages(real.images[:2].repeat(10, 1, 1, 1), real.labels)
     assert variety(copies, real) == 0
+
+
+def test_variety_of_images_half_as_far_apart_is_half():
+    real = LabelledImages(torch.randn(20, 3, 4, 4), torch.arange(20) % 2)
+    closer = LabelledImages(real.images / 2 + .3, real.labels)
+    assert variety(closer, real) == pytest.approx(.5)
+    assert variety(real, closer) == pytest.approx(2)
+
+
+def test_variety_leaves_out_classes_without_a_pair():
+    """Class 0 has pairs, class 1 a single generated image, class 2 a single
+    real one, class 3 no generated and class 4 no real one."""
+    dots = torch.tensor([0., 1., 3., 7., 12., 20.]).view(-1, 1, 1, 1)
+    fake = LabelledImages(dots, torch.tensor([0, 0, 1, 2, 2, 4]))
+    real = LabelledImages(2 * dots, torch.tensor([0, 0, 1, 1, 2, 3]))
+    assert variety(fake, real) == pytest.approx(1 / 2)
+
+
+def test_variety_refuses_what_it_cannot_compare():
+    images = torch.randn(4, 3, 2, 2)
+    one_each = LabelledImages(images, torch.arange(4))
+    pairs = LabelledImages(images, torch.tensor([0, 0, 1, 1]))
+    for fake, real in ((one_each, pairs), (pairs, one_each)):
+        with pytest.raises(PPCDError, match='two generated and two real'):
+            variety(fake, real)
+    alike = LabelledImages(images[[0, 1, 2, 2]], pairs.labels)
+    with pytest.raises(PPCDError, match='class 1 are all alike'):
+        variety(pairs, alike)
+
+
+# ------------------------------------------------------- confusion and score
 
 
 def test_confusion_matrix_by_hand():
@@ -75,34 +142,324 @@ def test_confusion_matrix_by_hand():
                                                                [0, 0, 1]]
 
 
-def test_domain_quality_of_real_images_and_of_wrong_labels():
-    torch.manual_seed(0)
-    classifier = DomainClassifier(num_classes=4).eval()
-    images = torch.randn(40, 3, 16, 16)
+class ColourJudge(torch.nn.Module):
+    """Its features are the mean blue, green and red; the class is the colour
+    that is strongest, the surer the larger ``sure``."""
+
+    num_classes = 3
+
+    def __init__(self, sure=100.):
+        super().__init__()
+        self.head = torch.nn.Linear(3, 3, bias=False)
+        self.head.weight.data = sure * COLOURS
+
+    def features(self, images):
+        return images.mean((2, 3))
+
+
+def labelled(*colours, labels):
+    return LabelledImages(
+        torch.stack([solid(c, 2) for c in colours]), torch.tensor(labels))
+
+
+def noisy(count=30):
+    """Images that differ within every class, none brighter than 0.5."""
+    generator = torch.Generator().manual_seed(0)
+    return LabelledImages(
+        torch.rand(count, 3, 4, 4, generator=generator) - .5,
+        torch.arange(count) % 3)
+
+
+def test_recognise_counts_what_was_asked_for_and_what_was_seen():
+    images = labelled(RED, RED, BLUE, GREEN, labels=[0, 1, 2, 2])
+    assert recognise(ColourJudge(), *images).tolist() == [[1, 0, 0], [1, 0, 0],
+                                                          [0, 1, 1]]
+
+
+def test_recognise_sees_every_image_once_however_many_there_are():
+    images = torch.stack([solid(c, 1) for c in COLOURS]).repeat(200, 1, 1, 1)
+    matrix = recognise(ColourJudge(), images, torch.arange(3).repeat(200))
+    assert matrix.tolist() == [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
+
+
+@pytest.fixture
+def real():
+    return noisy()
+
+
+def test_generated_images_that_are_the_real_ones(real):
+    found = domain_quality(real, real, ColourJudge())
+    assert found['frechet'] == pytest.approx(0, abs=1e-9)
+    assert found['variety'] == pytest.approx(1)
+
+
+def test_brighter_images_are_as_far_as_they_are_brighter(real):
+    """A mutant that compares real with real, or fake with fake, gives 0."""
+    brighter = LabelledImages(
+        real.images + torch.tensor([.1, .2, .4]).view(3, 1, 1), real.labels)
+    found = domain_quality(brighter, real, ColourJudge())
+    assert found['frechet'] == pytest.approx(.01 + .04 + .16, rel=1e-4)
+    assert found['variety'] == pytest.approx(1)
+
+
+def test_variety_and_frechet_are_of_the_generated_against_the_real(real):
+    closer = LabelledImages(real.images / 2, real.labels)
+    found = domain_quality(closer, real, ColourJudge())
+    assert found['variety'] == pytest.approx(.5)
+    # half the mean, half of every spread: all of (x - x / 2)^2
+    means = real.images.mean((2, 3)).double()
+    assert found['frechet'] == pytest.approx(
+        float(means.mean(0).square().sum() / 4 + means.var(0).sum() / 4),
+        rel=1e-4)
+
+
+def with_pairs(fake):
+    """Real images of the labels of ``fake``."""
+    return LabelledImages(
+        torch.rand(len(fake.labels), *fake.images.shape[1:]) / 2, fake.labels)
+
+
+def test_accuracy_is_of_the_generated_images():
+    fake = labelled(RED, RED, GREEN, BLUE, RED, labels=[0, 0, 1, 1, 2])
+    found = domain_quality(fake, with_pairs(fake), ColourJudge())
+    assert found['accuracy'] == pytest.approx(3 / 5)
+
+
+def test_score_of_sure_predictions_is_the_number_of_classes_seen():
+    labels = [0, 0, 1, 1, 2, 2]
+    for colours, expected in (((RED, RED, GREEN, GREEN, BLUE, BLUE), 3),
+                              ((RED, RED, RED, GREEN, GREEN, GREEN), 2),
+                              ((RED, ) * 6, 1)):
+        fake = labelled(*colours, labels=labels)
+        found = domain_quality(fake, with_pairs(fake), ColourJudge())
+        assert found['score'] == pytest.approx(expected)
+
+
+def test_score_of_unsure_predictions_by_entropies():
+    """exp(H(mean) - mean H), with scipy's entropy."""
+    fake = noisy()
+    judge = ColourJudge(sure=3)
     with torch.no_grad():
-        labels = classifier.head(classifier.features(images)).argmax(1)
-    right = LabelledImages(images, labels)
-    assert torch.equal(
-        recognise(classifier, *right), torch.diag(labels.bincount(minlength=4)))
-    quality = domain_quality(right, right, classifier)
-    assert quality['accuracy'] == 1
-    assert quality['frechet'] == pytest.approx(0, abs=1e-6)
-    assert 1 <= quality['score'] <= 4
-    wrong = LabelledImages(images, (labels + 1) % 4)
-    assert domain_quality(wrong, right, classifier)['accuracy'] == 0
+        probabilities = judge.head(judge.features(
+            fake.images)).double().softmax(1).numpy()
+    expected = np.exp(
+        stats.entropy(probabilities.mean(0)) -
+        stats.entropy(probabilities, axis=1).mean())
+    found = domain_quality(fake, with_pairs(fake), judge)
+    assert found['score'] == pytest.approx(expected, abs=1e-7)
+    assert expected > 1.01
 
 
-def test_digits_are_the_real_ones():
-    every, train, test = (DigitsDataset(split=s) for s in ('all', 'train',
-                                                           'test'))
-    assert len(every) == 1797 == len(train) + len(test)
-    assert {int(every.get_data_info(i)['gt_label'])
-            for i in range(1797)} == set(range(10))
-    image = every.get_data_info(0)['gt']
-    assert image.shape == (16, 16, 3) and image.dtype == np.uint8
-    assert image.max() > 200 and image.min() == 0
-    with pytest.raises(ValueError, match='split="val"'):
-        DigitsDataset(split='val')
+def broken(images, value):
+    images = images.clone()
+    images[3, 1, 0, 0] = value
+    return images
+
+
+@pytest.mark.parametrize('side', ['generated', 'real'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_images_that_are_not_finite_are_refused(real, side, value):
+    other = LabelledImages(broken(real.images, value), real.labels)
+    pair = (other, real) if side == 'generated' else (real, other)
+    with pytest.raises(PPCDError, match=f'1 of 30 {side} images hold NaN'):
+        domain_quality(*pair, ColourJudge())
+    with pytest.raises(PPCDError, match='1 of 30 judged images hold NaN'):
+        recognise(ColourJudge(), *other)
+
+
+@pytest.mark.parametrize('side', ['generated', 'real'])
+def test_images_of_another_range_are_refused(real, side):
+    """From 0 to 255 in place of -1 to 1."""
+    other = LabelledImages((real.images + 1) * 127.5, real.labels)
+    pair = (other, real) if side == 'generated' else (real, other)
+    with pytest.raises(PPCDError, match=rf'{side} images go from .* \[-1, 1\]'):
+        domain_quality(*pair, ColourJudge())
+
+
+def test_no_images_are_refused(real):
+    none = LabelledImages(real.images[:0], real.labels[:0])
+    with pytest.raises(PPCDError, match='no generated images'):
+        domain_quality(none, real, ColourJudge())
+
+
+# -------------------------------------------------------------- DomainMetric
+
+
+@pytest.fixture
+def digits_metric(tmp_path, repo):
+    """The metric, prepared with a quarter of the digits; and those."""
+    torch.manual_seed(0)
+    classifier = DomainClassifier(num_classes=10, base_channels=4)
+    torch.save(
+        dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
+    metric = METRICS.build(
+        dict(
+            type='DomainMetric',
+            fake_nums=359,
+            classifier=dict(
+                type='DomainClassifier', num_classes=10, base_channels=4),
+            checkpoint=str(tmp_path / 'judge.pth'),
+            sample_model='ema'))
+    loader = Config.fromfile(
+        'configs/_base_/datasets/digits_16.py').test_dataloader
+    loader.dataset.update(split='test', indices=359)
+    loader = Runner.build_dataloader(loader)
+    model = MODELS.build(
+        dict(type='DomainClassifier', num_classes=10,
+             data_preprocessor=dict(type='DataPreprocessor')))
+    metric.prepare(model, loader)
+    dataset = loader.dataset
+    found = [dataset.get_data_info(i) for i in range(len(dataset))]
+    return (metric, classifier.eval(),
+            torch.tensor(np.stack([i['gt'] for i in found])).permute(
+                0, 3, 1, 2).float(),
+            torch.tensor([i['gt_label'] for i in found]))
+
+
+def samples_of(images, labels, name='ema'):
+    return [{
+        name: dict(fake_img=image),
+        'gt_label': dict(label=label.view(1))
+    } for image, label in zip(images, labels)]
+
+
+def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
+    metric, classifier, images, labels = digits_metric
+    metric.process({}, samples_of(images[:200], labels[:200]))
+    metric.process({}, samples_of(images[200:], labels[200:]))
+    found = metric.evaluate()
+    with torch.no_grad():
+        flat = classifier.neck(classifier.stages(images / 127.5 - 1))
+        seen = classifier.head(flat).argmax(1)
+    assert set(found) == {f'domain/{key}' for key in
+                          ('accuracy', 'variety', 'frechet', 'score')}
+    assert found['domain/frechet'] == pytest.approx(0, abs=1e-6)
+    assert found['domain/variety'] == pytest.approx(1)
+    assert found['domain/accuracy'] == pytest.approx(
+        float((seen == labels).float().mean()))
+
+
+def test_domain_metric_notices_another_range_of_the_images(digits_metric):
+    metric, _, images, labels = digits_metric
+    metric.process({}, samples_of(images / 2, labels))  # as if up to 127
+    found = metric.evaluate()
+    assert found['domain/variety'] == pytest.approx(.5)
+    assert found['domain/frechet'] > 1e-3
+    metric.process({}, samples_of(images * 2, labels))
+    with pytest.raises(PPCDError, match='generated images go from -1 to 3'):
+        metric.evaluate()
+
+
+def test_domain_metric_notices_wrong_labels(digits_metric):
+    metric, classifier, images, labels = digits_metric
+    with torch.no_grad():
+        seen = classifier.head(classifier.features(images / 127.5 -
+                                                   1)).argmax(1)
+    metric.process({}, samples_of(images, seen))
+    right = metric.evaluate()
+    metric.process({}, samples_of(images, (seen + 1) % 10))
+    wrong = metric.evaluate()
+    assert (right['domain/accuracy'], wrong['domain/accuracy']) == (1, 0)
+
+
+def test_domain_metric_judges_as_many_images_as_it_was_asked_to(digits_metric):
+    metric, classifier, images, labels = digits_metric
+    with torch.no_grad():
+        seen = classifier.head(classifier.features(images / 127.5 -
+                                                   1)).argmax(1)
+    metric.process({}, samples_of(images, seen))
+    metric.process({}, samples_of(images, (seen + 1) % 10))  # superfluous
+    assert metric.evaluate()['domain/accuracy'] == 1
+
+
+def test_domain_metric_takes_the_images_of_the_model_it_was_asked_for(
+        digits_metric):
+    metric, _, images, labels = digits_metric
+    samples = [{
+        **ema,
+        **orig
+    } for ema, orig in zip(
+        samples_of(images, labels), samples_of(images / 2, labels, 'orig'))]
+    metric.process({}, samples)
+    assert metric.evaluate()['domain/variety'] == pytest.approx(1)
+
+
+def test_domain_metric_refuses_nan(digits_metric):
+    metric, _, images, labels = digits_metric
+    metric.process({}, samples_of(broken(images, float('nan')), labels))
+    with pytest.raises(PPCDError, match='1 of 359 generated images hold NaN'):
+        metric.evaluate()
+
+
+def test_classifier_of_another_shape_is_refused(tmp_path):
+    classifier = DomainClassifier(num_classes=3, base_channels=4)
+    torch.save(
+        dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
+    with pytest.raises(PPCDError, match='classifier'):
+        METRICS.build(
+            dict(
+                type='DomainMetric',
+                fake_nums=1,
+                classifier=dict(type='DomainClassifier', num_classes=3),
+                checkpoint=str(tmp_path / 'judge.pth')))
+
+
+# ------------------------------------------------------- accuracies of classes
+
+
+class TellsColours(torch.nn.Module):
+    """Given RGB as torchvision's classifiers are: class 0 is bright red, 1
+    bright green, 2 bright blue, 3 what is brighter than 0.6 nowhere."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        mean, std = torch.tensor([[.485, .456, .406], [.229, .224, .225]])
+        self.head = torch.nn.Linear(3, num_classes)
+        self.head.weight.data = torch.cat([torch.diag(std), torch.zeros(1, 3)])
+        self.head.bias.data = torch.cat([mean, torch.tensor([.6])])
+
+    def forward(self, images):
+        assert images.shape[1:] == (3, 224, 224)
+        return self.head(images.mean((2, 3)))
+
+
+def colour_metric(tmp_path, monkeypatch, **changes):
+    monkeypatch.setitem(torchvision.models._api.BUILTIN_MODELS,
+                        'tells_colours', TellsColours)
+    torch.save(TellsColours(4).state_dict(), tmp_path / 'colours.pth')
+    return METRICS.build(
+        dict(
+            dict(
+                type='ClassAccuracy',
+                fake_nums=4,
+                arch='tells_colours',
+                num_classes=4,
+                checkpoint=str(tmp_path / 'colours.pth'),
+                sample_model='ema'), **changes))
+
+
+def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
+    metric = colour_metric(tmp_path, monkeypatch, fake_nums=8)
+    bright = [solid((c + 1) * 127.5) for c in (RED, GREEN, BLUE)]
+    dim = [image / 2 for image in bright]
+    # all right but the last: dim blue is not blue
+    metric.process({}, samples_of(bright + dim, torch.tensor(
+        [0, 1, 2, 3, 3, 2])))
+    metric.process({}, samples_of(bright[:2], torch.tensor([0, 0])))
+    assert metric.evaluate() == {'class/accuracy': pytest.approx(6 / 8)}
+
+
+@pytest.mark.parametrize('value, said', [
+    (float('nan'), '1 of 4 generated images hold NaN'),
+    (1000., r'generated images go from 0 to 1000, .* \[0, 255\]'),
+    (-2., r'generated images go from -2 to 255, .* \[0, 255\]')
+])
+def test_class_accuracy_refuses_broken_images(value, said, tmp_path,
+                                              monkeypatch):
+    metric = colour_metric(tmp_path, monkeypatch)
+    images = torch.stack([solid((RED + 1) * 127.5)] * 4)
+    with pytest.raises(PPCDError, match=said):
+        metric.process({}, samples_of(broken(images, value), torch.zeros(4)))
 
 
 def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
@@ -131,14 +488,95 @@ def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
     assert (right != recognised(images)).any(), 'the colours do not matter'
     asked = right.clone()
     asked[:3] = (asked[:3] + 1) % 5
-    metric.process({}, [
-        dict(ema=dict(fake_img=image), gt_label=dict(label=label.view(1)))
-        for image, label in zip(images[..., :64, :64], asked)
-    ])
+    metric.process({}, samples_of(images[..., :64, :64], asked))
     assert metric.compute_metrics(metric.fake_results) == {'accuracy': 5 / 8}
-    with pytest.raises(ValueError, match='classifier'):
+    with pytest.raises(PPCDError, match='classifier'):
         METRICS.build(
             dict(
                 type='ClassAccuracy',
                 fake_nums=8,
                 checkpoint=str(tmp_path / 'resnet18.pth')))
+
+
+def test_top1_accuracy_by_hand():
+    metric = METRICS.build(dict(type='Top1Accuracy'))
+    batches = [[(0, 0), (1, 2)], [(2, 2)], [(3, 3), (4, 0)]]
+    for batch in batches:
+        metric.process({}, [
+            dict(pred_label=torch.tensor(seen),
+                 gt_label=dict(label=torch.tensor([right])))
+            for seen, right in batch
+        ])
+    assert metric.evaluate(5) == {'classifier/accuracy': pytest.approx(3 / 5)}
+
+
+# ------------------------------------- colours, from the generator to the judge
+
+
+class MeanColours(torch.nn.Module):
+    """Called as the TorchScript Inception of StyleGAN2-ADA, with bytes: its
+    features are mean red, green and blue, and their certainty."""
+
+    def forward(self,
+                image: torch.Tensor,
+                return_features: bool = False,
+                no_output_bias: bool = False):
+        assert image.dtype == torch.uint8
+        features = image.float().mean([2, 3])
+        return features if return_features else torch.softmax(features, 1)
+
+
+def inception_metric(kind, tmp_path, **settings):
+    torch.jit.script(MeanColours()).save(str(tmp_path / 'inception.pt'))
+    return METRICS.build(
+        dict(
+            type=kind,
+            inception_style='StyleGAN',
+            inception_path=str(tmp_path / 'inception.pt'),
+            sample_model='orig',
+            **settings))
+
+
+@pytest.fixture
+def painted(monkeypatch):
+    """What a GAN whose generator paints gives the judges, class by class."""
+    model = MODELS.build(
+        dict(
+            type='SAGAN',
+            noise_size=4,
+            num_classes=3,
+            data_preprocessor=dict(type='DataPreprocessor'),
+            generator=register_painter(monkeypatch),
+            discriminator=None)).eval()
+    samples = []
+    while len(samples) < 60:
+        samples += model.test_step(
+            dict(
+                inputs=dict(
+                    noise=torch.zeros(30, 4),
+                    num_batches=30,
+                    sample_model='orig')))
+    return model, [sample.to_dict() for sample in samples]
+
+
+def test_every_class_of_a_painter_is_recognised(painted, tmp_path,
+                                                monkeypatch):
+    _, samples = painted
+    metric = colour_metric(
+        tmp_path, monkeypatch, fake_nums=60, sample_model='orig')
+    metric.process({}, samples)
+    assert metric.evaluate() == {'class/accuracy': 1}
+
+
+def test_inception_is_given_red_as_red(painted, tmp_path):
+    _, samples = painted
+    metric = inception_metric(
+        'FrechetInceptionDistance', tmp_path, fake_nums=60)
+    metric.process({}, samples)
+    features = torch.cat(metric.fake_results)
+    labels = [int(sample['gt_label']['label']) for sample in samples]
+    assert set(labels) == {0, 1, 2}
+    for label, feature in zip(labels, features):
+        # but for 4 gray dots of 256
+        expected = 255 * torch.eye(3)[label]
+        assert (feature - expected).abs().max() < 255 * 5 / 256

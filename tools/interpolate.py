@@ -14,8 +14,8 @@ from torchvision.utils import make_grid, save_image
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
-from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
-                                                     interpolate_noises)
+from ppcd_mmagic.visualization import (interpolate_classes,
+                                       interpolate_noises)
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,6 +6,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ppcd_mmagic.errors import PPCDError
+
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Spherical interpolation between noises, along the great circle.
@@ -41,12 +43,12 @@ def mixed_classes(generator: nn.Module, other: Tensor,
         t (Tensor): Shape (n, ), 0 is the label itself, 1 is ``other``.
 
     Raises:
-        ValueError: If the generator has no class embeddings.
+        PPCDError: If the generator has no class embeddings.
     """
     tables = [m for m in generator.modules() if isinstance(m, nn.Embedding)]
     if not tables:
-        raise ValueError(f'{type(generator).__name__} has no class embeddings '
-                         'to interpolate between.')
+        raise PPCDError(f'{type(generator).__name__} has no class embeddings '
+                        'to interpolate between.')
 
     def mix(table: nn.Embedding, args: tuple, out: Tensor) -> Tensor:
         there = table.forward(other)
