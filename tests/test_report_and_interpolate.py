@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmengine.config import Config
-from painting import (Painter, painter_checkpoint, register_painter, share)
+from painting import (painter_checkpoint, register_painter, share)
 from scipy import linalg
 from sklearn.datasets import load_digits
 from test_visualization import RGB, Reader
@@ -19,7 +19,6 @@ from ppcd_mmagic import PPCDError
 from ppcd_mmagic.datasets import DigitsDataset
 from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.registry import MODELS
 
 TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')
 PER_CLASS = 6

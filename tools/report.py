@@ -16,11 +16,11 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
 from ppcd_mmagic.export import complexity
-from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
                                        confusion_heatmaps, curves,
                                        read_scalars)

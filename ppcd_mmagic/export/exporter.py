@@ -10,10 +10,10 @@ import torch.nn as nn
 from mmengine.config import Config
 from torch import Tensor
 
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.layers import layer_sizes
 from ppcd_mmagic.masks import link_readers, named_masks
-from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.models.feature_tap import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .complexity import complexity
