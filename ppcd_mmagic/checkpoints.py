@@ -28,7 +28,6 @@ _BIGGAN_PYTORCH_NAMES = (
     (r'^linear\.', 'noise2feat.'),
     (r'^shared\.', 'shared_embedding.'),
     (r'^output_layer\.0\.gain$', 'output_layer.bn.weight'),
-    (r'^output_layer\.0\.bias$', 'output_layer.bn.bias'),
     (r'^output_layer\.0\.', 'output_layer.bn.'),
     (r'^output_layer\.2\.', 'output_layer.conv.'),
     (r'\.(conv1|conv2|theta|phi|g|o)\.', r'.\1.conv.'),

@@ -90,6 +90,18 @@ def test_queries_at_a_time_by_default_and_by_name_in_a_config():
     assert ChunkedSelfAttentionBlock(16).chunk_size == 256
 
 
+def test_blocks_that_are_chunked_already_stay_as_they_are():
+    generator = MODELS.build(
+        dict(
+            SAGAN,
+            type='SAGANGenerator',
+            attention_cfg=dict(
+                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7)))
+    block = generator.conv_blocks[1]
+    chunk_attention(generator)
+    assert generator.conv_blocks[1] is block and block.chunk_size == 7
+
+
 @pytest.mark.parametrize('chunk_size', [5, 256])
 def test_gradients_are_those_of_mmagic_s_block(chunk_size):
     torch.manual_seed(0)

@@ -50,7 +50,7 @@ def numpy_logits(classifier, images):
 
 def test_loss_is_the_cross_entropy_with_the_labels():
     classifier = build_classifier().eval()
-    images, samples = network_inputs(classifier, batch([2, 0, 1, 2, 2]))
+    images, samples = network_inputs(classifier, batch([2, 0, 1, 2, 2], side=32))
     _, logits = numpy_logits(classifier, images)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = -np.log(chances[range(5), [2, 0, 1, 2, 2]]).mean()
@@ -61,7 +61,7 @@ def test_loss_is_the_cross_entropy_with_the_labels():
 
 def test_features_are_what_the_classes_are_read_from():
     classifier = build_classifier().eval()
-    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
     hidden, _ = numpy_logits(classifier, images)
     assert hidden.shape == (4, 6)
     np.testing.assert_allclose(
