@@ -1,0 +1,150 @@
+"""What README and docs tell people to type."""
+import contextlib
+import importlib
+import io
+import os.path as osp
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ppcd_mmagic import registry
+
+PAGES = [
+    'README.md', *sorted(
+        path.relative_to(ROOT).as_posix()
+        for path in Path(ROOT, 'docs').glob('*.md'))
+]
+STUDENT = 'configs/ppcd_digits_16_alpha06.py'
+
+
+def blocks(page, language):
+    text = Path(ROOT, page).read_text()
+    return re.findall(rf'^```{language}\n(.*?)^```', text, re.S | re.M)
+
+
+def commands():
+    """(page, words) of every call of a Python program, in blocks and in
+    sentences."""
+    for page in PAGES:
+        text = Path(ROOT, page).read_text()
+        lines = [
+            line for block in blocks(page, 'bash')
+            for line in block.replace('\\\n', ' ').splitlines()
+        ]
+        outside = re.sub(r'^```.*?^```', '', text, flags=re.S | re.M)
+        lines += [
+            ' '.join(code.split())
+            for code in re.findall(r'`(python [^`]+)`', outside)
+        ]
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            script = next((i for i, word in enumerate(words)
+                           if re.match(r'(tools|benchmarks)/\w+\.py$', word)),
+                          None)
+            if script is not None:
+                yield page, words[script:]
+
+
+def parse(monkeypatch, words):
+    """Let the program read its command line, and nothing else."""
+    folder, name = osp.split(words[0])
+    monkeypatch.syspath_prepend(osp.join(ROOT, folder))
+    monkeypatch.delitem(sys.modules, name[:-3], raising=False)
+    program = importlib.import_module(name[:-3])
+    monkeypatch.setattr(sys, 'argv', words)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            program.parse_args()
+    except SystemExit:
+        pytest.fail(errors.getvalue())
+    finally:
+        sys.modules.pop(name[:-3], None)
+
+
+def label(case):
+    return f'{case[0]}: {" ".join(case[1])}'[:90]
+
+
+@pytest.mark.parametrize('case', list(commands()), ids=label)
+def test_every_command_is_one_that_its_program_takes(case, repo, monkeypatch):
+    _, words = case
+    for word in words:
+        if word.startswith(('configs/', 'checkpoints/')):
+            assert osp.exists(word), f'{word} does not exist'
+    parse(monkeypatch, words)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_every_make_target_and_linked_file_exists(page, repo):
+    text = Path(page).read_text()
+    targets = set(re.findall(r'^([\w-]+):', Path('Makefile').read_text(), re.M))
+    assert set(re.findall(r'(?:^|`)make ([a-z][\w-]*)', text,
+                          re.M)) <= targets
+    for link in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
+        if '://' not in link:
+            assert osp.exists(osp.join(osp.dirname(page), link)), link
+
+
+def python_blocks():
+    return [(page, block) for page in PAGES for block in blocks(page, 'python')]
+
+
+def test_parts_named_in_python_blocks_are_registered():
+    known = {
+        name
+        for which in ('MODELS', 'HOOKS', 'DATASETS', 'METRICS')
+        for name in getattr(registry, which).module_dict
+    }
+    named = {
+        name
+        for _, block in python_blocks()
+        for name in re.findall(r"type='ppcd_mmagic\.(\w+)'", block)
+    }
+    assert named and named <= known
+
+
+@pytest.fixture(scope='module')
+def export(tmp_path_factory):
+    """A folder with ``export/`` in it, of an untrained student."""
+    from ppcd_mmagic.export import export_student, save_export
+    folder = tmp_path_factory.mktemp('docs')
+    config = Config.fromfile(osp.join(ROOT, STUDENT))
+    config.model.teacher = None
+    with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
+        generator = registry.MODELS.build(config.model).generator_ema.module
+        torch.save(dict(state_dict=generator.state_dict()), folder / 's.pth')
+        save_export(
+            export_student(config, str(folder / 's.pth'), 2),
+            str(folder / 'export'))
+    return folder
+
+
+def runnable():
+    """Blocks without gaps; the others are configs, shown in parts."""
+    return [(page, block) for page, block in python_blocks()
+            if '...' not in block]
+
+
+@pytest.mark.parametrize(
+    'case', runnable(), ids=lambda case: f'{case[0]}: {case[1][:40]!r}')
+def test_python_blocks_run(case, export, monkeypatch):
+    monkeypatch.chdir(export)
+    names = dict(noise=torch.randn(2, 24), label=torch.tensor([3, 7]))
+    exec(compile(case[1], case[0], 'exec'), names)
+    assert torch.as_tensor(names['images']).ndim == 4
+
+
+def test_python_blocks_with_gaps_are_python():
+    for page, block in python_blocks():
+        # `...` among keywords stands for more of them
+        compile(
+            block.replace(', ...)', ')').replace('    ...)', '    )'), page,
+            'exec')
