@@ -20,14 +20,14 @@ JUDGE := work_dirs/classifier_digits_16
 FULL := work_dirs/full
 UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 
-# tools that look at the code, apart from what the code runs with
+# tools that look at code and docs, apart from what the code runs with
 QUALITY := $(CACHE)/quality-$(shell $(PYTHON) -c '$(HASH)' requirements/quality.txt)
 # what `make mutants` needs beside the environment, in a folder of its own
 MUTMUT := $(CACHE)/mutants-$(shell $(PYTHON) -c '$(HASH)' requirements/mutants.txt)
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
 
-.PHONY: help env activate demo demo-full test test-install quality mutants clean
+.PHONY: help env activate demo demo-full test test-install quality docs mutants clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -39,6 +39,7 @@ help:
 	@echo 'make quality    ruff and mypy; settings are in pyproject.toml'
 	@echo 'make mutants    which small wrong changes the tests notice, docs/tests.md;'
 	@echo '                MODULE=losses for one module, JOBS=1 for one core'
+	@echo 'make docs       the pages of docs/ as a site, in work_dirs/site'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
 	@echo '                eval "$$(make -s activate)"'
@@ -121,6 +122,9 @@ mutants: export OMP_NUM_THREADS := 1
 mutants: $(MUTMUT)/.complete
 	@$(PY) -m pytest -q tests/test_mutants.py
 	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --jobs ,$(JOBS))
+
+docs: $(QUALITY)/.complete
+	@$(QUALITY)/bin/mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(DEMO) $(JUDGE) $(DENSE) $(STUDENT) $(FULL)
