@@ -26,8 +26,9 @@ RESULTS = ROOT / 'work_dirs' / 'mutants'
 # the sources of each module, and the tests that are held to know it
 PARTS = dict(
     losses=('models/losses/*', 'losses ppcd_gan'),
-    models=('models/* checkpoints', 'baselines checkpoints chunked_attention '
-            'image_distillation_gan masks ppcd_gan teacher'),
+    models=('models/* checkpoints', 'augmentation checkpoints '
+            'chunked_attention domain_classifier grid_sample '
+            'image_distillation_gan masks ppcd_gan pruned_generator teacher'),
     hooks=('engine/hooks/*', 'hooks'),
     evaluation=('evaluation/*', 'metrics folder_and_inception'),
     export=('export/*', 'export formats rounding'),
