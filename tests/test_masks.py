@@ -210,8 +210,23 @@ def test_which_convolutions_are_masked_is_configurable():
     generator = build_generator(SAGAN, masked_convs=['conv_1'])
     assert [n for n, _ in named_masks(generator)
             ] == ['conv_blocks.0.conv_1', 'conv_blocks.2.conv_1']
-    with pytest.raises(ValueError, match='conv_9.*conv_1.*conv_2.*shortcut'):
-        build_generator(SAGAN, masked_convs=['conv_9'])
+
+
+@pytest.mark.parametrize('convs', [['conv_9'], ['conv_1', 'conv_9'], []])
+def test_convolutions_to_mask_must_exist(convs):
+    with pytest.raises(ValueError, match='conv_1.*conv_2.*shortcut'):
+        build_generator(SAGAN, masked_convs=convs)
+
+
+def test_nothing_is_shared_where_the_shortcut_has_no_mask():
+    generator = build_generator(
+        SAGAN, masked_convs=['conv_1', 'conv_2'], residual_masks='shared')
+    block = generator.conv_blocks[0]
+    assert mask_of(block.conv_2.conv) is block.conv_2.conv.mask
+    assert mask_of(block.shortcut.conv) is None
+
+
+def test_masks_of_a_residual_are_independent_or_shared():
     with pytest.raises(ValueError, match='some.*independent.*shared'):
         build_generator(SAGAN, residual_masks='some')
 
