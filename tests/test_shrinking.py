@@ -163,7 +163,7 @@ def test_spectral_norm_is_that_of_the_living_channels_at_once(name):
     remove_dead_channels(generator)
     every_class_of(generator)  # torch computes weights when they are used
     changed = 0
-    for key, value in generator.state_dict().items():
+    for key in generator.state_dict():
         module = generator.get_submodule(key.rpartition('.')[0])
         kind = key.rpartition('.')[2]
         if kind == 'weight_u':
