@@ -24,10 +24,12 @@ UNDER_TEACHER := --cfg-options model.teacher.checkpoint=$(TEACHER)
 QUALITY := $(CACHE)/quality-$(shell $(PYTHON) -c '$(HASH)' requirements/quality.txt)
 # what `make mutants` needs beside the environment, in a folder of its own
 MUTMUT := $(CACHE)/mutants-$(shell $(PYTHON) -c '$(HASH)' requirements/mutants.txt)
+# the oldest torch that is promised, beside the rest of the lock
+OLDEST := $(CACHE)/oldest-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
 
-.PHONY: help env activate demo demo-full test test-install quality docs mutants clean
+.PHONY: help env activate demo demo-full test test-install test-oldest quality docs mutants clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -36,6 +38,7 @@ help:
 	@echo 'make test       run the tests'
 	@echo 'make test-install  install the sources by plain pip into an empty'
 	@echo '                environment and run its tests (ten minutes, 8 GB)'
+	@echo 'make test-oldest  the tests on torch 2.1.2, the oldest that is promised'
 	@echo 'make quality    ruff and mypy; settings are in pyproject.toml'
 	@echo 'make mutants    which small wrong changes the tests notice, docs/tests.md;'
 	@echo '                MODULE=losses for one module, JOBS=1 for one core'
@@ -101,6 +104,18 @@ test-install:
 	@cd '$(TRIAL)/sources' && unset PYTHONPATH && '$(TRIAL)/env/bin/pytest' -q -o pythonpath=tests \
 	  tests/test_install.py tests/test_compat.py tests/test_sampling.py
 	@rm -rf '$(TRIAL)'
+
+$(OLDEST)/.complete:
+	@rm -rf '$(OLDEST)'
+	@$(PYTHON) -m venv '$(OLDEST)'
+	@grep -vE '^(torch|torchvision|triton|cuda-.*|nvidia-(cu|n).*)==' $(LOCK) > '$(OLDEST)/lock.txt'
+	@$(OLDEST)/bin/pip install --quiet --no-deps --disable-pip-version-check -r '$(OLDEST)/lock.txt'
+	@$(OLDEST)/bin/pip install --quiet --disable-pip-version-check torch==2.1.2 torchvision==0.16.2
+	@touch $@
+
+# not what torch 2.1 cannot write (torch.export and ONNX) or measure (memory)
+test-oldest: $(OLDEST)/.complete
+	@$(OLDEST)/bin/python -m pytest --ignore tests/test_formats.py --ignore tests/test_benchmarks.py
 
 $(QUALITY)/.complete:
 	@rm -rf '$(QUALITY)'

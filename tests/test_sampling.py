@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from conftest import BIGGAN, CLASSES, NOISE, build_generator, every_class
+from conftest import (BIGGAN, CLASSES, NOISE, STUDENTS, build_generator,
+                      every_class, prune)
 from mmengine.config import Config
+from mmengine.utils import digit_version
 from scipy import stats
 
 from ppcd_mmagic import PPCDError
+from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
                                   draw_noise, write_pictures)
@@ -252,9 +255,18 @@ def test_mistakes_on_the_command_line_are_one_line(repo, tmp_path):
     assert run.stderr.splitlines() == ['error: No class is called "seven".']
 
 
-def test_an_export_draws_what_its_student_draws_in_every_format(tmp_path):
-    from conftest import STUDENTS, prune
-    from ppcd_mmagic.export import export_student, save_export
+WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
+
+
+@pytest.mark.parametrize('name, written', [
+    ('mmagic', 'generator.pth'),
+    pytest.param(
+        'onnx',
+        'generator.onnx',
+        marks=pytest.mark.skipif(
+            not WRITES_ONNX, reason='this torch writes no ONNX'))
+])
+def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
     student = build_generator(STUDENTS['sagan'])
     prune(student, 0.5)
     checkpoint = str(tmp_path / 'student.pth')
@@ -266,15 +278,11 @@ def test_an_export_draws_what_its_student_draws_in_every_format(tmp_path):
                 noise_size=NOISE,
                 data_preprocessor=dict(type='DataPreprocessor'),
                 generator=STUDENTS['sagan'])))
-    save_export(
-        export_student(config, checkpoint), str(tmp_path), ['mmagic', 'onnx'])
+    save_export(export_student(config, checkpoint), str(tmp_path), [name])
     noise, labels = every_class()
     expected, = ClassSampler(config, checkpoint).draw(labels, noise)
     assert expected.float().std() > 5
-    for name in ('generator.pth', 'generator.onnx'):
-        sampler = ClassSampler(
-            str(tmp_path / 'config.py'), str(tmp_path / name))
-        assert sampler.num_classes == CLASSES
-        actual, = sampler.draw(labels, noise)
-        torch.testing.assert_close(
-            actual.int(), expected.int(), rtol=0, atol=1)
+    sampler = ClassSampler(str(tmp_path / 'config.py'), str(tmp_path / written))
+    assert sampler.num_classes == CLASSES
+    actual, = sampler.draw(labels, noise)
+    torch.testing.assert_close(actual.int(), expected.int(), rtol=0, atol=1)
