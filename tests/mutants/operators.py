@@ -19,6 +19,7 @@ SAME_SHAPE = ('abs', 'clone', 'contiguous', 'detach', 'double', 'eval', 'exp',
               'float', 'log', 'round', 'sqrt', 'square', 'train')
 ORDERED_BY_TYPE = ('isinstance', 'issubclass', 'getattr', 'hasattr', 'setattr',
                    'super', 'len')
+SYMMETRIC = ('max', 'maximum', 'min', 'minimum')
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _argument_left_out(node):
 
 
 def _arguments_swapped(node):
-    if _name(node.func) in ORDERED_BY_TYPE:
+    if _name(node.func) in (*ORDERED_BY_TYPE, *SYMMETRIC):
         return
     for i, (a, b) in enumerate(zip(node.args, node.args[1:])):
         if not (a.keyword or b.keyword or a.star or b.star):

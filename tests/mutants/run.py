@@ -100,7 +100,8 @@ def trials(todo: List[Mutant], results: Results, trees: List[Path],
                 free.append(trial.tree)
                 result = trial.result()
                 noticed_by = None if result['passed'] else result['failed']
-                last = noticed_by or last
+                if known.seconds.get(noticed_by, 1) < 0.5:
+                    last = noticed_by
                 yield mutant, noticed_by
     finally:
         for _, trial in running:
