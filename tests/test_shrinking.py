@@ -229,10 +229,10 @@ def test_checkpoint_of_a_shrunk_run_is_exported(name, residual_masks,
                     generator=run.generator_cfg)))
         export = export_student(config, str(path))
         sizes.append(export.summary['after'])
-        assert export.summary['sparsity'] == {
-            name: mask.sparsity
-            for name, mask in named_masks(run.model.generator)
-        }
+        # floor(0.6 * 16) of 16 and floor(0.6 * 8) of 8
+        assert set(export.summary['sparsity'].values()) == {9 / 16, 4 / 8}
+        assert export.summary['sparsity'].keys() == dict(
+            named_masks(run.model.generator)).keys()
         torch.set_default_dtype(torch.float64)
         noise, labels = every_class(2)
         torch.testing.assert_close(
