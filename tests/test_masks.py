@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from conftest import (BIGGAN, SAGAN, STUDENTS, build_generator, every_class,
-                      prune)
+from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS, build_generator,
+                      every_class, prune)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +133,45 @@ def test_scores_are_trained_where_their_channels_are_written_and_read(
         assert slopes.abs().max() > 1e-2, owner
 
 
+@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
+        residual_masks):
+    """Against MMagic's generator, zeroed by hand in the same places."""
+    masked = build_generator(SAGAN, residual_masks=residual_masks)
+    dense = MODELS.build(dict(SAGAN, type='SAGANGenerator')).eval()
+    dense.load_state_dict(
+        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k})
+    convs = dict(dense.named_modules())
+    block, last = masked.conv_blocks[0], 'conv_blocks.0.'
+    mask_of(block.conv_2.conv).pruned[[0, 3]] = True
+    mask_of(block.shortcut.conv).pruned[[3, 5]] = True
+    shared = residual_masks == 'shared'
+    outputs, inputs = scaled_places(
+        last + 'conv_2', 'shared', 'conv_1', 'conv_2', 'to_rgb')
+    dead = {name: [0, 3, 5] if shared else [3] for name in outputs + inputs}
+    if not shared:
+        dead.update({last + 'conv_2': [0, 3], last + 'shortcut': [3, 5]})
+
+    def zeroed(value, name):
+        value = value.clone()
+        value[:, dead[name]] = 0
+        return value
+
+    for name in outputs:
+        convs[f'{name}.conv'].register_forward_hook(
+            lambda conv, args, out, name=name: zeroed(out, name))
+    for name in inputs:
+        convs[f'{name}.conv'].register_forward_pre_hook(
+            lambda conv, args, name=name: zeroed(args[0], name))
+    noise, labels = every_class()
+    with torch.no_grad():
+        image = masked(noise, label=labels)
+        torch.testing.assert_close(
+            image, dense(noise, label=labels), rtol=0, atol=1e-6)
+        block.conv_2.conv.mask.pruned[1] = True
+        assert (masked(noise, label=labels) - image).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize('name', STUDENTS)
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
 @pytest.mark.parametrize('training', [False, True])
@@ -249,6 +288,19 @@ def test_masks_attach_to_any_generator_by_name(config):
     with torch.no_grad():
         assert torch.equal(
             by_name(noise, label=labels), by_blocks(noise, label=labels))
+
+
+def test_defaults_fill_in_what_the_masked_generator_s_config_leaves_out():
+    bare = {k: v for k, v in SAGAN.items() if k != 'noise_size'}
+    generator = MODELS.build(
+        dict(
+            type='MaskedGenerator',
+            generator=dict(bare, type='SAGANGenerator'),
+            convs=['conv_blocks.*.conv_1'],
+            noise_size=NOISE,
+            num_classes=CLASSES + 3))
+    assert generator.noise_size == NOISE
+    assert generator.num_classes == CLASSES, 'the config comes first'
 
 
 def test_blocks_plug_into_a_generator_of_mmagic():
