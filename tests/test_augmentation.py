@@ -143,6 +143,7 @@ def test_default_strengths():
     (dict(rotation=90.), (-6, -8)),
     # came from twice as far from the middle
     (dict(scale=1.), (4, -3)),
+    (dict(rotation=90., scale=1.), (-3, -4)),
 ])
 def test_a_dot_goes_where_the_largest_map_puts_it(monkeypatch, strengths,
                                                   place):
