@@ -1,3 +1,5 @@
+import copy
+import itertools
 import json
 import subprocess
 import sys
@@ -7,11 +9,14 @@ import torch
 from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS,
                       build_generator, every_class, prune)
 from mmagic.apis import init_model
+from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
+from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.config import Config
 
+from ppcd_mmagic import PPCDError
 from ppcd_mmagic.export import (ExportMismatch, compare, complexity,
-                                export_student, save_export)
-from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
+                                export_student, fold_spectral_norm,
+                                save_export)
 from ppcd_mmagic.masks import input_gate_of, mask_of, named_masks
 from ppcd_mmagic.registry import MODELS
 
@@ -41,7 +46,7 @@ def training_config(generator):
                 generator=generator)))
 
 
-@pytest.mark.parametrize('alpha', [0, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize('alpha', [0, 0.6, 0.9])
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
 @pytest.mark.parametrize('name', STUDENTS)
 def test_export_equals_masked_student(name, residual_masks, alpha, tmp_path):
@@ -68,9 +73,9 @@ def test_export_equals_masked_student(name, residual_masks, alpha, tmp_path):
         actual = model.generator(noise, label=labels)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
     summary = json.loads((tmp_path / 'summary.json').read_text())
-    assert summary['max_difference'] <= 1e-5
-    assert summary['after'] == complexity(model.generator)
-    assert summary['after']['parameters'] == parameters_by_hand(generator)
+    assert summary['after'] == dict(
+        parameters=parameters_by_hand(generator),
+        multiply_adds=multiply_adds_by_hand(model.generator))
 
 
 def parameters_by_hand(masked):
@@ -114,6 +119,36 @@ def parameters_by_hand(masked):
     return left
 
 
+@torch.no_grad()
+def multiply_adds_by_hand(generator):
+    """Of one image: every output of a convolution or linear layer takes as
+    many as its row of the weights is long. Self-attention compares every
+    pixel with every fourth one, and sums over those."""
+    count = 0
+
+    def of_layer(layer, args, out):
+        nonlocal count
+        count += out.numel() * layer.weight[0].numel()
+
+    def of_attention(block, args, out):
+        nonlocal count
+        pixels = args[0].shape[-2] * args[0].shape[-1]
+        inner = block.theta.conv.out_channels + block.g.conv.out_channels
+        count += pixels * pixels // 4 * inner
+
+    handles = []
+    for layer in generator.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+            handles.append(layer.register_forward_hook(of_layer))
+        elif isinstance(layer, SelfAttentionBlock):
+            handles.append(layer.register_forward_hook(of_attention))
+    noise, labels = every_class()
+    generator(noise[:1], label=labels[:1])
+    for handle in handles:
+        handle.remove()
+    return count
+
+
 def columns(norm):
     """The dimension of the channels in a conditional norm's parameters."""
     return 1 if type(norm).__name__ == 'SNConditionNorm' else 0
@@ -139,13 +174,239 @@ def test_export_of_masks_attached_by_name(tmp_path):
     export = export_student(
         training_config(config),
         student_checkpoint(tmp_path / 's.pth', generator))
-    assert export.summary['after']['parameters'] == parameters_of(export)
-    assert export.summary['after']['parameters'] < export.summary['before'][
-        'parameters']
+    noise, labels = every_class(2)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            export.generator(noise, label=labels),
+            generator(noise, label=labels), rtol=0, atol=1e-5)
+    # half of conv_1's 16 channels, in three blocks: their rows with biases,
+    # the columns of conv_2 and gamma and beta of the norm between
+    inputs = [block.conv_1.conv.in_channels
+              for block in generator.conv_blocks if hasattr(block, 'conv_1')]
+    outputs = [block.conv_2.conv.out_channels
+               for block in generator.conv_blocks if hasattr(block, 'conv_2')]
+    lost = sum(mask.num_pruned * (9 * before + 1 + 9 * after + 2 * CLASSES)
+               for (_, mask), before, after in zip(
+                   named_masks(generator), inputs, outputs))
+    summary = export.summary
+    assert lost > 0
+    assert summary['before']['parameters'] - summary['after'][
+        'parameters'] == lost
 
 
-def parameters_of(export):
-    return sum(p.numel() for p in export.generator.parameters())
+@pytest.mark.parametrize('name', ['sagan', 'biggan'])
+def test_summary_counts_the_dense_generator_and_what_is_pruned(
+        name, tmp_path):
+    generator = build_generator(STUDENTS[name])
+    prune(generator, 0.6)
+    summary = export_student(
+        training_config(STUDENTS[name]),
+        student_checkpoint(tmp_path / 's.pth', generator)).summary
+    dense = MODELS.build(DENSE[name]).eval()
+    assert summary['before'] == dict(
+        parameters=sum(p.numel() for p in dense.parameters()),
+        multiply_adds=multiply_adds_by_hand(dense))
+    masks = dict(named_masks(generator))
+    assert summary['sparsity'] == {
+        name: int(mask.pruned.sum()) / len(mask.weight)
+        for name, mask in masks.items()
+    }
+    assert len(masks) > 4 and min(summary['sparsity'].values()) > .4
+    assert summary['classes_compared'] == CLASSES
+
+
+DENSE = dict(
+    sagan={
+        **SAGAN, 'type': 'SAGANGenerator', 'with_spectral_norm': False,
+        'with_embedding_spectral_norm': False,
+        'attention_cfg': dict(
+            type='SelfAttentionBlock', with_spectral_norm=False)
+    },
+    biggan={**BIGGAN, 'type': 'BigGANGenerator', 'with_spectral_norm': False})
+
+
+def test_what_is_written_is_mmagics_own_generator_with_narrower_weights(
+        tmp_path):
+    """Read by torch.load into MMagic's dense SAGAN, tensor by tensor."""
+    config = dict(SAGAN, residual_masks='shared')
+    student = build_generator(config)
+    prune(student, 0.6)
+    save_export(
+        export_student(
+            training_config(config),
+            student_checkpoint(tmp_path / 's.pth', student)), str(tmp_path))
+    settings = dict(DENSE['sagan'])
+    settings.pop('type')
+    dense = SNGANGenerator(**settings).eval()
+    wanted = set(dense.state_dict())
+    state = torch.load(tmp_path / 'generator.pth')['state_dict']
+    assert {f'generator.{key}' for key in wanted} == set(state)
+    narrower = 0
+    for key, value in state.items():
+        path, _, name = key.removeprefix('generator.').rpartition('.')
+        layer = dense.get_submodule(path)
+        narrower += getattr(layer, name).numel() - value.numel()
+        if name in layer._buffers:
+            layer.register_buffer(name, value)
+        else:
+            layer.register_parameter(name, torch.nn.Parameter(value))
+    assert narrower > 1000
+    noise, labels = every_class(2)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            dense(noise, label=labels), student(noise, label=labels),
+            rtol=0, atol=1e-5)
+
+
+def test_trained_student_and_its_export_draw_the_same(
+        trained_student, tmp_path):
+    """Where a norm's variance has gone to zero, and EMA is not the raw
+    generator."""
+    config = Config.fromfile(trained_student.config)
+    export = export_student(config, trained_student.checkpoint)
+    save_export(export, str(tmp_path))
+    exported = init_model(
+        str(tmp_path / 'config.py'),
+        str(tmp_path / 'generator.pth'),
+        device='cpu').generator
+    student = MODELS.build({**config.model.generator, 'noise_size': 24,
+                            'num_classes': 10}).eval()
+    state = torch.load(
+        trained_student.checkpoint, weights_only=False)['state_dict']
+    student.load_state_dict({
+        key.removeprefix('generator_ema.module.'): value
+        for key, value in state.items()
+        if key.startswith('generator_ema.module.')
+    })
+    labels = torch.arange(10).repeat(8)
+    noise = torch.randn(80, 24)
+    with torch.no_grad():
+        expected = student(noise, label=labels)
+        torch.testing.assert_close(
+            exported(noise, label=labels), expected, rtol=0, atol=1e-5)
+    assert expected.std() > .2
+    assert export.summary['after']['parameters'] == sum(
+        p.numel() for p in exported.parameters())
+    for name, sparsity in export.summary['sparsity'].items():
+        assert .5 <= sparsity <= .6, name
+
+
+def test_config_of_an_export_tests_the_only_generator_there_is(
+        trained_student):
+    config = Config.fromfile(trained_student.config)
+    config.test_evaluator = dict(
+        metrics=[dict(type='DomainMetric', sample_model='ema'),
+                 dict(type='IS')])
+    exported = export_student(config, trained_student.checkpoint).config
+    assert [metric.sample_model for metric in exported.test_evaluator.metrics
+            ] == ['orig', 'orig']
+    assert exported.model.data_preprocessor == config.model.data_preprocessor
+    assert exported.test_dataloader == config.test_dataloader
+    assert config.test_evaluator.metrics[0].sample_model == 'ema'
+
+
+# ---------------------------------------------------- what an export must refuse
+
+
+def answers(step):
+    """A stand-in for a generator: images of ``step`` times the class."""
+    return lambda noise, label: (step * label.double()).view(
+        -1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+
+def test_compare_returns_the_largest_difference_of_any_class():
+    noise, labels = every_class()
+    for one, other in ((0, 2e-6), (2e-6, 0), (1, 1 - 2e-6)):
+        assert compare(answers(one), answers(other), noise,
+                       labels) == pytest.approx(2e-6 * 4)
+
+
+def test_compare_refuses_a_difference_in_the_last_class_alone():
+    student = build_generator(STUDENTS['sagan_plain'])
+    other = copy.deepcopy(student)
+    table = [m for m in other.modules() if isinstance(m, torch.nn.Embedding)]
+    with torch.no_grad():
+        table[-1].weight[-1] += 1
+    noise, labels = every_class()
+    with pytest.raises(ExportMismatch, match=r'class 4, first at conv_blocks'):
+        compare(student, other, noise, labels)
+    compare(student, other, noise[:-1], labels[:-1])
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_compare_refuses_what_is_not_finite_in_both(value):
+    noise, labels = every_class()
+    student = build_generator(SAGAN)
+    student.register_forward_hook(lambda module, args, out: out * value)
+    with pytest.raises(ExportMismatch, match='differs .* by nan .* class 0'):
+        compare(student, student, noise, labels)
+
+
+class Forgetful(SNGANGenerator):
+    """Its images depend on something that no checkpoint holds: every one
+    that is built shifts them, or the last class alone, by as much again."""
+
+    shifts = itertools.count()
+
+    def __init__(self, *args, only=None, shift=.01, **kwargs):
+        super().__init__(*args, **kwargs)
+        shift *= next(self.shifts)
+
+        def change(module, args, kwargs, out):
+            where = torch.ones(len(out)) if only is None else (
+                kwargs['label'] == only)
+            return out + shift * where.view(-1, 1, 1, 1)
+
+        self.register_forward_hook(change, with_kwargs=True)
+
+
+@pytest.mark.parametrize('only', [None, 0, CLASSES - 1])
+def test_a_student_that_is_more_than_its_weights_is_refused(
+        only, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS._module_dict, 'Forgetful', Forgetful)
+    inner = {**DENSE['sagan'], 'type': 'Forgetful', 'only': only}
+    config = dict(type='MaskedGenerator', generator=inner,
+                  convs=['conv_blocks.*.conv_1'])
+    generator = MODELS.build(config).eval()
+    prune(generator, 0.5)
+    checkpoint = student_checkpoint(tmp_path / 's.pth', generator)
+    said = f'for class {only or 0}, first at the output layer; nothing was'
+    with pytest.raises(ExportMismatch, match=said):
+        export_student(training_config(config), checkpoint, max_classes=2)
+    inner['shift'] = 0  # and without, it is exported
+    export_student(training_config(config), checkpoint, max_classes=2)
+
+
+@pytest.mark.parametrize('max_classes', [-1, 0, 1])
+def test_comparing_less_than_two_classes_is_refused(max_classes, tmp_path):
+    generator = build_generator(SAGAN)
+    with pytest.raises(PPCDError, match=f'max_classes={max_classes} must be'):
+        export_student(
+            training_config(SAGAN),
+            student_checkpoint(tmp_path / 's.pth', generator), max_classes)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused_though_nothing_uses_them(
+        value, tmp_path):
+    """In the row of a class that is not compared."""
+    generator = build_generator(STUDENTS['sagan_plain'])
+    table = next(m for m in generator.modules()
+                 if isinstance(m, torch.nn.Embedding))
+    with torch.no_grad():
+        table.weight[2, 0] = value
+    with pytest.raises(PPCDError, match='finite'):
+        export_student(
+            training_config(STUDENTS['sagan_plain']),
+            student_checkpoint(tmp_path / 's.pth', generator), max_classes=2)
+
+
+def test_a_generator_without_masks_is_refused(tmp_path):
+    dense = MODELS.build(DENSE['sagan'])
+    with pytest.raises(ValueError, match='no masks'):
+        export_student(
+            training_config(DENSE['sagan']),
+            student_checkpoint(tmp_path / 's.pth', dense))
 
 
 def test_export_refuses_a_difference_and_says_where():
@@ -172,31 +433,23 @@ def test_folding_spectral_norm_changes_nothing(name):
     generator.load_state_dict(state)
 
 
-def test_multiply_adds_of_a_convolution_by_hand():
-    generator = build_generator(dict(BIGGAN, type='PPResBigGANGenerator'))
-    total = complexity(generator)['multiply_adds']
-    by_hand = 0
-    handles = []
+class OneConvolution(torch.nn.Module):
+    """3 channels of 4 x 4 pixels to 5 of 2 x 2, by a kernel of 3 x 3."""
 
-    def count(module, args, out):
-        nonlocal by_hand
-        if isinstance(module, torch.nn.Conv2d):
-            by_hand += out.numel() * module.in_channels * \
-                module.kernel_size[0]**2
-        else:
-            by_hand += out.numel() * module.in_features
+    noise_size = 48
 
-    for module in generator.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
-            handles.append(module.register_forward_hook(count))
-    noise, labels = every_class()
-    generator(noise[:1], label=labels[:1])
-    # self-attention: 8 x 8 queries, 4 x 4 keys, c/8 and c/2 channels of 16
-    attention = 64 * 16 * (2 + 8)
-    # spectral norm's own products are left out of the hand count
-    plain = build_generator(dict(BIGGAN, with_spectral_norm=False))
-    assert complexity(plain)['multiply_adds'] == by_hand + attention
-    assert total >= by_hand + attention
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3, stride=2, padding=1)
+        self.norm = torch.nn.BatchNorm2d(5)
+
+    def forward(self, noise, label):
+        return self.norm(self.conv(noise.view(-1, 3, 4, 4))).relu()
+
+
+def test_complexity_of_a_convolution_by_hand():
+    assert complexity(OneConvolution().eval()) == dict(
+        parameters=5 * 3 * 9 + 5 + 2 * 5, multiply_adds=2 * 2 * 5 * 3 * 9)
 
 
 @pytest.mark.slow
