@@ -9,7 +9,9 @@ from glob import glob
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
+from painting import COLOURS, Painter
 from test_training import ENV
 
 from ppcd_mmagic.errors import PPCDError
@@ -100,6 +102,77 @@ def test_table_shows_mean_and_sample_deviation():
     assert table == [['', 'frechet', 'parameters'],
                      ['one', f'{np.mean(values):.3f} ± '
                       f'{np.std(values, ddof=1):.3f}', '1,200']]
+
+
+def test_a_table_is_written_as_it_is_printed(tmp_path, capsys):
+    found = {'a': [{'domain/frechet': 1.5, 'parameters': 1234567}],
+             'long name': [{'domain/frechet': 12.25, 'parameters': 8}]}
+    results.save_table(found, str(tmp_path / 'new'), 'Title', 'A note.')
+    text = (tmp_path / 'new' / 'table.md').read_text()
+    assert text.splitlines() == [
+        '# Title', '',
+        '|           | frechet | parameters |',
+        '| --------- | ------- | ---------- |',
+        '| a         | 1.500   | 1,234,567  |',
+        '| long name | 12.250  | 8          |',
+        '', 'A note.'
+    ]
+    assert '| a         | 1.500   | 1,234,567  |' in capsys.readouterr().out
+    assert json.loads(
+        (tmp_path / 'new' / 'results.json').read_text()) == found
+
+
+class Painted:
+    """Stands in for a run whose generator paints red, green and blue."""
+
+    name = 'painter'
+
+    def generator(self):
+        return Painter(dots=False)
+
+
+def test_pictures_of_a_run_are_class_by_class():
+    images = results.images_of(Painted(), per_class=2)
+    assert torch.equal(images[:, :, 0, 0], COLOURS.repeat_interleave(2, 0))
+    few = results.images_of(Painted(), per_class=1, max_classes=2)
+    assert torch.equal(few[:, :, 0, 0], COLOURS[:2])
+
+
+def test_all_runs_are_drawn_with_the_same_noise():
+    one, other = (results.images_of(run, 2) for run in (Dotted(), Dotted()))
+    assert torch.equal(one, other)
+    assert not torch.equal(one[0], one[1])
+
+
+class Dotted(Painted):
+
+    def generator(self):
+        torch.randn(5)  # as building one may
+        return Painter()
+
+
+def columns_of_colours(path):
+    """Mean places, across and down, of the red, green and blue pixels."""
+    picture = cv2.imread(str(path))[..., ::-1]
+    return [
+        np.argwhere((picture == rgb).all(-1)).mean(0)
+        for rgb in ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    ]
+
+
+def test_classes_are_rows_of_the_pictures_and_keep_their_colours(tmp_path):
+    results.draw_pictures([Painted()], str(tmp_path / 'p.png'), columns=2)
+    red, green, blue = columns_of_colours(tmp_path / 'p.png')
+    assert red[0] < green[0] < blue[0]
+    assert red[1] == pytest.approx(green[1], abs=1)
+
+
+def test_classes_are_columns_of_the_picture_table(tmp_path):
+    results.draw_picture_table({'row': {'column': Painted()}},
+                               str(tmp_path / 't.png'))
+    red, green, blue = columns_of_colours(tmp_path / 't.png')
+    assert red[1] < green[1] < blue[1]
+    assert red[0] == pytest.approx(green[0], abs=1)
 
 
 def test_a_run_that_fails_is_named_with_its_reason(tmp_path):

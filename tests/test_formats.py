@@ -14,9 +14,9 @@ from mmengine.config import Config
 from safetensors.torch import load_file
 from test_export import student_checkpoint, training_config
 
-from ppcd_mmagic.export import (FormatMismatch, export_student, formats,
-                                save_export)
 from ppcd_mmagic.checkpoints import build_trained_generator
+from ppcd_mmagic.export import (FORMATS, FormatMismatch, build_student,
+                                export_student, save_export)
 from ppcd_mmagic.registry import MODELS
 
 NAMES = ['sagan', 'biggan']
@@ -32,7 +32,7 @@ def written(request, tmp_path_factory):
     export = export_student(
         training_config(STUDENTS[request.param]),
         student_checkpoint(out / 's.pth', student))
-    save_export(export, str(out), tuple(formats.FORMATS))
+    save_export(export, str(out), list(FORMATS))
     return out, student
 
 
@@ -115,12 +115,81 @@ def test_mmagic_generator_refuses_labels_out_of_range(written, call):
                     generator(noise, *positions, labels)
 
 
-def test_a_file_that_differs_is_reported():
-    generator = build_generator(STUDENTS['sagan_plain'])
-    with pytest.raises(FormatMismatch, match=r'x.onnx differs .* by 0.5'):
-        formats._check(
-            generator, lambda noise, label: generator(noise, label=label) + .5,
-            1e-4, 'x.onnx')
+def test_mmagic_file_holds_what_is_in_the_safetensors(written):
+    out, _ = written
+    state = torch.load(out / 'generator.pth')['state_dict']
+    tensors = load_file(out / 'generator.safetensors')
+    assert {f'generator.{key}' for key in tensors} == set(state)
+    for key, value in tensors.items():
+        assert torch.equal(state[f'generator.{key}'], value)
+
+
+@pytest.fixture
+def export(tmp_path):
+    """A small student's, cheap to write."""
+    config = dict(STUDENTS['sagan_plain'], channels_cfg=[1],
+                  attention_after_nth_block=0, output_scale=8)
+    student = build_generator(config)
+    prune(student, 0.5)
+    return export_student(
+        training_config(config),
+        student_checkpoint(tmp_path / 's.pth', student))
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_a_file_that_draws_the_last_class_differently_is_reported(
+        name, export, tmp_path):
+    """A hook is in no file."""
+
+    def change(module, args, kwargs, out):
+        moved = kwargs['label'] == CLASSES - 1
+        return out + .5 * moved.view(-1, 1, 1, 1)
+
+    save_export(export, str(tmp_path), [name])  # without it all is well
+    export.generator.register_forward_hook(change, with_kwargs=True)
+    with pytest.raises(FormatMismatch,
+                       match=r'generator\.\w+ differs .* by 0.5'):
+        save_export(export, str(tmp_path), [name])
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_a_generator_with_nan_is_not_written_without_a_word(name, export,
+                                                            tmp_path):
+    with torch.no_grad():
+        export.generator.to_rgb.conv.weight[0, 0] = float('nan')
+    with pytest.raises(FormatMismatch, match='differs .* by nan'):
+        save_export(export, str(tmp_path), [name])
+
+
+@pytest.mark.parametrize('name', ['mmagic', 'safetensors'])
+def test_a_config_of_another_generator_is_reported(name, export, tmp_path):
+    """Weights that fit, read by a generator that computes something else."""
+    generator = export.config.model.generator.generator
+    generator['act_cfg'] = dict(type='LeakyReLU', negative_slope=.5)
+    with pytest.raises(FormatMismatch, match=r'generator\.\w+ differs'):
+        save_export(export, str(tmp_path), [name])
+
+
+def test_trained_student_is_written_in_every_format(trained_student,
+                                                    tmp_path):
+    export = export_student(
+        Config.fromfile(trained_student.config), trained_student.checkpoint)
+    save_export(export, str(tmp_path), list(FORMATS))
+    student = build_student(
+        Config.fromfile(trained_student.config), trained_student.checkpoint)
+    torch.manual_seed(1)
+    noise, label = torch.randn(20, 24), torch.arange(10).repeat(2)
+    session = onnxruntime.InferenceSession(
+        tmp_path / 'generator.onnx', providers=['CPUExecutionProvider'])
+    with torch.no_grad():
+        expected = student(noise, label=label)
+        program = torch.export.load(tmp_path / 'generator.pt2').module()
+        torch.testing.assert_close(
+            program(noise, label), expected, rtol=0, atol=1e-5)
+    image, = session.run(
+        None, dict(noise=noise.numpy(), label=label.numpy()))
+    torch.testing.assert_close(
+        torch.from_numpy(image), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
