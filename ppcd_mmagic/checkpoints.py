@@ -1,15 +1,18 @@
 """One way to read weights: all that is asked for, and nothing but data."""
+import logging
+import math
+import os
 import os.path as osp
 import pickle
 import re
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.utils import digit_version
 from torch import Tensor
 
@@ -171,6 +174,84 @@ def _tensors(node: Any, name: str = '') -> Iterator[Tuple[str, Tensor]]:
         pairs = node.items() if isinstance(node, dict) else enumerate(node)
         for key, value in pairs:
             yield from _tensors(value, f'{name}.{key}' if name else str(key))
+
+
+# what MMEngine's runner looks for in order to go on
+RESUMED = {'meta', 'message_hub', 'optimizer', 'param_schedulers'}
+
+
+def newest_checkpoint(work_dir: str) -> Optional[str]:
+    """The newest checkpoint of a training that is whole; those that are not
+    are named in the log.
+
+    It is the one that ``last_checkpoint`` names, or else the one before it;
+    if there is no such file, that of the last iteration.
+
+    Args:
+        work_dir (str): Where it was trained.
+
+    Returns:
+        str | None: Its path; None where nothing was saved.
+
+    Raises:
+        PPCDError: If there are checkpoints, but none is whole.
+    """
+    found = _saved_in(work_dir)
+    for path in found:
+        try:
+            missing = RESUMED - read_checkpoint(path, 'last').keys()
+        except PPCDError as error:
+            print_log(f'{error} Going back to the one before.', 'current',
+                      logging.WARNING)
+        else:
+            if not missing:
+                return path
+            print_log(f'{path} holds weights alone. Going back to the one '
+                      'before.', 'current', logging.WARNING)
+    if found or osp.exists(osp.join(work_dir, 'last_checkpoint')):
+        raise PPCDError(
+            f'None of the checkpoints in {work_dir} is whole ('
+            f'{", ".join(map(osp.basename, found)) or "all are deleted"}): '
+            'give one with --resume PATH, or begin again with --overwrite.')
+    return None
+
+
+def _saved_in(work_dir: str) -> List[str]:
+    """Checkpoints of a training, in the order of their trustworthiness."""
+    steps = {}
+    if osp.isdir(work_dir):
+        for name in os.listdir(work_dir):
+            match = re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', name)
+            if match:
+                steps[osp.join(work_dir, name)] = int(match[1])
+    newest_first = sorted(steps, key=steps.get, reverse=True)
+    last = last_checkpoint(work_dir)
+    if last is None:
+        return newest_first
+    # later ones are of a training that was given up in favour of this one
+    step = steps.get(last, math.inf)
+    return [
+        last, *(p for p in newest_first if steps[p] < step),
+        *(p for p in newest_first if steps[p] > step)
+    ]
+
+
+def last_checkpoint(work_dir: str) -> Optional[str]:
+    """The checkpoint that a training wrote last, where it is there.
+
+    The file ``last_checkpoint`` names it relative to the work directory;
+    older ones have a path, which may be that of a copy's original.
+    """
+    pointer = osp.join(work_dir, 'last_checkpoint')
+    if not osp.isfile(pointer):
+        return None
+    with open(pointer, errors='replace') as file:
+        name = file.read().strip()
+    for path in (osp.join(work_dir, osp.basename(name)),
+                 osp.join(work_dir, name)):
+        if osp.isfile(path):
+            return path
+    return None
 
 
 def rename_to_fit(state: Dict[str, Tensor],

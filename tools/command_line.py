@@ -56,6 +56,13 @@ def read_config(args: argparse.Namespace) -> Config:
     return config
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of a training or the first of them,
+    before they have joined."""
+    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return not any(int(os.environ.get(name, 0)) for name in names)
+
+
 def build_runner(config: Config) -> Runner:
     """The runner of a config.
 

@@ -20,7 +20,7 @@ from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.checkpoints import build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
 
 TOOLS = osp.dirname(osp.abspath(__file__))
 CONFIGS = osp.join(osp.dirname(TOOLS), 'configs')
@@ -63,8 +63,10 @@ class Run:
     @property
     def checkpoint(self) -> str:
         """The last one that the training wrote."""
-        with open(osp.join(self.work_dir, 'last_checkpoint')) as file:
-            return file.read().strip()
+        path = last_checkpoint(self.work_dir)
+        if path is None:
+            raise PPCDError(f'There is no checkpoint in {self.work_dir}.')
+        return path
 
     @property
     def tested(self) -> Tuple[str, str]:
@@ -231,7 +233,7 @@ def _train_judge(checkpoint: str) -> None:
         return
     print(f'training the classifier that judges the images: {folder}')
     os.makedirs(folder, exist_ok=True)
-    _tool('train.py', folder, 1, config, '--work-dir', folder)
+    _tool('train.py', folder, 1, config, '--work-dir', folder, '--resume')
 
 
 def _metrics_of(run: Run, jobs: int) -> Metrics:

@@ -1,13 +1,15 @@
 """Train a model from its config."""
 import argparse
+import contextlib
 
-from command_line import (add_run_arguments, build_runner, read_config,
-                          run)
+from command_line import (add_run_arguments, build_runner, is_first_process,
+                          read_config, run)
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
+from ppcd_mmagic.checkpoints import newest_checkpoint
 from ppcd_mmagic.compat import join_ranks_without_gpu
-from ppcd_mmagic.engine import enable_amp, find_problems
+from ppcd_mmagic.engine import (clear, enable_amp, find_problems, locked,
+                                refuse_used)
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -18,22 +20,36 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from the given checkpoint, or without one from the '
-        'latest in the work directory, if there is one')
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint, or without one from the newest '
+        'whole one in the work directory; where there is none, begin')
+    parser.add_argument(
+        '--allow-changes',
+        action='store_true',
+        help='resume although model, data or pruning differ from the '
+        'checkpoint\'s')
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='delete the training in the work directory and begin again')
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision (GPU)')
     add_run_arguments(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.resume and args.overwrite:
+        parser.error('--resume continues what --overwrite would delete')
+    return args
 
 
 def load_config(args: argparse.Namespace) -> Config:
     config = read_config(args)
     if args.amp:
         enable_amp(config)
+    config.allow_changes = args.allow_changes
     resumed = args.resume
     if resumed == 'auto':
         # with nothing written yet it begins, from `load_from` where that is set
-        resumed = find_latest_checkpoint(config.work_dir)
+        resumed = newest_checkpoint(config.work_dir)
     if resumed:
         config.resume = True
         config.load_from = resumed
@@ -47,7 +63,14 @@ def main() -> None:
     if problems:
         raise PPCDError(*problems)
     join_ranks_without_gpu(config)
-    build_runner(config).train()
+    first = is_first_process()
+    with locked(config.work_dir) if first else contextlib.nullcontext():
+        if not args.overwrite and not args.resume:
+            refuse_used(config.work_dir)
+        runner = build_runner(config)
+        if args.overwrite and first:
+            clear(config.work_dir, runner.timestamp)
+        runner.train()
     print(f'logs and checkpoints are in {config.work_dir}')
 
 

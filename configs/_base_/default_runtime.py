@@ -11,6 +11,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    finite_guard=dict(type='FiniteGuardHook'),
     checkpoint=dict(
         type='CheckpointHook',
         interval=10000,

@@ -1,9 +1,11 @@
-from .hooks import (IterSeedHook, MaskBinarizationHook, OnceForAllHook,
-                    ShrinkHook)
+from .hooks import (CheckpointHook, FiniteGuardHook, IterSeedHook,
+                    MaskBinarizationHook, OnceForAllHook, ShrinkHook)
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
+from .work_dir import clear, locked, refuse_used
 
 __all__ = [
-    'IterSeedHook', 'MaskBinarizationHook', 'OnceForAllHook', 'ShrinkHook',
-    'SafeRunner', 'enable_amp', 'find_problems'
+    'CheckpointHook', 'FiniteGuardHook', 'IterSeedHook',
+    'MaskBinarizationHook', 'OnceForAllHook', 'SafeRunner', 'ShrinkHook',
+    'clear', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
 ]

@@ -1,22 +1,32 @@
+import os.path as osp
 from typing import Callable, Sequence, Tuple, Union
 
+from mmengine.dist import master_only
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, get_state_dict, load_state_dict
 
-from ppcd_mmagic.checkpoints import check_fit, read_checkpoint, rename_to_fit
+from ppcd_mmagic.checkpoints import (RESUMED, check_fit, newest_checkpoint,
+                                     read_checkpoint, rename_to_fit)
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.registry import RUNNERS
-
-# what MMEngine's runner looks for in order to go on
-_RESUMED = {'meta', 'message_hub', 'optimizer', 'param_schedulers'}
+from .resumption import refuse_changes
 
 
 @RUNNERS.register_module()
 class SafeRunner(Runner):
-    """MMEngine's runner, where a checkpoint is loaded whole or not at all.
+    """MMEngine's runner, where a checkpoint is loaded, and written, whole or
+    not at all; ``resume=True`` begins at the newest one that is whole.
 
     For configs of any scope: ``runner_type = 'ppcd_mmagic.SafeRunner'``.
     """
+
+    def load_or_resume(self) -> None:
+        if self._resume and self._load_from is None and not self._has_loaded:
+            self._load_from = newest_checkpoint(self.work_dir)
+            self._resume = self._load_from is not None
+        super().load_or_resume()
 
     def load_checkpoint(
         self,
@@ -38,11 +48,13 @@ class SafeRunner(Runner):
                 to be resumed from weights alone; the model is then as it was.
         """
         checkpoint = read_checkpoint(filename, 'given', map_location)
-        if self._resume and not _RESUMED <= checkpoint.keys():
+        if self._resume and not RESUMED <= checkpoint.keys():
             raise PPCDError(
                 f'The given checkpoint {filename} holds weights alone, no '
                 'training to resume: start another one from them with '
                 '--cfg-options load_from=PATH.')
+        if self._resume:
+            refuse_changes(checkpoint['meta'], self.cfg, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = _unwrapped(self.model)
         wanted = get_state_dict(model)
@@ -52,6 +64,21 @@ class SafeRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args,
+                        **kwargs) -> None:
+        """Save a checkpoint, see MMEngine's runner.
+
+        Raises:
+            PPCDError: If the disk is full; what was saved before is whole.
+        """
+        backend = get_file_backend(
+            out_dir, backend_args=kwargs.get('backend_args'))
+        if not isinstance(backend, LocalBackend):  # stores put files whole
+            return super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        with written_whole(osp.join(out_dir, filename)) as path:
+            super().save_checkpoint(*osp.split(path), *args, **kwargs)
 
 
 def _unwrapped(model):
