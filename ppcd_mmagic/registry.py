@@ -35,11 +35,13 @@ MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')
 HOOKS = _child(mmagic.HOOKS, 'ppcd_mmagic.engine')
 DATASETS = _child(mmagic.DATASETS, 'ppcd_mmagic.datasets')
 METRICS = _child(mmagic.METRICS, 'ppcd_mmagic.evaluation')
+DATA_SAMPLERS = _child(mmagic.DATA_SAMPLERS, 'ppcd_mmagic.datasets')
+LOOPS = _child(mmagic.LOOPS, 'ppcd_mmagic.engine')
 RUNNERS = _child(mmagic.RUNNERS, 'ppcd_mmagic.engine')
 
 # Nothing is registered in these; they lead the default scope to MMagic's.
-for _name in ('DATA_SAMPLERS', 'EVALUATORS', 'LOG_PROCESSORS', 'LOOPS',
-              'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
+for _name in ('EVALUATORS', 'LOG_PROCESSORS', 'MODEL_WRAPPERS', 'OPTIMIZERS',
+              'OPTIM_WRAPPERS',
               'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS',
               'RUNNER_CONSTRUCTORS', 'TASK_UTILS', 'TRANSFORMS', 'VISBACKENDS',
               'VISUALIZERS', 'WEIGHT_INITIALIZERS'):

@@ -14,7 +14,7 @@ from runs import tiny_runner
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.checkpoints import (last_checkpoint, newest_checkpoint,
                                      read_checkpoint)
-from ppcd_mmagic.engine import CheckpointHook, clear, locked, refuse_used
+from ppcd_mmagic.engine import SafeCheckpointHook, clear, locked, refuse_used
 
 
 @pytest.fixture(scope='module')
@@ -208,7 +208,7 @@ def test_resumption_in_a_copy_leaves_the_best_of_its_original(tmp_path):
 
         def before_train_iter(self, runner, *args, **kwargs):
             checkpoint_hook, = (h for h in runner.hooks
-                                if isinstance(h, CheckpointHook))
+                                if isinstance(h, SafeCheckpointHook))
             checkpoint_hook.after_val_epoch(
                 runner, dict(lower=float(-runner.iter)))
 

@@ -13,7 +13,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     finite_guard=dict(type='FiniteGuardHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='SafeCheckpointHook',
         interval=10000,
         by_epoch=False,
         max_keep_ckpts=3,

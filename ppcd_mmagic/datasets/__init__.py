@@ -1,3 +1,4 @@
 from .digits_dataset import DigitsDataset
+from .resumable_sampler import ResumableSampler
 
-__all__ = ['DigitsDataset']
+__all__ = ['DigitsDataset', 'ResumableSampler']

@@ -1,11 +1,13 @@
-from .hooks import (CheckpointHook, FiniteGuardHook, IterSeedHook,
-                    MaskBinarizationHook, OnceForAllHook, ShrinkHook)
+from .hooks import (FiniteGuardHook, IterSeedHook, MaskBinarizationHook,
+                    OnceForAllHook, SafeCheckpointHook, ShrinkHook)
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
+from .train_loop import ResumableTrainLoop
 from .work_dir import clear, locked, refuse_used
 
 __all__ = [
-    'CheckpointHook', 'FiniteGuardHook', 'IterSeedHook',
-    'MaskBinarizationHook', 'OnceForAllHook', 'SafeRunner', 'ShrinkHook',
-    'clear', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
+    'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
+    'OnceForAllHook', 'ResumableTrainLoop', 'SafeCheckpointHook', 'SafeRunner',
+    'ShrinkHook', 'clear', 'enable_amp', 'find_problems', 'locked',
+    'refuse_used'
 ]

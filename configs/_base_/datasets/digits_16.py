@@ -6,7 +6,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     dataset=dataset,
-    sampler=dict(type='InfiniteSampler', shuffle=True))
+    sampler=dict(type='ResumableSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=250,
     num_workers=0,

@@ -18,7 +18,7 @@ train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     dataset=dataset,
-    sampler=dict(type='InfiniteSampler', shuffle=True))
+    sampler=dict(type='ResumableSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=32,
     num_workers=2,

@@ -17,7 +17,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     dataset=dataset,
-    sampler=dict(type='InfiniteSampler', shuffle=True))
+    sampler=dict(type='ResumableSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,

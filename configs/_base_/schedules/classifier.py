@@ -1,6 +1,6 @@
 _base_ = '../default_runtime.py'
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=400, val_interval=400)
 val_cfg = dict(_delete_=True, type='ValLoop')
 test_cfg = dict(_delete_=True, type='TestLoop')
 val_evaluator = dict(

@@ -1,7 +1,7 @@
 _base_ = '../default_runtime.py'
 
 max_iters = 800
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=400)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_interval=400)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.999)),

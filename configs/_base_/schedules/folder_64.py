@@ -2,7 +2,7 @@ _base_ = '../default_runtime.py'
 
 max_iters = 50000
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5000)
+    type='ResumableTrainLoop', max_iters=max_iters, val_interval=5000)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=2e-4, betas=(0.0, 0.999)),

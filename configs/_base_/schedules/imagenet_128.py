@@ -2,7 +2,7 @@
 _base_ = '../default_runtime.py'
 
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=1000000, val_interval=10000)
+    type='ResumableTrainLoop', max_iters=1000000, val_interval=10000)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=1e-4, betas=(0.0, 0.999)),

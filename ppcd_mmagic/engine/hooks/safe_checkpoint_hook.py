@@ -2,7 +2,7 @@ import os.path as osp
 from typing import Any, List
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, get_state_dict, weights_to_cpu
 
@@ -25,7 +25,7 @@ class _RemovesLater:
 
 
 @HOOKS.register_module()
-class CheckpointHook(_CheckpointHook):
+class SafeCheckpointHook(CheckpointHook):
     """MMEngine's, such that a training always has a whole checkpoint.
 
     The new checkpoint is written before the oldest is deleted, the best one
