@@ -12,6 +12,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     finite_guard=dict(type='FiniteGuardHook'),
+    stop_signal=dict(type='StopSignalHook'),
     checkpoint=dict(
         type='SafeCheckpointHook',
         interval=10000,

@@ -1,5 +1,6 @@
 from .hooks import (FiniteGuardHook, IterSeedHook, MaskBinarizationHook,
-                    OnceForAllHook, SafeCheckpointHook, ShrinkHook)
+                    OnceForAllHook, SafeCheckpointHook, ShrinkHook,
+                    StopSignalHook)
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
 from .train_loop import ResumableTrainLoop
@@ -8,6 +9,6 @@ from .work_dir import clear, locked, refuse_used
 __all__ = [
     'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
     'OnceForAllHook', 'ResumableTrainLoop', 'SafeCheckpointHook', 'SafeRunner',
-    'ShrinkHook', 'clear', 'enable_amp', 'find_problems', 'locked',
-    'refuse_used'
+    'ShrinkHook', 'StopSignalHook', 'clear', 'enable_amp', 'find_problems',
+    'locked', 'refuse_used'
 ]

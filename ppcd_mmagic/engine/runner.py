@@ -1,6 +1,7 @@
 import os.path as osp
 from typing import Callable, Sequence, Tuple, Union
 
+import torch.nn as nn
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.model import is_model_wrapper
@@ -11,6 +12,7 @@ from ppcd_mmagic.checkpoints import (RESUMED, check_fit, newest_checkpoint,
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.registry import RUNNERS
+from .hooks import StopSignals
 from .resumption import refuse_changes
 
 
@@ -27,6 +29,11 @@ class SafeRunner(Runner):
             self._load_from = newest_checkpoint(self.work_dir)
             self._resume = self._load_from is not None
         super().load_or_resume()
+
+    def train(self) -> nn.Module:
+        # entered before the processes that load data are started
+        with StopSignals() as self.stop_signals:
+            return super().train()
 
     def load_checkpoint(
         self,

@@ -4,8 +4,10 @@ from .mask_binarization_hook import MaskBinarizationHook
 from .once_for_all_hook import OnceForAllHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .shrink_hook import ShrinkHook
+from .stop_signal_hook import StopSignalHook, StopSignals
 
 __all__ = [
     'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
-    'OnceForAllHook', 'SafeCheckpointHook', 'ShrinkHook'
+    'OnceForAllHook', 'SafeCheckpointHook', 'ShrinkHook',
+    'StopSignalHook', 'StopSignals'
 ]

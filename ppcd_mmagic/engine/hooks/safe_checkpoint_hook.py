@@ -80,6 +80,22 @@ class SafeCheckpointHook(CheckpointHook):
         checkpoint['message_hub']['runtime_info'][
             'outdated_ckpts'] = list(self._outdated)
 
+    def save_now(self, runner: Runner, done: int) -> str:
+        """Save although none is due, unless that has just been done.
+
+        Args:
+            runner (Runner): The runner.
+            done (int): Iterations that are complete.
+
+        Returns:
+            str: Path of the checkpoint.
+        """
+        path = osp.join(self.out_dir, self.filename_tmpl.format(done))
+        if self.last_ckpt != path:
+            self._save_checkpoint_with_step(
+                runner, done, meta=dict(epoch=runner.epoch, iter=done))
+        return path
+
     def _save_checkpoint_with_step(self, runner: Runner, *args,
                                    **kwargs) -> None:
         super()._save_checkpoint_with_step(runner, *args, **kwargs)
