@@ -224,7 +224,7 @@ def _saved_in(work_dir: str) -> List[str]:
             match = re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', name)
             if match:
                 steps[osp.join(work_dir, name)] = int(match[1])
-    newest_first = sorted(steps, key=steps.get, reverse=True)
+    newest_first = sorted(steps, key=lambda path: steps[path], reverse=True)
     last = last_checkpoint(work_dir)
     if last is None:
         return newest_first

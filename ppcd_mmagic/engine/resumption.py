@@ -69,7 +69,7 @@ def _settings(text: str) -> Iterator[Tuple[str, Any]]:
     for node in ast.parse(text).body:
         if not isinstance(node, ast.Assign):
             continue
-        name = node.targets[0].id
+        name = ast.unparse(node.targets[0])
         value = _value(node.value)
         if name == 'custom_hooks':
             # by their types: one more for pictures changes no index
@@ -91,7 +91,7 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Dict):
         return {
             _value(key): _value(value)
-            for key, value in zip(node.keys, node.values)
+            for key, value in zip(node.keys, node.values) if key is not None
         }
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element) for element in node.elts]

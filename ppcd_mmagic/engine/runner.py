@@ -1,5 +1,5 @@
 import os.path as osp
-from typing import Callable, Sequence, Tuple, Union
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 from mmengine.dist import master_only
@@ -23,6 +23,10 @@ class SafeRunner(Runner):
 
     For configs of any scope: ``runner_type = 'ppcd_mmagic.SafeRunner'``.
     """
+
+    _resume: bool
+    _load_from: Optional[str]
+    _has_loaded: bool
 
     def load_or_resume(self) -> None:
         if self._resume and self._load_from is None and not self._has_loaded:
@@ -83,7 +87,8 @@ class SafeRunner(Runner):
         backend = get_file_backend(
             out_dir, backend_args=kwargs.get('backend_args'))
         if not isinstance(backend, LocalBackend):  # stores put files whole
-            return super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
         with written_whole(osp.join(out_dir, filename)) as path:
             super().save_checkpoint(*osp.split(path), *args, **kwargs)
 

@@ -1,5 +1,6 @@
 from typing import Any, Iterator
 
+import torch.nn as nn
 from mmengine.runner import IterBasedTrainLoop
 
 from ppcd_mmagic.registry import LOOPS
@@ -28,7 +29,9 @@ class ResumableTrainLoop(IterBasedTrainLoop):
     sampler where to begin, if that is a :class:`ResumableSampler`.
     """
 
-    def run(self) -> None:
+    dataloader_iterator: Any
+
+    def run(self) -> nn.Module:
         sampler = self.dataloader.sampler
         if self._iter > 0 and hasattr(sampler, 'start_at'):
             sampler.start_at(self._iter * self.dataloader.batch_size)

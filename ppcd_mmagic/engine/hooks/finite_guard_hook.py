@@ -45,7 +45,8 @@ class FiniteGuardHook(Hook):
         wrong = next((name for name in outputs or ()
                       if not math.isfinite(_logged(runner, name))), None)
         self._in_a_row = self._in_a_row + 1 if wrong else 0
-        if self._in_a_row > (self.patience if _is_scaled(runner) else 0):
+        if wrong and self._in_a_row > (self.patience
+                                       if _is_scaled(runner) else 0):
             raise PPCDError(
                 f'{wrong} is {_logged(runner, wrong)} at iteration '
                 f'{runner.iter + 1}: the training has diverged and was ended. '

@@ -1,5 +1,5 @@
 import os.path as osp
-from typing import Any, List
+from typing import Any, List, Optional
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -40,6 +40,9 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: MMEngine's.
     """
 
+    file_backend: Any
+    best_ckpt_path: Optional[str]
+
     def __init__(self, max_keep_ckpts: int = -1, **kwargs) -> None:
         if max_keep_ckpts > 0:
             max_keep_ckpts = max(2, max_keep_ckpts)
@@ -60,7 +63,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _find_best_here(self, info: dict) -> None:
         """The work directory may be a copy: its original is not touched."""
 
-        def here(path: str) -> str:
+        def here(path: Optional[str]) -> Optional[str]:
             return path and osp.join(self.out_dir, osp.basename(path))
 
         for key in info:
