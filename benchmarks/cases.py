@@ -6,13 +6,11 @@ import torch
 import torch.nn as nn
 from mmagic.structures import DataSample
 from mmengine import MessageHub
-from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from ppcd_mmagic.export import (build_pruned, fold_spectral_norm,
-                                plain_config, pruned_config)
-from ppcd_mmagic.export.speedup import discard_dead_channels
-from ppcd_mmagic.masks import link_readers, named_masks
+from ppcd_mmagic.channels import (discard_channels, fold_computed_weights,
+                                  layer_sizes, link_masks, named_masks)
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
 
@@ -88,26 +86,28 @@ def masked_student(scale: Scale, alpha: float) -> nn.Module:
 def without_spectral_norm(student: nn.Module) -> nn.Module:
     """A copy with the weights that inference uses and its masks."""
     copy = deepcopy(student).eval()
-    fold_spectral_norm(copy)
-    link_readers(copy)
+    fold_computed_weights(copy)
+    link_masks(copy, example_inputs(copy))
     return copy
-
-
-def dense_cfg(scale: Scale) -> dict:
-    return plain_config(
-        Config(dict(generator=generator_cfg(scale, 'SAGANGenerator'))))
 
 
 def dense(scale: Scale) -> nn.Module:
     """The dense student as it is when training is over."""
-    return MODELS.build(dense_cfg(scale)).eval()
+    plain = MODELS.build(generator_cfg(scale, 'SAGANGenerator')).eval()
+    fold_computed_weights(plain)
+    return plain
 
 
 def export(scale: Scale, student: nn.Module) -> nn.Module:
-    """What the export of a student without spectral norm builds."""
-    slim = discard_dead_channels(student)
-    return build_pruned(
-        pruned_config(dense_cfg(scale), slim, dense(scale)), slim)
+    """What the export of a student builds."""
+    slim = discard_channels(student, example_inputs(student))
+    exported = MODELS.build(
+        dict(
+            type='PrunedGenerator',
+            generator=generator_cfg(scale, 'SAGANGenerator'),
+            layer_sizes=layer_sizes(slim))).eval()
+    exported.load_state_dict(slim.state_dict())
+    return exported.requires_grad_(False)
 
 
 def teacher(scale: Scale) -> nn.Module:

@@ -11,22 +11,48 @@ import torch_pruning
 from nni.compression.speedup import ModelSpeedup
 
 from cases import inputs
-from ppcd_mmagic.channel_groups import channel_groups
-from ppcd_mmagic.export.speedup import weight_masks
-from ppcd_mmagic.masks import fold_masks
-from ppcd_mmagic.tracing import trace
+from ppcd_mmagic.channels import Channels, link_masks
+from ppcd_mmagic.channels.masks import masked_layers
+from ppcd_mmagic.channels.speedup import fold_masks
+from ppcd_mmagic.generators import example_inputs
+
+
+def dead_by_writer(channels: Channels) -> dict:
+    """Indices of the channels that leave, by the first convolution that
+    writes them."""
+    taken, dead = set(), {}
+    for name in masked_layers(channels.module):
+        leaving, atoms = channels.leaving_of(name), channels.atoms_of(name)
+        dead[name] = [
+            i for i, atom in enumerate(atoms)
+            if leaving[i] and atom not in taken
+        ]
+        taken.update(atoms)
+    return {name: indices for name, indices in dead.items() if indices}
+
+
+def weight_masks(channels: Channels) -> dict:
+    """Channel masks as NNI takes them: on each weight, by rows."""
+    masks = {}
+    for name, conv in masked_layers(channels.module).items():
+        rows = channels.alive_outputs(name)
+        masks[name] = dict(
+            weight=torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1))
+        if conv.bias is not None:
+            masks[name]['bias'] = rows.to(conv.weight)
+    return masks
 
 
 def with_torch_pruning(student: nn.Module) -> nn.Module:
     """Torch-Pruning: its dependency graph finds what belongs to a channel."""
-    groups = [(group.writers[0], (~group.alive()).nonzero().flatten().tolist())
-              for group in channel_groups(student)]
-    fold_masks(student)
+    channels = link_masks(student, example_inputs(student))
+    groups = dead_by_writer(channels)
+    fold_masks(channels)
     noise, label = inputs(student, 2)
     graph = torch_pruning.DependencyGraph().build_dependency(
         student.requires_grad_(True),
         example_inputs=dict(noise=noise, label=label))
-    for name, dead in groups:
+    for name, dead in groups.items():
         conv = student.get_submodule(name)
         graph.get_pruning_group(
             conv, torch_pruning.prune_conv_out_channels, idxs=dead).prune()
@@ -35,17 +61,20 @@ def with_torch_pruning(student: nn.Module) -> nn.Module:
 
 def with_nni_as_documented(student: nn.Module) -> nn.Module:
     """``ModelSpeedup(model, dummy_input, masks).speedup_model()``."""
-    masks = weight_masks(student)
-    fold_masks(student)
+    channels = link_masks(student, example_inputs(student))
+    masks = weight_masks(channels)
+    fold_masks(channels)
     return ModelSpeedup(student, inputs(student, 2), masks).speedup_model()
 
 
 def with_nni_and_a_graph(student: nn.Module) -> nn.Module:
     """The same, with the graph that NNI's own tracer cannot make."""
-    masks = weight_masks(student)
-    fold_masks(student)
+    channels = link_masks(student, example_inputs(student))
+    masks = weight_masks(channels)
+    fold_masks(channels)
     speedup = ModelSpeedup(
-        student, inputs(student, 2), masks, graph_module=trace(student),
+        student, inputs(student, 2), masks,
+        graph_module=channels.analysis.recording,
         garbage_collect_values=False)
     speedup.speedup_model()
     return student.eval()

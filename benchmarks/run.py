@@ -24,10 +24,10 @@ from report import write_report
 from timing import by_turns, peak_memory
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.export import complexity
+from ppcd_mmagic.channels import complexity, shrink_channels
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.models import chunk_attention
 from ppcd_mmagic.registry import HOOKS
-from ppcd_mmagic.shrinking import remove_dead_channels
 
 ALPHA = 0.6
 
@@ -76,7 +76,10 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
     models = {name: m.to(device).eval() for name, m in models.items()}
     result = dict(
         alpha=ALPHA,
-        complexity={name: complexity(m) for name, m in models.items()},
+        complexity={
+            name: complexity(m, example_inputs(m, batch=1))
+            for name, m in models.items()
+        },
         latency={}, memory={})
     for batch in (1, 4, 16):
         arguments = inputs(models['dense'], batch)
@@ -181,8 +184,9 @@ def shrinking(scale: Scale, rounds: int, device: str) -> dict:
             generator = step.model.generator
             prune(generator, alpha)
             if name == 'shrunk':
-                remove_dead_channels(
-                    generator, step.optim_wrapper['generator'].optimizer)
+                shrink_channels(
+                    generator, example_inputs(generator),
+                    step.optim_wrapper['generator'].optimizer)
             steps[f'{name} {alpha}'] = step
     return by_turns(steps, rounds + 1)
 
@@ -197,7 +201,9 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
         if difference is None:
             rows[name] = dict(error=model)
         else:
-            rows[name] = dict(complexity(model), difference=difference)
+            rows[name] = dict(
+                complexity(model, example_inputs(model, batch=1)),
+                difference=difference)
             functions[name] = partial(call, model.to(device), arguments)
     for name, seconds in by_turns(functions, 3 * rounds).items():
         rows[name]['latency'] = seconds

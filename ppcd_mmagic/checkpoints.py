@@ -16,10 +16,10 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.utils import digit_version
 from torch import Tensor
 
+from ppcd_mmagic.channels import fit_to_state, named_masks
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
-from ppcd_mmagic.shrinking import fit_to_state
 
 # MMagic's checkpoints, most wanted first: the EMA copy, with and without the
 # wrapper's own level, then the raw generator.
@@ -309,6 +309,17 @@ def _load_state(model: nn.Module, state: Dict[str, Tensor], path: str,
     model.load_state_dict({**wanted, **state})
 
 
+def build_generator(config: Config) -> nn.Module:
+    """The generator of a GAN's config, with what MMagic's models hand to the
+    generator they build."""
+    model = config.model
+    defaults = {
+        key: model[key]
+        for key in ('noise_size', 'num_classes') if model.get(key) is not None
+    }
+    return MODELS.build(model.generator, default_args=defaults)
+
+
 def build_trained_generator(config: Config, checkpoint: str,
                             role: str) -> nn.Module:
     """The generator of a GAN's config with its trained weights, in eval mode.
@@ -320,15 +331,10 @@ def build_trained_generator(config: Config, checkpoint: str,
         checkpoint (str): See :func:`load_weights`.
         role (str): What the generator is, for the messages.
     """
-    model = config.model
-    defaults = {
-        key: model[key]
-        for key in ('noise_size', 'num_classes') if model.get(key) is not None
-    }
-    generator = MODELS.build(model.generator, default_args=defaults)
+    generator = build_generator(config)
     state = read_weights(checkpoint, role)
     if any(True for _ in named_masks(generator)):
-        fit_to_state(generator, state)
+        fit_to_state(generator, example_inputs(generator), state)
     _load_state(generator, state, checkpoint, role)
     return generator.eval()
 

@@ -13,7 +13,7 @@ import ppcd_mmagic  # noqa: F401
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.registry import DefaultScope
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import MODELS
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))

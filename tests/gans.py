@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor
 
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import MODELS
 
 DISCRIMINATOR = dict(

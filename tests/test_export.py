@@ -9,15 +9,17 @@ import torch
 from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS,
                       build_generator, every_class, prune)
 from mmagic.apis import init_model
+from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
 from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.config import Config
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.export import (ExportMismatch, compare, complexity,
-                                export_student, fold_spectral_norm,
+from ppcd_mmagic.channels import (complexity, fold_computed_weights,
+                                  link_masks, named_masks)
+from ppcd_mmagic.export import (ExportMismatch, compare, export_student,
                                 save_export)
-from ppcd_mmagic.masks import input_gate_of, mask_of, named_masks
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
 
@@ -60,19 +62,19 @@ def test_export_equals_masked_student(name, residual_masks, alpha, tmp_path):
     export = export_student(
         training_config(config),
         student_checkpoint(tmp_path / 's.pth', generator))
-    save_export(export, str(tmp_path))
+    out = tmp_path / 'export'
+    save_export(export, str(out))
 
     model = init_model(
-        str(tmp_path / 'config.py'),
-        str(tmp_path / 'generator.pth'),
+        str(out / 'config.py'),
+        str(out / 'generator.pth'),
         device='cpu')
     assert not any(True for _ in named_masks(model.generator))
-    assert type(model.generator).__name__ in ('SNGANGenerator',
-                                              'BigGANGenerator')
+    assert isinstance(model.generator, (SNGANGenerator, BigGANGenerator))
     with torch.no_grad():
         actual = model.generator(noise, label=labels)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
-    summary = json.loads((tmp_path / 'summary.json').read_text())
+    summary = json.loads((out / 'summary.json').read_text())
     assert summary['after'] == dict(
         parameters=parameters_by_hand(generator),
         multiply_adds=multiply_adds_by_hand(model.generator))
@@ -84,20 +86,19 @@ def parameters_by_hand(masked):
     masks_total = sum(mask.channels for _, mask in named_masks(masked))
     left = sum(p.numel() for p in masked.parameters()) - masks_total
     dead_streams = {}
+    channels = link_masks(masked, example_inputs(masked))
     for name, module in masked.named_modules():
         if not isinstance(module, torch.nn.Conv2d):
             continue
-        gate = input_gate_of(module)
-        dead_in = int((~gate.alive()).sum()) if gate else 0
-        mask = mask_of(module)
+        dead_in = int((~channels.alive_inputs(name)).sum())
         # conv_1 alone owns its channels; the residual stream's are dead where
         # conv_2 and shortcut agree, which its readers know
         dead_out = 0
-        if mask is not None:
-            dead_out = mask.num_pruned if 'conv_1' in name or 'conv1' in name \
-                else stream_dead(masked, name)
-        elif name.endswith('.o.conv'):
-            dead_out = stream_dead(masked, name)
+        if 'conv_1' in name or 'conv1' in name:
+            dead_out = int((~channels.alive_outputs(name)).sum())
+        elif any(part in name
+                 for part in ('conv_2', 'conv2', 'shortcut', '.o.')):
+            dead_out = stream_dead(channels, name)
         k = module.kernel_size[0]**2
         full = module.out_channels * module.in_channels * k
         kept = (module.out_channels - dead_out) * (
@@ -154,14 +155,13 @@ def columns(norm):
     return 1 if type(norm).__name__ == 'SNConditionNorm' else 0
 
 
-def stream_dead(masked, name):
-    block = masked.get_submodule('.'.join(name.split('.')[:2]))
-    if name.endswith('.o.conv'):
-        index = int(name.split('.')[1]) - 1
-        block = masked.conv_blocks[index]
-    second = getattr(block, 'conv_2', getattr(block, 'conv2', None))
-    return int((mask_of(second.conv).pruned
-                & mask_of(block.shortcut.conv).pruned).sum())
+def stream_dead(channels, name):
+    index = int(name.split('.')[1]) - ('.o.' in name)
+    block = f'conv_blocks.{index}'
+    second = 'conv_2' if hasattr(
+        channels.module.get_submodule(block), 'conv_2') else 'conv2'
+    return int((~channels.alive_outputs(f'{block}.{second}')
+                & ~channels.alive_outputs(f'{block}.shortcut')).sum())
 
 
 def test_export_of_masks_attached_by_name(tmp_path):
@@ -234,12 +234,14 @@ def test_what_is_written_is_mmagics_own_generator_with_narrower_weights(
     save_export(
         export_student(
             training_config(config),
-            student_checkpoint(tmp_path / 's.pth', student)), str(tmp_path))
+            student_checkpoint(tmp_path / 's.pth', student)),
+        str(tmp_path / 'export'))
     settings = dict(DENSE['sagan'])
     settings.pop('type')
     dense = SNGANGenerator(**settings).eval()
     wanted = set(dense.state_dict())
-    state = torch.load(tmp_path / 'generator.pth')['state_dict']
+    state = torch.load(
+        tmp_path / 'export' / 'generator.pth')['state_dict']
     assert {f'generator.{key}' for key in wanted} == set(state)
     narrower = 0
     for key, value in state.items():
@@ -264,10 +266,11 @@ def test_trained_student_and_its_export_draw_the_same(
     generator."""
     config = Config.fromfile(trained_student.config)
     export = export_student(config, trained_student.checkpoint)
-    save_export(export, str(tmp_path))
+    out = tmp_path / 'export'
+    save_export(export, str(out))
     exported = init_model(
-        str(tmp_path / 'config.py'),
-        str(tmp_path / 'generator.pth'),
+        str(out / 'config.py'),
+        str(out / 'generator.pth'),
         device='cpu').generator
     student = MODELS.build({**config.model.generator, 'noise_size': 24,
                             'num_classes': 10}).eval()
@@ -308,17 +311,29 @@ def test_config_of_an_export_tests_the_only_generator_there_is(
 # ---------------------------------------------------- what an export must refuse
 
 
-def answers(step):
+class Answers(torch.nn.Module):
     """A stand-in for a generator: images of ``step`` times the class."""
-    return lambda noise, label: (step * label.double()).view(
-        -1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, noise, label):
+        image = (self.step * label.double()).view(-1, 1, 1, 1)
+        return image.expand(-1, 3, 2, 2)
+
+
+def one_by_one(noise, labels):
+    return [(z, dict(label=label))
+            for z, label in zip(noise.split(1), labels.split(1))]
 
 
 def test_compare_returns_the_largest_difference_of_any_class():
     noise, labels = every_class()
     for one, other in ((0, 2e-6), (2e-6, 0), (1, 1 - 2e-6)):
-        assert compare(answers(one), answers(other), noise,
-                       labels) == pytest.approx(2e-6 * 4)
+        assert compare(
+            Answers(one), Answers(other),
+            one_by_one(noise, labels)) == pytest.approx(2e-6 * 4)
 
 
 def test_compare_refuses_a_difference_in_the_last_class_alone():
@@ -329,8 +344,8 @@ def test_compare_refuses_a_difference_in_the_last_class_alone():
         table[-1].weight[-1] += 1
     noise, labels = every_class()
     with pytest.raises(ExportMismatch, match=r'class 4, first at conv_blocks'):
-        compare(student, other, noise, labels)
-    compare(student, other, noise[:-1], labels[:-1])
+        compare(student, other, one_by_one(noise, labels))
+    compare(student, other, one_by_one(noise[:-1], labels[:-1]))
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
@@ -339,7 +354,7 @@ def test_compare_refuses_what_is_not_finite_in_both(value):
     student = build_generator(SAGAN)
     student.register_forward_hook(lambda module, args, out: out * value)
     with pytest.raises(ExportMismatch, match='differs .* by nan .* class 0'):
-        compare(student, student, noise, labels)
+        compare(student, student, one_by_one(noise, labels))
 
 
 class Forgetful(SNGANGenerator):
@@ -415,7 +430,7 @@ def test_export_refuses_a_difference_and_says_where():
         other.conv_blocks[2].conv_2.conv.bias += 0.1
     noise, labels = every_class()
     with pytest.raises(ExportMismatch, match=r'class 0, first at conv_blocks.2'):
-        compare(student, other, noise, labels)
+        compare(student, other, one_by_one(noise, labels))
 
 
 @pytest.mark.parametrize('name', STUDENTS)
@@ -425,7 +440,7 @@ def test_folding_spectral_norm_changes_nothing(name):
     noise, labels = every_class()
     with torch.no_grad():
         expected = generator(noise, label=labels)
-        fold_spectral_norm(generator)
+        fold_computed_weights(generator)
         torch.testing.assert_close(
             generator(noise, label=labels), expected, rtol=0, atol=1e-6)
     state = generator.state_dict()
@@ -448,7 +463,8 @@ class OneConvolution(torch.nn.Module):
 
 
 def test_complexity_of_a_convolution_by_hand():
-    assert complexity(OneConvolution().eval()) == dict(
+    assert complexity(OneConvolution().eval(), (
+        torch.zeros(1, 48), torch.zeros(1).long())) == dict(
         parameters=5 * 3 * 9 + 5 + 2 * 5, multiply_adds=2 * 2 * 5 * 3 * 9)
 
 

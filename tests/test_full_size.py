@@ -8,7 +8,7 @@ from test_export import student_checkpoint
 from mmengine.config import Config
 
 from ppcd_mmagic.export import export_student
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.models import MaskL1Loss
 from ppcd_mmagic.registry import MODELS
 

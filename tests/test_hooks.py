@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from conftest import SAGAN, build_generator
+from conftest import NOISE, SAGAN, build_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.hooks import Hook
@@ -17,7 +17,7 @@ from runs import checkpoint_of, hooked_runner, logged_scalars
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -607,7 +607,8 @@ def multiply_adds(first, second, third, fourth):
             (2 + 2 + 8) * second + 8 * second)
     at_16 = (9 * second * third + 9 * third * fourth + second * fourth +
              9 * fourth * 3)
-    return at_8 * 8**2 + at_16 * 16**2
+    from_noise = NOISE * 16 * 4 * 4
+    return at_8 * 8**2 + at_16 * 16**2 + from_noise
 
 
 def cost(*kept):

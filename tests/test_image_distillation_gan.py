@@ -8,7 +8,7 @@ from gans import (HINGE, R1, Calls, assert_same_step, batch, block_outputs,
                   trained_gan)
 from mmengine.config import Config
 
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import MODELS
 
 DENSE = dict(SAGAN, type='SAGANGenerator')

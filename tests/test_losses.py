@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppcd_mmagic.masks import ChannelMask
+from ppcd_mmagic.channels import ChannelMask
 from ppcd_mmagic.models.losses import attention_map
 from ppcd_mmagic.registry import MODELS
 

@@ -8,8 +8,10 @@ from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS, build_generator,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppcd_mmagic.masks import (ChannelMask, attach_masks, copy_masks,
-                               fold_masks, link_readers, mask_of, named_masks)
+from ppcd_mmagic.channels import (ChannelMask, copy_masks, discard_channels,
+                                  link_masks, mask_channels, named_masks)
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
 
@@ -143,9 +145,10 @@ def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
         {k: v for k, v in masked.state_dict().items() if '.mask.' not in k})
     convs = dict(dense.named_modules())
     block, last = masked.conv_blocks[0], 'conv_blocks.0.'
-    mask_of(block.conv_2.conv).pruned[[0, 3]] = True
-    mask_of(block.shortcut.conv).pruned[[3, 5]] = True
     shared = residual_masks == 'shared'
+    block.conv_2.conv.mask.pruned[[0, 3]] = True
+    second = block.conv_2 if shared else block.shortcut
+    second.conv.mask.pruned[[3, 5]] = True
     outputs, inputs = scaled_places(
         last + 'conv_2', 'shared', 'conv_1', 'conv_2', 'to_rgb')
     dead = {name: [0, 3, 5] if shared else [3] for name in outputs + inputs}
@@ -190,7 +193,7 @@ def test_pruned_channels_reach_nothing_for_any_class(name, residual_masks,
             if conv is None:
                 continue
             norm = getattr(block, 'norm_2', getattr(block, 'bn2', None))
-            dead = mask_of(conv.conv).pruned
+            dead = conv.conv.mask.pruned
             assert dead.any()
             if conv.conv.bias is not None:
                 conv.conv.bias[dead] = 7.
@@ -242,7 +245,11 @@ def test_shared_masks_are_one_parameter():
     assert len(independent) == 6 and len(names) == 4
     assert all('shortcut' not in name for name in names)
     block = shared.conv_blocks[0]
-    assert mask_of(block.conv_2.conv) is mask_of(block.shortcut.conv)
+    names['conv_blocks.0.conv_2'].prune(3)
+    channels = link_masks(shared, example_inputs(shared))
+    assert torch.equal(
+        channels.alive_outputs('conv_blocks.0.shortcut'),
+        ~block.conv_2.conv.mask.pruned)
 
 
 def test_which_convolutions_are_masked_is_configurable():
@@ -261,8 +268,10 @@ def test_nothing_is_shared_where_the_shortcut_has_no_mask():
     generator = build_generator(
         SAGAN, masked_convs=['conv_1', 'conv_2'], residual_masks='shared')
     block = generator.conv_blocks[0]
-    assert mask_of(block.conv_2.conv) is block.conv_2.conv.mask
-    assert mask_of(block.shortcut.conv) is None
+    block.conv_2.conv.mask.prune(3)
+    channels = link_masks(generator, example_inputs(generator))
+    assert int(channels.alive_outputs('conv_blocks.0.conv_2').sum()) == 13
+    assert channels.alive_outputs('conv_blocks.0.shortcut').all()
 
 
 def test_masks_of_a_residual_are_independent_or_shared():
@@ -311,7 +320,7 @@ def test_blocks_plug_into_a_generator_of_mmagic():
     plugged = MODELS.build(plain).eval()
     ours = build_generator(SAGAN)
     plugged.load_state_dict(ours.state_dict())
-    link_readers(plugged)
+    link_masks(plugged, example_inputs(plugged))
     for generator in (plugged, ours):
         prune(generator, 0.6)
     noise, labels = every_class()
@@ -335,11 +344,10 @@ def test_masks_work_on_a_plain_network():
             return self.second(torch.relu(self.norm(self.first(x))))
 
     net = Net().eval()
-    attach_masks(net, ['fir*'])
-    link_readers(net)
+    x = torch.randn(2, 3, 8, 8)
+    mask_channels(net, x, 'fir*')
     prune(net, 0.5)
     net.norm.bias.data.fill_(1.)
-    x = torch.randn(2, 3, 8, 8)
     alive = ~net.first.mask.pruned
     with torch.no_grad():
         hidden = torch.relu(net.norm(torch.conv2d(x, net.first.weight,
@@ -350,37 +358,39 @@ def test_masks_work_on_a_plain_network():
 
 
 def test_unknown_layer_name_lists_what_there_is():
-    with pytest.raises(ValueError, match=r'"conv_blocks\.7\.\*".*has: .*to_rgb'):
-        attach_masks(build_generator(SAGAN), ['conv_blocks.7.*'])
+    generator = build_generator(SAGAN)
+    with pytest.raises(
+            PPCDError, match=r'"conv_blocks\.7\.\*".*has: .*to_rgb'):
+        mask_channels(generator, example_inputs(generator), 'conv_blocks.7.*')
 
 
-def test_a_forward_that_cannot_be_traced_is_refused():
+def test_a_forward_that_branches_on_values_is_masked_like_any_other():
 
     class Branching(nn.Module):
 
         def __init__(self):
             super().__init__()
-            self.conv = nn.Conv2d(1, 2, 1)
+            self.conv = nn.Conv2d(1, 4, 1)
+            self.last = nn.Conv2d(4, 1, 1)
 
         def forward(self, x):
-            return self.conv(x) if x.sum() > 0 else x
+            return self.last(self.conv(x)) if x.sum() > 0 else x
 
-    with pytest.raises(ValueError, match='cannot trace Branching'):
-        link_readers(Branching())
+    channels = mask_channels(Branching(), torch.ones(1, 1, 2, 2))
+    assert list(channels.masks) == ['conv']
+    with pytest.raises(PPCDError, match='not run on the example inputs'):
+        mask_channels(Branching(), -torch.ones(1, 1, 2, 2))
 
 
 @pytest.mark.parametrize('name', ['sagan_plain'])
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
-def test_folding_masks_into_weights_changes_nothing(name, residual_masks):
+def test_discarding_channels_changes_nothing(name, residual_masks):
     generator = build_generator(STUDENTS[name], residual_masks=residual_masks)
     prune(generator, 0.7)
     noise, labels = every_class()
     with torch.no_grad():
         expected = generator(noise, label=labels)
-        # attention keeps its spectral norm in MMagic; fold only what is plain
-        from ppcd_mmagic.export.spectral_norm import fold_spectral_norm
-        fold_spectral_norm(generator)
-        fold_masks(generator)
+        smaller = discard_channels(generator, example_inputs(generator))
         torch.testing.assert_close(
-            generator(noise, label=labels), expected, rtol=0, atol=1e-6)
-    assert not any(True for _ in named_masks(generator))
+            smaller(noise, label=labels), expected, rtol=0, atol=1e-6)
+    assert not any(True for _ in named_masks(smaller))

@@ -13,7 +13,7 @@ from mmagic.registry import MODELS as MMAGIC
 from mmengine import MessageHub
 from mmengine.registry import DefaultScope
 
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
 
 HINGE_AND_R1 = dict(gan_loss=HINGE, disc_auxiliary_loss=R1)
 

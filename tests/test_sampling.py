@@ -278,11 +278,14 @@ def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
                 noise_size=NOISE,
                 data_preprocessor=dict(type='DataPreprocessor'),
                 generator=STUDENTS['sagan'])))
-    save_export(export_student(config, checkpoint), str(tmp_path), [name])
+    save_export(export_student(config, checkpoint), str(tmp_path / 'export'),
+                [name])
     noise, labels = every_class()
     expected, = ClassSampler(config, checkpoint).draw(labels, noise)
     assert expected.float().std() > 5
-    sampler = ClassSampler(str(tmp_path / 'config.py'), str(tmp_path / written))
+    sampler = ClassSampler(
+        str(tmp_path / 'export' / 'config.py'),
+        str(tmp_path / 'export' / written))
     assert sampler.num_classes == CLASSES
     actual, = sampler.draw(labels, noise)
     torch.testing.assert_close(actual.int(), expected.int(), rtol=0, atol=1)

@@ -12,11 +12,11 @@ from mmengine import MessageHub
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
+from ppcd_mmagic.channels import (fit_to_state, named_masks, shrink_channels,
+                                  zero_dead_channels)
 from ppcd_mmagic.export import export_student
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import HOOKS
-from ppcd_mmagic.shrinking import (fit_to_state, remove_dead_channels,
-                                   zero_dead_channels)
 
 ITERATIONS, INTERVAL = 14, 3
 MASKING = dict(type='MaskBinarizationHook', alpha=0.6, schedule='linear',
@@ -160,7 +160,7 @@ def test_spectral_norm_is_that_of_the_living_channels_at_once(name):
     times too short."""
     generator = half_pruned(name, 'shared')
     before = generator.state_dict()
-    remove_dead_channels(generator)
+    shrink_channels(generator, example_inputs(generator))
     every_class_of(generator)  # torch computes weights when they are used
     changed = 0
     for key in generator.state_dict():
@@ -282,7 +282,7 @@ def test_removal_changes_no_image_where_nothing_is_normalized(
         name, residual_masks):
     generator = half_pruned(name, residual_masks, **NOT_NORMALIZED[name])
     before, size_before = every_class_of(generator), size(generator)
-    remove_dead_channels(generator)
+    shrink_channels(generator, example_inputs(generator))
     assert size(generator) < 0.8 * size_before
     torch.testing.assert_close(
         every_class_of(generator), before, rtol=0, atol=1e-9)
@@ -347,7 +347,7 @@ def test_what_all_its_masks_have_pruned_leaves_and_nothing_else():
     norm = generator.conv_blocks[0].norm_2.norm
     mean, var = norm.running_mean.clone(), norm.running_var.clone()
     # 2 of conv_1, and 2 in each of the two masks of the stream
-    assert remove_dead_channels(generator, optimizer) == 6
+    assert shrink_channels(generator, example_inputs(generator), optimizer) == 6
     assert torch.equal(norm.running_mean, without(mean, 0, FIRST))
     assert torch.equal(norm.running_var, without(var, 0, FIRST))
     for key, parameter in generator.named_parameters():
@@ -369,7 +369,7 @@ def test_what_all_its_masks_have_pruned_leaves_and_nothing_else():
 
 def test_optimizer_goes_on_with_the_parameters_cut_and_their_rates():
     generator, optimizer = pruned_by_hand()
-    remove_dead_channels(generator, optimizer)
+    shrink_channels(generator, example_inputs(generator), optimizer)
     rates = {
         parameter: group['lr']
         for group in optimizer.param_groups for parameter in group['params']
@@ -383,7 +383,7 @@ def test_optimizer_goes_on_with_the_parameters_cut_and_their_rates():
 
 def test_masks_remember_what_left():
     generator, _ = pruned_by_hand()
-    remove_dead_channels(generator)
+    shrink_channels(generator, example_inputs(generator))
     conv_1, conv_2, shortcut, *_ = (m for _, m in named_masks(generator))
     assert [(m.channels, len(m.pruned), m.num_removed, m.num_pruned)
             for m in (conv_1, conv_2, shortcut)] == [(16, 14, 2, 2),
@@ -399,7 +399,7 @@ def test_zeroing_keeps_sizes_and_sets_to_zero_what_removal_would_cut():
         key: value.detach().clone()
         for key, value in generator.named_parameters()
     }
-    zero_dead_channels(generator, optimizer)
+    zero_dead_channels(generator, example_inputs(generator), optimizer)
     for key, parameter in generator.named_parameters():
         for value, whole in ((parameter, old[key]),
                              (optimizer.state[parameter]['exp_avg'], None)):
@@ -422,7 +422,7 @@ def test_zeroing_keeps_sizes_and_sets_to_zero_what_removal_would_cut():
 def test_nothing_leaves_where_nothing_is_pruned():
     generator = build_generator(STUDENTS['biggan'])
     before = {k: v.clone() for k, v in generator.state_dict().items()}
-    assert remove_dead_channels(generator) == 0
+    assert shrink_channels(generator, example_inputs(generator)) == 0
     assert {k: v.shape for k, v in generator.state_dict().items()
             } == {k: v.shape for k, v in before.items()}
 
@@ -432,7 +432,7 @@ def test_a_state_that_does_not_fit_is_left_to_who_loads_it():
     generator = build_generator(STUDENTS['sagan'])
     wider = build_generator(STUDENTS['sagan'], base_channels=16).state_dict()
     shapes = {k: v.shape for k, v in generator.state_dict().items()}
-    fit_to_state(generator, wider)
+    fit_to_state(generator, example_inputs(generator), wider)
     assert {k: v.shape for k, v in generator.state_dict().items()} == shapes
 
 
@@ -441,7 +441,7 @@ def test_a_checkpoint_of_either_form_gives_a_tested_model_its_sizes(whole):
     """A state dict or a checkpoint with one in it; without an optimizer, as
     where a model is only tested."""
     cut, _ = pruned_by_hand()
-    remove_dead_channels(cut)
+    shrink_channels(cut, example_inputs(cut))
     state = {f'generator.{k}': v for k, v in cut.state_dict().items()}
     fresh = build_generator(STUDENTS['sagan_plain'])
     runner = SimpleNamespace(
@@ -461,7 +461,7 @@ def test_channels_that_something_unmasked_writes_stay(masked):
     generator = build_generator(STUDENTS['sagan'], masked_convs=masked)
     for _, mask in named_masks(generator):
         mask.prune(mask.channels // 2)
-    assert remove_dead_channels(generator) == 8 + 4
+    assert shrink_channels(generator, example_inputs(generator)) == 8 + 4
     for block, width in zip(
         (generator.conv_blocks[0], generator.conv_blocks[2]), (16, 8)):
         assert block.conv_1.conv.out_channels == width // 2

@@ -9,10 +9,9 @@ from mmengine.config import Config
 
 from ppcd_mmagic.checkpoints import build_trained_generator, load_weights
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.masks import named_masks
-from ppcd_mmagic.models import FeatureTap
+from ppcd_mmagic.channels import named_masks, shrink_channels
+from ppcd_mmagic.generators import FeatureTap, example_inputs
 from ppcd_mmagic.registry import MODELS
-from ppcd_mmagic.shrinking import remove_dead_channels
 
 
 @pytest.fixture
@@ -229,7 +228,7 @@ def test_trained_generator_of_a_gan_s_config(config, tmp_path):
 def test_trained_generator_of_a_run_that_removed_channels(tmp_path):
     generator = build_generator(SAGAN)
     prune(generator, 0.5)
-    remove_dead_channels(generator)
+    shrink_channels(generator, example_inputs(generator))
     torch.save(generator.state_dict(), tmp_path / 'g.pth')
     loaded = build_trained_generator(
         Config(dict(model=dict(generator=SAGAN))), str(tmp_path / 'g.pth'),

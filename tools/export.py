@@ -7,8 +7,7 @@ from mmengine.config import Config, DictAction
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.export import (FORMATS, ExportMismatch, FormatMismatch,
-                                export_student, save_export)
+from ppcd_mmagic.export import FORMATS, export_student, save_export
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,12 +26,6 @@ def parse_args() -> argparse.Namespace:
         default=['mmagic'],
         help='what to write: generator.pth, .pt2, .onnx or .safetensors, '
         'one or several (default: mmagic)')
-    parser.add_argument(
-        '--round-to',
-        type=int,
-        choices=[8, 16],
-        help='round widths up to a multiple of this, with the strongest of '
-        'the pruned channels; the export equals the student with those alive')
     parser.add_argument(
         '--max-classes',
         type=int,
@@ -55,21 +48,14 @@ def main() -> None:
     out_dir = args.out_dir or osp.join(
         osp.dirname(osp.abspath(args.checkpoint)), 'export')
     try:
-        export = export_student(config, args.checkpoint, args.max_classes,
-                                args.round_to)
+        export = export_student(config, args.checkpoint, args.max_classes)
         save_export(export, out_dir, args.format)
-    except (ValueError, ExportMismatch, FormatMismatch) as error:
-        raise PPCDError(str(error)) from error
     except ImportError as error:
         raise PPCDError(f'{error}; install ppcd_mmagic[export]') from error
     before, after = export.summary['before'], export.summary['after']
     for key in before:
         print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
               f'({before[key] / after[key]:.2f}x smaller)')
-    if args.round_to:
-        print(f'{sum(export.summary["revived_channels"].values())} pruned '
-              f'channels revived for widths in multiples of {args.round_to}; '
-              'the export equals the student with them alive')
     print(f'largest difference on {export.summary["classes_compared"]} '
           f'classes: {export.summary["max_difference"]:.2g}')
     print(f'written to {out_dir}')

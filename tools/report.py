@@ -16,11 +16,12 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 import ppcd_mmagic  # noqa: F401, registers the parts
+from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
-from ppcd_mmagic.export import complexity
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
                                        confusion_heatmaps, curves,
                                        read_scalars)
@@ -151,7 +152,8 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
         fake = generate(entry.generator, noise, labels)
         images[entry.name] = fake
         rows[entry.name] = dict(
-            **complexity(entry.generator),
+            **complexity(entry.generator,
+                         example_inputs(entry.generator, batch=1)),
             latency_ms=latency[entry.name],
             **domain_quality(fake, real, classifier))
     accuracy = domain_quality(real, real, classifier)['accuracy']

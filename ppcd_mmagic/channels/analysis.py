@@ -225,6 +225,21 @@ class Analysis:
         return None if self._readers[root] else \
             'nothing that is known reads it'
 
+    def writers_of_atoms(self) -> Dict[int, FrozenSet[Output]]:
+        """All masked outputs that write an atom, by root; not of atoms that
+        anything unmasked writes as well."""
+        writers: Dict[int, FrozenSet[Output]] = defaultdict(frozenset)
+        opened = set()
+        for cell in range(len(self.cells.writers)):
+            root = self.cells.root(cell)
+            writers[root] |= self.cells.writers[cell]
+            if self.cells.writers[cell] and self.cells.opened[cell]:
+                opened.add(root)
+        return {
+            root: found
+            for root, found in writers.items() if found and root not in opened
+        }
+
     # -- what rules use
 
     def of(self, node: Any) -> Any:

@@ -1,5 +1,5 @@
 """Which hooks on a layer are known not to change what it does to channels."""
-from typing import Callable, Tuple
+from typing import Tuple
 
 import torch.nn as nn
 

@@ -10,9 +10,9 @@ from ppcd_mmagic.errors import PPCDError
 from . import hooks, rules
 from . import masks as _masks
 from .analysis import Analysis, analyse, record_channels
-from .masks import (ChannelMask, InputGate, OutputGate, add_mask,
-                    convolutions, masked_layers, matching_convolutions,
-                    named_masks, set_input_gate, set_output_gate, short_name)
+from .masks import (ChannelMask, OutputGate, convolutions, masked_layers,
+                    matching_convolutions, named_masks, set_output_gate,
+                    short_name)
 from .recording import Recording
 
 Patterns = Union[str, Sequence[str]]
@@ -105,6 +105,27 @@ class Channels:
         cells = self.analysis.writes[self._full(name)].tolist()
         return torch.tensor([self._root(cell) in leaving for cell in cells])
 
+    def atoms_of(self, name: str) -> List[int]:
+        """What the channels of a convolution can only leave with: those with
+        the same number leave together."""
+        return [self._root(cell)
+                for cell in self.analysis.writes[self._full(name)].tolist()]
+
+    def alive_outputs(self, name: str) -> Tensor:
+        """Which outputs of a convolution its masks leave alive, bool (c, );
+        all where it has no mask."""
+        gate = _masks.output_gate(self.module.get_submodule(self._full(name)))
+        return gate.alive() if gate else torch.ones(
+            len(self.analysis.writes[self._full(name)]), dtype=torch.bool)
+
+    def alive_inputs(self, name: str) -> Tensor:
+        """Which inputs of a layer are read, bool (c, )."""
+        if name not in self.analysis.reads:
+            name = f'{name}.conv'
+        gate = self._gates[name]
+        return gate.alive() if gate else torch.ones(
+            len(self.analysis.reads[name]), dtype=torch.bool)
+
     def _full(self, name: str) -> str:
         return name if name in self.analysis.writes else f'{name}.conv'
 
@@ -190,20 +211,17 @@ def mask_channels(module: nn.Module,
         0     8 channels  masked, can leave
         2     3 channels  not masked: is the image
     """
-    recording = record_channels(module, example_inputs)
+    with _masks.suspended_gates():
+        recording = record_channels(module, example_inputs)
     chosen, left_out = _choose(module, recording, convs, exclude)
     analysis = analyse(module, recording, chosen)
     _require_leaving(module, analysis, chosen, left_out)
     if tie:
-        gates = _masks.tie(module, analysis, chosen)
+        for name, gate in _masks.tie(module, analysis, chosen).items():
+            set_output_gate(module.get_submodule(name), gate)
     else:
-        gates = {}
         for name in chosen:
-            conv = module.get_submodule(name)
-            mask = _masks.mask_of(conv) or add_mask(conv, conv.out_channels)
-            gates[name] = OutputGate.of(mask)
-    for name, gate in gates.items():
-        set_output_gate(module.get_submodule(name), gate)
+            _masks.hang_mask(module.get_submodule(name))
     return link_masks(module, example_inputs, left_out)
 
 
@@ -300,7 +318,8 @@ def link_masks(module: nn.Module,
     if not masked:
         raise PPCDError(f'{type(module).__name__} has no masks: give it some '
                         'with mask_channels.')
-    recording = record_channels(module, example_inputs)
+    with _masks.suspended_gates():
+        recording = record_channels(module, example_inputs)
     analysis = analyse(module, recording, list(masked))
     tied = [
         name for name, conv in masked.items()
@@ -313,14 +332,15 @@ def link_masks(module: nn.Module,
             gates[name] = OutputGate.of(owner)
         set_output_gate(conv, gates[name])
     for layer in module.modules():
-        _masks._remove(layer._forward_pre_hooks, InputGate)
+        _masks.unlink(layer)
     for name, gate in _masks.read_gates(module, analysis).items():
-        set_input_gate(module.get_submodule(name), gate)
+        _masks.set_input_gate(module.get_submodule(name), gate)
+    for name, gate in _masks.follower_gates(module, analysis).items():
+        _masks.set_follower_gate(module.get_submodule(name), gate)
     return Channels(module, analysis, left_out)
 
 
-def unlinked(module: nn.Module) -> List[str]:
-    """Masked convolutions of a module that nothing is known to read yet."""
-    return [] if any(
-        _masks.input_gate(layer) is not None
-        for layer in module.modules()) else list(masked_layers(module))
+def is_linked(module: nn.Module) -> bool:
+    """Whether any layer of a module is gated on what it reads."""
+    return any(
+        _masks.input_gate(layer) is not None for layer in module.modules())

@@ -8,6 +8,8 @@ nothing. So a pruned channel can be discarded exactly.
 
 Both are a :class:`Gate`: which mask entries decide over which channel.
 """
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fnmatch import fnmatch
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -96,6 +98,20 @@ set_widths(
     ChannelMask,
     Widths(dict(weight=0, pruned=0), sizes=dict(outputs=('present', ))))
 
+_suspended = ContextVar('suspended', default=False)
+
+
+@contextmanager
+def suspended_gates() -> Iterator[None]:
+    """Gates do nothing in this context: while a module is recorded they may
+    still be of the widths it had before."""
+    token = _suspended.set(True)
+    try:
+        yield
+    finally:
+        _suspended.reset(token)
+
+
 # Entries of a gate's table before those of its masks
 CLOSED, OPEN = 0, 1
 
@@ -168,6 +184,8 @@ class Gate:
     def mask_output(self, layer: nn.Module, args: tuple,
                     out: Tensor) -> Tensor:
         """Forward hook of the convolution that the gate belongs to."""
+        if _suspended.get():
+            return out
         gate = _per_channel(self.value(), out)
         # nobody else has seen a convolution's output; a product in place
         # saves its memory where no gradient needs both
@@ -180,6 +198,8 @@ class Gate:
         and is smaller where the image is large. torch's spectral norm has
         just computed it for this pass, so that it can be replaced.
         """
+        if _suspended.get():
+            return args
         x, *rest = args
         if isinstance(layer, nn.Linear):
             return (x * self.value().to(x.dtype), *rest)
@@ -199,6 +219,11 @@ def _identity(mask: ChannelMask) -> Tensor:
 
 class OutputGate(Gate):
     """The gate on what a masked convolution writes."""
+
+
+class FollowerGate(Gate):
+    """The gate on what an unmasked convolution adds to masked channels (the
+    last one of self-attention)."""
 
 
 class InputGate(Gate):
@@ -227,6 +252,11 @@ def output_gate(layer: nn.Module) -> Optional[OutputGate]:
     return _owner(layer._forward_hooks, OutputGate)
 
 
+def follower_gate(layer: nn.Module) -> Optional[FollowerGate]:
+    """The gate on what a layer only adds to channels."""
+    return _owner(layer._forward_hooks, FollowerGate)
+
+
 def input_gate(layer: nn.Module) -> Optional[InputGate]:
     """The gate on what a layer reads."""
     return _owner(layer._forward_pre_hooks, InputGate)
@@ -243,16 +273,28 @@ def set_output_gate(layer: nn.Module, gate: OutputGate) -> None:
     layer.register_forward_hook(gate.mask_output)
 
 
+def set_follower_gate(layer: nn.Module, gate: FollowerGate) -> None:
+    """Exchange the gate on what a layer only adds to channels."""
+    _remove(layer._forward_hooks, FollowerGate)
+    layer.register_forward_hook(gate.mask_output)
+
+
 def set_input_gate(layer: nn.Module, gate: InputGate) -> None:
     """Exchange the gate on what a layer reads."""
     _remove(layer._forward_pre_hooks, InputGate)
     layer.register_forward_pre_hook(gate.mask_input)
 
 
+def unlink(layer: nn.Module) -> None:
+    """Remove the gates that follow from masks of other layers."""
+    _remove(layer._forward_hooks, FollowerGate)
+    _remove(layer._forward_pre_hooks, InputGate)
+
+
 def take_off(layer: nn.Module) -> None:
     """Remove everything that masks what a layer writes or reads."""
     _remove(layer._forward_hooks, OutputGate)
-    _remove(layer._forward_pre_hooks, InputGate)
+    unlink(layer)
     if mask_of(layer) is not None:
         del layer.mask
 
@@ -269,6 +311,42 @@ def add_mask(layer: nn.Module, channels: int, device=None) -> ChannelMask:
         next(layer.parameters()).device if device is None else device)
     layer.add_module('mask', mask)
     return mask
+
+
+_hangs_masks = ContextVar('hangs_masks', default=True)
+
+
+@contextmanager
+def without_masks() -> Iterator[None]:
+    """What is built inside of this context carries no masks, whatever its
+    config says."""
+    token = _hangs_masks.set(False)
+    try:
+        yield
+    finally:
+        _hangs_masks.reset(token)
+
+
+def hangs_masks() -> bool:
+    """Whether masks are hung at all, see :func:`without_masks`."""
+    return _hangs_masks.get()
+
+
+def hang_mask(layer: nn.Module) -> None:
+    """Give a convolution a mask with a score for each of its channels."""
+    mask = mask_of(layer) or add_mask(layer, layer.out_channels)
+    set_output_gate(layer, OutputGate.of(mask))
+
+
+def share_mask(owner: nn.Module, other: nn.Module) -> None:
+    """Let ``other`` use the mask of ``owner`` in place of its own."""
+    mask = mask_of(owner)
+    if mask.channels != other.out_channels:
+        raise PPCDError(
+            f'Cannot share a mask of {mask.channels} channels with a '
+            f'convolution of {other.out_channels} output channels.')
+    take_off(other)
+    set_output_gate(other, OutputGate.of(mask))
 
 
 # -- on a module
@@ -310,7 +388,7 @@ def matching_convolutions(module: nn.Module,
     for pattern in patterns:
         matched = [
             name for name in names
-            if fnmatch(name, pattern) or fnmatch(short_name(name), pattern)
+            if name == pattern or fnmatch(short_name(name), pattern)
         ]
         if not matched:
             has = ', '.join(map(short_name, names)) or 'no convolution'
@@ -354,14 +432,29 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
         closed = [analysis.cells.is_closed(cell) for cell in cells]
         if any(closed):
             writers = [
-                sorted(analysis.cells.writers[cell]) if shut else None
+                analysis.cells.writers[cell] if shut else None
                 for cell, shut in zip(cells, closed)
             ]
-            gates[name] = _gate_for(module, writers)
+            gates[name] = _gate_for(module, writers, InputGate)
     return gates
 
 
-def _gate_for(module: nn.Module, writers: list) -> InputGate:
+def follower_gates(module: nn.Module,
+                   analysis: Analysis) -> Dict[str, FollowerGate]:
+    """The gates of all layers that add to nothing but masked channels."""
+    writers = analysis.writers_of_atoms()
+    gates = {}
+    for name in analysis.followers & set(analysis.writes):
+        found = [
+            writers.get(analysis.cells.root(cell))
+            for cell in analysis.writes[name].tolist()
+        ]
+        if any(found):
+            gates[name] = _gate_for(module, found, FollowerGate)
+    return gates
+
+
+def _gate_for(module: nn.Module, writers: list, kind: type) -> Gate:
     """The gate of channels with these writers; None is always open."""
     names = dict.fromkeys(n for each in writers for n, _ in each or ())
     gates = {name: output_gate(module.get_submodule(name)) for name in names}
@@ -377,7 +470,7 @@ def _gate_for(module: nn.Module, writers: list) -> InputGate:
             for each in writers]
     longest = max(map(len, rows))
     padded = [row + [CLOSED] * (longest - len(row)) for row in rows]
-    return InputGate(masks, torch.tensor(padded, device='cpu'))
+    return kind(masks, torch.tensor(padded, device='cpu'))
 
 
 def _entries(gate: Gate, starts: Dict[ChannelMask, int]) -> List[List[int]]:

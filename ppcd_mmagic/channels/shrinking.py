@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .computed_weights import settle_computed_weights
-from .linking import Channels, link_masks
+from .linking import link_masks
 from .masks import ChannelMask
 from .widths import (keep_channels, layer_sizes, replace, resize_layers,
                      sizes_in, width, zero_channels)
@@ -73,6 +73,7 @@ def zero_dead_channels(module: nn.Module,
     through it moves the dead ones again: a module that is zeroed and one that
     is cut train alike.
     """
+    device = next(module.parameters()).device
     channels = link_masks(module, example_inputs)
     for (owner, side), kept in channels.kept().items():
         if isinstance(side, int):
@@ -82,7 +83,6 @@ def zero_dead_channels(module: nn.Module,
             continue
         dead = torch.ones(width(layer, side), dtype=torch.bool)
         dead[kept] = False
-        device = next(layer.parameters()).device
         zero_channels(layer, side,
                       dead.nonzero().flatten().to(device), optimizer)
     settle_computed_weights(module)

@@ -5,7 +5,7 @@ from typing import Any, List
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ppcd_mmagic.errors import PPCDError
 from .recording import split_inputs
@@ -36,13 +36,29 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
 
 def largest_difference(expected: List[Tensor],
                        found: List[Tensor]) -> float:
-    """Largest difference between two lists of tensors, as a fraction of the
-    largest expected value where that is above 1. Not a number if anything is
-    not."""
+    """Largest difference between two lists of tensors; not a number if any
+    value is not."""
     worst = 0.0
     for a, b in zip(expected, found):
-        a, b = a.double().cpu(), b.double().cpu()
-        scale = max(float(a.abs().max()), 1.0) if a.numel() else 1.0
-        difference = float((a - b).abs().max()) / scale if a.numel() else 0.0
-        worst = difference if not difference <= worst else worst
+        if a.numel():
+            difference = float((a.double() - b.to(a.device).double()).abs().max())
+            worst = difference if not difference <= worst else worst
     return worst
+
+
+def relative_difference(expected: List[Tensor],
+                        found: List[Tensor]) -> float:
+    """:func:`largest_difference` as a fraction of the largest expected value,
+    where that is above 1."""
+    scale = max([1.0] + [float(a.abs().max()) for a in expected if a.numel()])
+    return largest_difference(expected, found) / scale
+
+
+def difference_in_float64(module: nn.Module, other: nn.Module,
+                          example_inputs: Any) -> float:
+    """:func:`relative_difference` of copies that compute in float64."""
+    inputs = tree_map(
+        lambda value: value.double() if torch.is_tensor(value) and value.
+        is_floating_point() else value, example_inputs)
+    return relative_difference(*(outputs_of(
+        deepcopy(each).cpu().double(), inputs) for each in (module, other)))

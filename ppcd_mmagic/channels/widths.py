@@ -78,7 +78,7 @@ def is_depthwise(layer: nn.Module) -> bool:
         1 < layer.groups == layer.in_channels == layer.out_channels)
 
 
-def _dims(layer: nn.Module, side: str) -> Dict[str, int]:
+def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
     """The tensors of a layer that have its channels, and where."""
     widths = widths_of(layer)
     if widths is None:
@@ -122,7 +122,7 @@ def keep_channels(layer: nn.Module,
         optimizer (Optimizer, optional): Follows, with its state.
     """
     count, groups = width(layer, side), _groups(layer)
-    for name, dim in _dims(layer, side).items():
+    for name, dim in tensors_of(layer, side).items():
         replace(layer, name,
                 lambda value: _select(value, dim, kept, count, groups),
                 optimizer)
@@ -199,7 +199,7 @@ def zero_channels(layer: nn.Module,
         dead (Tensor): Indices.
     """
     count = width(layer, side)
-    for name, dim in _dims(layer, side).items():
+    for name, dim in tensors_of(layer, side).items():
         value = getattr(layer, name)
         if not isinstance(value, nn.Parameter):
             continue

@@ -1,14 +1,10 @@
-from .complexity import complexity
-from .exporter import (Export, ExportMismatch, build_pruned, build_student,
-                       compare, export_student, plain_config, pruned_config,
-                       save_export)
+"""From a trained student to files that others can run."""
+from ppcd_mmagic.channels import ExportMismatch
+from .exporter import Export, build_student, compare, export_student
 from .formats import FORMATS, FormatMismatch
-from .rounding import round_widths
-from .spectral_norm import fold_spectral_norm
+from .writing import save_export
 
 __all__ = [
-    'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_pruned',
-    'build_student', 'compare', 'complexity', 'export_student',
-    'fold_spectral_norm', 'plain_config', 'pruned_config', 'round_widths',
-    'save_export'
+    'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_student',
+    'compare', 'export_student', 'save_export'
 ]

@@ -1,13 +1,14 @@
 """Files an exported generator can be written to.
 
-``torch.export`` and ONNX take the graph that :func:`ppcd_mmagic.tracing.trace`
-finds, so there is no second forward function. Noise and label are inputs, the
-batch is dynamic, and a label out of range is an error in every format.
+``torch.export`` and ONNX take the generator's own forward function. Its
+arguments are the inputs, the batch is dynamic, and a label out of range is an
+error in every format.
 """
 import os.path as osp
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
-from typing import Dict
+from typing import Callable, Dict
 
 import numpy as np
 import torch
@@ -15,25 +16,27 @@ import torch.nn as nn
 from mmengine.config import Config
 from torch import Tensor
 
-from ppcd_mmagic.registry import MODELS
-from ppcd_mmagic.tracing import trace
+from ppcd_mmagic.channels import largest_difference
+from ppcd_mmagic.checkpoints import build_generator, build_trained_generator
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs
 
 # ONNX Runtime orders and fuses its sums in its own way
 TORCH_TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
 
 
-class FormatMismatch(RuntimeError):
+class FormatMismatch(PPCDError):
     """A written file does not compute what the generator computes."""
 
 
-class _Graph(nn.Module):
-    """A generator as a plain function of noise and label."""
+class _Labelled(nn.Module):
+    """A class-conditional generator as a plain function."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.num_classes = generator.num_classes
-        self.generator = trace(generator)
+        self.generator = generator
 
     def forward(self, noise: Tensor, label: Tensor) -> Tensor:
         torch._assert_async(
@@ -42,27 +45,42 @@ class _Graph(nn.Module):
         # ONNX has no assertions. Its Gather refuses an index past the end,
         # but counts negative ones from the end: send them past it.
         label = torch.where(label < 0, self.num_classes, label)
-        return self.generator(noise, label)
+        return self.generator(noise, label=label)
+
+
+class _Unlabelled(nn.Module):
+    """A generator of one input as a plain function."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.generator(input)
 
 
 def _program(generator: nn.Module) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim('batch', min=1)
     # not of size 1, which torch.export would take for a constant
-    example = _probe(generator, 2)
+    inputs = _inputs(generator, 2)
+    batch = torch.export.Dim('batch', min=1)
+    plain = _Labelled if 'label' in inputs else _Unlabelled
     return torch.export.export(
-        _Graph(generator).eval(),
-        tuple(example.values()),
-        dynamic_shapes={name: {0: batch}
-                        for name in example})
+        plain(generator).eval(),
+        tuple(inputs.values()),
+        dynamic_shapes={name: {
+            0: batch
+        }
+                        for name in inputs},
+        strict=False)
 
 
-def _probe(generator: nn.Module, count: int) -> Dict[str, Tensor]:
-    return dict(
-        noise=torch.randn(
-            count,
-            generator.noise_size,
-            generator=torch.Generator().manual_seed(0)),
-        label=torch.linspace(0, generator.num_classes - 1, count).long())
+def _inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
+    """Inputs by the names they have in the files."""
+    values, labels = example_inputs(generator, count)
+    if not labels:
+        return dict(input=values)
+    label = torch.linspace(0, generator.num_classes - 1, count).long()
+    return dict(noise=values, label=label)
 
 
 def save_mmagic(generator: nn.Module, out_dir: str) -> None:
@@ -73,11 +91,9 @@ def save_mmagic(generator: nn.Module, out_dir: str) -> None:
         for key, value in generator.state_dict().items()
     }
     torch.save(dict(state_dict=state), path)
-    state = torch.load(path, weights_only=True)['state_dict']
-    _check_state(generator, out_dir, {
-        key.removeprefix('generator.'): value
-        for key, value in state.items()
-    }, path)
+    config = Config.fromfile(osp.join(out_dir, 'config.py'))
+    built = build_trained_generator(config, path, 'exported')
+    _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
 
 
 def save_torch_export(generator: nn.Module, out_dir: str) -> None:
@@ -85,7 +101,7 @@ def save_torch_export(generator: nn.Module, out_dir: str) -> None:
     path = osp.join(out_dir, 'generator.pt2')
     torch.export.save(_program(generator), path)
     loaded = torch.export.load(path).module()
-    _check(generator, loaded, TORCH_TOLERANCE, path)
+    _check(generator, lambda inputs: loaded(*inputs.values()), TORCH_TOLERANCE, path)
 
 
 def save_onnx(generator: nn.Module, out_dir: str) -> None:
@@ -106,8 +122,8 @@ def save_onnx(generator: nn.Module, out_dir: str) -> None:
     session = onnxruntime.InferenceSession(
         path, providers=['CPUExecutionProvider'])
 
-    def run(noise: Tensor, label: Tensor) -> Tensor:
-        arrays = dict(noise=noise.numpy(), label=label.numpy())
+    def run(inputs: Dict[str, Tensor]) -> Tensor:
+        arrays = {name: value.numpy() for name, value in inputs.items()}
         return torch.from_numpy(np.asarray(session.run(None, arrays)[0]))
 
     _check(generator, run, ONNX_TOLERANCE, path)
@@ -119,7 +135,10 @@ def save_safetensors(generator: nn.Module, out_dir: str) -> None:
     from safetensors.torch import load_file, save_file
     path = osp.join(out_dir, 'generator.safetensors')
     save_file(generator.state_dict(), path)
-    _check_state(generator, out_dir, load_file(path), path)
+    config = Config.fromfile(osp.join(out_dir, 'config.py'))
+    built = build_generator(config).eval()
+    built.load_state_dict(load_file(path))
+    _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
 
 
 FORMATS = dict(
@@ -130,24 +149,20 @@ FORMATS = dict(
 
 
 @torch.no_grad()
-def _check(generator: nn.Module, written, tolerance: float,
+def _check(generator: nn.Module, written: Callable, tolerance: float,
            path: str) -> None:
     for count in (1, 16):  # neither is the batch of the example
-        inputs = _probe(generator, count)
-        expected = generator(inputs['noise'], label=inputs['label'])
-        difference = float((written(*inputs.values()) - expected).abs().max())
+        inputs = _inputs(generator, count)
+        difference = largest_difference([_call(generator, inputs)],
+                                        [written(inputs)])
         if not difference <= tolerance:
             raise FormatMismatch(
-                f'{path} differs from the generator by {difference:.3g} '
-                f'(allowed: {tolerance}); do not use it.')
+                f'{osp.basename(path)} differs from the generator by '
+                f'{difference:.3g} (allowed: {tolerance}); it was not kept.')
 
 
-def _check_state(generator: nn.Module, out_dir: str,
-                 state: Dict[str, Tensor], path: str) -> None:
-    """Check a written state dict in what the written config builds."""
-    config = Config.fromfile(osp.join(out_dir, 'config.py'))
-    with torch.device('meta'):
-        built = MODELS.build(config.model.generator).eval()
-    built.load_state_dict(state, assign=True)
-    _check(generator, lambda noise, label: built(noise, label=label),
-           TORCH_TOLERANCE, path)
+def _call(generator: nn.Module, inputs: Dict[str, Tensor]) -> Tensor:
+    """A generator on the inputs of a file."""
+    inputs = dict(inputs)
+    first = inputs.pop('noise' if 'noise' in inputs else 'input')
+    return generator(first, **inputs)

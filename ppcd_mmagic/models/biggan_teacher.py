@@ -6,8 +6,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ppcd_mmagic.checkpoints import load_weights
+from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
-from .feature_tap import FeatureTap
 
 
 @MODELS.register_module()

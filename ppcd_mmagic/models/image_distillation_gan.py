@@ -5,8 +5,8 @@ from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
+from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
-from .feature_tap import FeatureTap
 from .ppcd_gan import PPCDGAN
 
 

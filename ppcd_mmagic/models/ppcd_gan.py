@@ -9,9 +9,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from ppcd_mmagic.masks import named_masks
+from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
-from .feature_tap import FeatureTap
 
 ModelType = Union[Dict, nn.Module]
 

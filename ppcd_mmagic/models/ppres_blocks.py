@@ -5,7 +5,8 @@ import torch.nn as nn
 from mmagic.models.editors.biggan.biggan_modules import BigGANGenResBlock
 from mmagic.models.editors.sagan.sagan_modules import SNGANGenResBlock
 
-from ppcd_mmagic.masks import attach_masks, share_mask
+from ppcd_mmagic.channels.masks import hang_mask, hangs_masks, share_mask
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
 
 RESIDUAL_MASKS = ('independent', 'shared')
@@ -23,18 +24,22 @@ def _mask_block(block: nn.Module, names: Dict[str, str],
     """
     unknown = set(masked_convs) - set(names)
     if unknown or not masked_convs:
-        raise ValueError(
+        raise PPCDError(
             f'masked_convs={tuple(masked_convs)} must name one or more of '
             f'{tuple(names)}.')
     if residual_masks not in RESIDUAL_MASKS:
-        raise ValueError(f'residual_masks="{residual_masks}" must be one of '
+        raise PPCDError(f'residual_masks="{residual_masks}" must be one of '
                          f'{RESIDUAL_MASKS}.')
-    present = [names[key] for key in masked_convs if hasattr(block, names[key])]
-    attach_masks(block, present)
-    residual = [names['conv_2'], names['shortcut']]
-    if residual_masks == 'shared' and set(residual) <= set(present):
-        conv_2, shortcut = (getattr(block, name).conv for name in residual)
-        share_mask(conv_2, shortcut)
+    if not hangs_masks():
+        return
+    masked = {
+        key: getattr(block, names[key]).conv
+        for key in masked_convs if hasattr(block, names[key])
+    }
+    for conv in masked.values():
+        hang_mask(conv)
+    if residual_masks == 'shared' and {'conv_2', 'shortcut'} <= set(masked):
+        share_mask(masked['conv_2'], masked['shortcut'])
 
 
 @MODELS.register_module()
@@ -54,7 +59,7 @@ class PPResSNGANGenResBlock(SNGANGenResBlock):
             every pruned channel can be. Defaults to 'independent'.
 
     Raises:
-        ValueError: On an unknown name in either argument.
+        PPCDError: On an unknown name in either argument.
     """
 
     def __init__(self,

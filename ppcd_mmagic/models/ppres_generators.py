@@ -1,12 +1,21 @@
 """MMagic's generators with PP-Res blocks, and masks on any other generator."""
-from typing import Sequence
+from typing import Optional, Sequence, Union
 
 import torch.nn as nn
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.sagan import SNGANGenerator
+from mmengine.logging import print_log
 
-from ppcd_mmagic.masks import attach_masks, link_readers
+from ppcd_mmagic.channels import link_masks, mask_channels, named_masks
+from ppcd_mmagic.channels.masks import hangs_masks
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
+
+
+def _link(generator: nn.Module) -> None:
+    """Gate the readers of masks that blocks have brought along."""
+    if any(True for _ in named_masks(generator)):
+        link_masks(generator, example_inputs(generator))
 
 
 @MODELS.register_module()
@@ -35,7 +44,7 @@ class PPResSAGANGenerator(SNGANGenerator):
             masked_convs=masked_convs,
             residual_masks=residual_masks)
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
-        link_readers(self)
+        _link(self)
 
 
 @MODELS.register_module()
@@ -56,28 +65,41 @@ class PPResBigGANGenerator(BigGANGenerator):
             masked_convs=masked_convs,
             residual_masks=residual_masks)
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
-        link_readers(self)
+        _link(self)
 
 
-@MODELS.register_module()
-def MaskedGenerator(generator: dict, convs: Sequence[str],
-                    **defaults) -> nn.Module:
+@MODELS.register_module(name='MaskedGenerator')
+def masked_generator(generator: dict,
+                     convs: Union[str, Sequence[str]] = '*',
+                     exclude: Union[str, Sequence[str]] = (),
+                     tie: bool = False,
+                     input_shape: Optional[Sequence[int]] = None,
+                     **defaults) -> nn.Module:
     """Build any registered generator and mask its convolutions by name.
+
+    Registered as ``MaskedGenerator``. The log says what was masked, what can
+    leave, and why not the rest.
 
     Args:
         generator (dict): Config of the generator.
-        convs (Sequence[str]): Names or ``fnmatch`` patterns of convolutions,
-            such as ``['conv_blocks.*.conv_1']``.
+        convs, exclude, tie: See :func:`ppcd_mmagic.channels.mask_channels`.
+        input_shape (Sequence[int], optional): Shape of one input without the
+            batch, (c, h, w) of images; a small one will do. Not needed where
+            noise goes in.
         **defaults: Passed to the generator unless its config sets them.
 
     Returns:
         nn.Module: The generator itself, with masks attached and linked.
 
     Raises:
-        ValueError: If a pattern matches no convolution, or the generator's
-            forward function cannot be traced.
+        PPCDError: If a pattern matches no convolution, nothing could ever be
+            discarded, or the generator cannot be recorded.
     """
     built = MODELS.build(generator, default_args=defaults)
-    attach_masks(built, convs)
-    link_readers(built)
+    if input_shape is not None:
+        built.input_shape = tuple(input_shape)
+    if not hangs_masks():
+        return built
+    channels = mask_channels(built, example_inputs(built), convs, exclude, tie)
+    print_log(str(channels), 'current')
     return built

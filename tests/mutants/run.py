@@ -31,9 +31,8 @@ PARTS = dict(
             'image_distillation_gan masks ppcd_gan pruned_generator teacher'),
     hooks=('engine/hooks/*', 'hooks shrinking training'),
     evaluation=('evaluation/*', 'metrics folder_and_inception'),
-    export=('export/*', 'export formats rounding'),
-    channels=('channels/* masks layers channel_groups shrinking tracing',
-              'channels masks shrinking references'))
+    export=('export/*', 'export formats'),
+    channels=('channels/*', 'channels_toys masks shrinking references'))
 MODULES = {
     name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
            [f'tests/test_{part}.py' for part in tests.split()])

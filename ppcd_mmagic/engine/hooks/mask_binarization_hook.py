@@ -6,10 +6,11 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ppcd_mmagic.masks import (ChannelMask, copy_masks, link_readers,
-                               named_masks)
+from ppcd_mmagic.channels import (ChannelMask, copy_masks, is_linked,
+                                  link_masks, named_masks)
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs, generators_of
 from ppcd_mmagic.registry import HOOKS
-from .generators import generators_of
 
 
 def _below_threshold(mask: ChannelMask, threshold: float) -> int:
@@ -49,7 +50,7 @@ class MaskBinarizationHook(Hook):
             nothing more is pruned. None means the last one of the training.
 
     Raises:
-        ValueError: If an argument is out of its range, or the generator has
+        PPCDError: If an argument is out of its range, or the generator has
             no masks.
     """
 
@@ -63,16 +64,16 @@ class MaskBinarizationHook(Hook):
                  begin: int = 0,
                  end: Optional[int] = None) -> None:
         if not 0 <= alpha < 1:
-            raise ValueError(
+            raise PPCDError(
                 f'alpha={alpha} must be in [0, 1): it is the largest fraction '
                 'of the channels of a mask that may be pruned.')
         if schedule not in SCHEDULES:
-            raise ValueError(f'schedule="{schedule}" must be one of '
+            raise PPCDError(f'schedule="{schedule}" must be one of '
                              f'{tuple(SCHEDULES)}.')
         if interval < 1:
-            raise ValueError(f'interval={interval} must be at least 1.')
+            raise PPCDError(f'interval={interval} must be at least 1.')
         if begin < 0 or (end is not None and end <= begin):
-            raise ValueError(
+            raise PPCDError(
                 f'begin={begin} must be at least 0 and before end={end}.')
         self.alpha = alpha
         self.schedule = schedule
@@ -85,17 +86,18 @@ class MaskBinarizationHook(Hook):
         """Link masks across blocks where the generator did not."""
         for generator in generators_of(runner.model):
             if not any(True for _ in named_masks(generator)):
-                raise ValueError(
+                raise PPCDError(
                     'MaskBinarizationHook found no masks in '
                     f'{type(generator).__name__}: build the generator from '
                     'PP-Res blocks or wrap it in MaskedGenerator.')
-            link_readers(generator)
+            if not is_linked(generator):
+                link_masks(generator, example_inputs(generator))
 
     def before_train(self, runner: Runner) -> None:
         if self.end is None:
             self.end = runner.max_iters
         if self.end <= self.begin:
-            raise ValueError(
+            raise PPCDError(
                 f'begin={self.begin} must be before the end of the training '
                 f'at iteration {self.end}.')
         self._mean = _mean_sparsity(generators_of(runner.model)[0])

@@ -7,11 +7,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
+from ppcd_mmagic.channels import (copy_masks, link_masks, named_masks,
+                                  remaining_complexity)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.masks import (copy_masks, input_gate_of, living_outputs,
-                               named_masks)
+from ppcd_mmagic.generators import (example_inputs, generators_of,
+                                    random_inputs)
 from ppcd_mmagic.registry import HOOKS
-from .generators import generators_of
 
 
 @HOOKS.register_module()
@@ -25,7 +26,7 @@ class OnceForAllHook(Hook):
 
     Args:
         budget (float): Largest fraction of the dense generator's
-            multiply-adds in convolutions, in (0, 1].
+            multiply-adds in convolutions and linear layers, in (0, 1].
         widths (Sequence[float]): Fractions of channels to choose from.
             Defaults to (0.25, 0.375, 0.5, 0.75, 1).
         candidates (int): Sub-networks to evaluate. Defaults to 8.
@@ -33,7 +34,7 @@ class OnceForAllHook(Hook):
             Defaults to 'domain/frechet'.
 
     Raises:
-        ValueError: If an argument is out of its range, not even the narrowest
+        PPCDError: If an argument is out of its range, not even the narrowest
             sub-network is within the budget, nothing is validated, or the
             metric is not measured or not finite for any sub-network.
     """
@@ -44,9 +45,9 @@ class OnceForAllHook(Hook):
                  candidates: int = 8,
                  metric: str = 'domain/frechet') -> None:
         if not 0 < budget <= 1:
-            raise ValueError(f'budget={budget} must be in (0, 1].')
+            raise PPCDError(f'budget={budget} must be in (0, 1].')
         if not all(0 < width <= 1 for width in widths):
-            raise ValueError(f'widths={tuple(widths)} must be in (0, 1].')
+            raise PPCDError(f'widths={tuple(widths)} must be in (0, 1].')
         self.budget = budget
         self.widths = tuple(widths)
         self.candidates = candidates
@@ -56,12 +57,12 @@ class OnceForAllHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse what would fail only after the training."""
         if runner.val_loop is None:
-            raise ValueError('OnceForAllHook needs a validation to choose by: '
+            raise PPCDError('OnceForAllHook needs a validation to choose by: '
                              'set val_dataloader, val_cfg and val_evaluator.')
         generator, *_ = generators_of(runner.model)
         least, = _costs(generator, [_everywhere(generator, min(self.widths))])
         if least > self.budget:
-            raise ValueError(
+            raise PPCDError(
                 f'budget={self.budget} cannot be met: with the narrowest of '
                 f'widths={self.widths} everywhere {least:.3f} of the '
                 'multiply-adds are left. Allow narrower ones or more.')
@@ -147,7 +148,6 @@ def _set_widths(generator: nn.Module, widths: Dict[str, float]) -> None:
 def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
     """Norm statistics of one sub-network; training mixed those of all."""
     norms = [m for m in generator.modules() if isinstance(m, _BatchNorm)]
-    device = next(generator.parameters()).device
     generator.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -155,9 +155,8 @@ def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
         norm.momentum = None  # the plain mean over the batches
         norm.train()
     for _ in range(batches):
-        noise = torch.randn(64, generator.noise_size, device=device)
-        label = torch.randint(generator.num_classes, (64, ), device=device)
-        generator(noise, label=label)
+        args, kwargs = random_inputs(generator, 64)
+        generator(*args, **kwargs)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.eval()
@@ -166,43 +165,9 @@ def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
 def _costs(generator: nn.Module,
            candidates: Sequence[Dict[str, float]]) -> List[float]:
     """Multiply-adds of sub-networks, as fractions of the dense network's."""
-    sizes = _output_sizes(generator)
+    channels = link_masks(generator, example_inputs(generator, batch=1))
     totals = []
     for widths in [_everywhere(generator, 1.0), *candidates]:
         _set_widths(generator, widths)
-        totals.append(_multiply_adds(generator, sizes))
+        totals.append(remaining_complexity(channels)['multiply_adds'])
     return [total / totals[0] for total in totals[1:]]
-
-
-@torch.no_grad()
-def _output_sizes(generator: nn.Module) -> Dict[nn.Module, int]:
-    """Pixels of every convolution's output."""
-    sizes = {}
-    handles = [
-        conv.register_forward_hook(
-            lambda conv, args, out: sizes.__setitem__(
-                conv, out.shape[-2] * out.shape[-1]))
-        for conv in generator.modules() if isinstance(conv, nn.Conv2d)
-    ]
-    device = next(generator.parameters()).device
-    training = generator.training
-    # in place: spectral norm's weights cannot be copied after a training step
-    generator.eval()(
-        torch.zeros(1, generator.noise_size, device=device),
-        label=torch.zeros(1, dtype=torch.long, device=device))
-    generator.train(training)
-    for handle in handles:
-        handle.remove()
-    return sizes
-
-
-def _multiply_adds(generator: nn.Module, sizes: Dict[nn.Module,
-                                                     int]) -> int:
-    """Multiply-adds of the convolutions that the masks leave."""
-    total = 0
-    for conv, pixels in sizes.items():
-        writes, gate = living_outputs(conv), input_gate_of(conv)
-        outputs = conv.out_channels if writes is None else int(writes.sum())
-        inputs = int(gate.alive().sum()) if gate else conv.in_channels
-        total += outputs * inputs * conv.kernel_size[0]**2 * pixels
-    return total

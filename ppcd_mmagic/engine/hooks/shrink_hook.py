@@ -6,10 +6,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
+from ppcd_mmagic.channels import (fit_to_state, shrink_channels,
+                                  zero_dead_channels)
+from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs, generators_of
 from ppcd_mmagic.registry import HOOKS
-from ppcd_mmagic.shrinking import (fit_to_state, remove_dead_channels,
-                                   zero_dead_channels)
-from .generators import generators_of
 
 
 @HOOKS.register_module()
@@ -29,26 +30,26 @@ class ShrinkHook(Hook):
 
     Args:
         interval (int): Iterations between two removals. Each costs about one
-            trace of the generator. Defaults to 1000.
+            recording of the generator. Defaults to 1000.
         remove (bool): False sets dead weights to zero and keeps them.
             Defaults to True.
 
     Raises:
-        ValueError: If ``interval`` is less than 1, or when the training
+        PPCDError: If ``interval`` is less than 1, or when the training
             starts distributed: wrappers hold on to the sizes they began with.
     """
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 1000, remove: bool = True) -> None:
         if interval < 1:
-            raise ValueError(f'interval={interval} must be at least 1.')
+            raise PPCDError(f'interval={interval} must be at least 1.')
         self.interval = interval
-        self.change = remove_dead_channels if remove else zero_dead_channels
+        self.change = shrink_channels if remove else zero_dead_channels
 
     def before_train(self, runner: Runner) -> None:
         if is_model_wrapper(runner.model) or is_model_wrapper(
                 runner.model.generator):
-            raise ValueError('ShrinkHook cannot shrink a distributed model: '
+            raise PPCDError('ShrinkHook cannot shrink a distributed model: '
                              'train on one device or remove the hook.')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -57,12 +58,14 @@ class ShrinkHook(Hook):
         generator, *ema = generators_of(runner.model)
         wrappers = runner.optim_wrapper
         fit_to_state(
-            generator, _part(state, 'generator.'),
+            generator, example_inputs(generator),
+            _part(state, 'generator.'),
             # a config still, where a model is only tested
             wrappers['generator'].optimizer if isinstance(
                 wrappers, OptimWrapperDict) else None)
         for average in ema:
-            fit_to_state(average, _part(state, 'generator_ema.module.'))
+            fit_to_state(average, example_inputs(average),
+                         _part(state, 'generator_ema.module.'))
         _refresh_ema(runner.model)
 
     def after_train_iter(self,
@@ -73,9 +76,10 @@ class ShrinkHook(Hook):
         if (runner.iter + 1) % self.interval:
             return
         generator, *ema = generators_of(runner.model)
-        self.change(generator, runner.optim_wrapper['generator'].optimizer)
+        self.change(generator, example_inputs(generator),
+                    runner.optim_wrapper['generator'].optimizer)
         for average in ema:
-            self.change(average)
+            self.change(average, example_inputs(average))
         _refresh_ema(runner.model)
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ppcd_mmagic.masks import ChannelMask
+from ppcd_mmagic.channels import ChannelMask
 from ppcd_mmagic.registry import MODELS
 
 

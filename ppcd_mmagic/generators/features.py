@@ -1,9 +1,12 @@
+"""Features of layers, by name."""
 from fnmatch import fnmatch
-from typing import Dict, List, Sequence, Union
+from typing import Dict, Iterable, List, Sequence, Union
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
 from torch import Tensor
+
+from ppcd_mmagic.errors import PPCDError
 
 
 class FeatureTap:
@@ -18,12 +21,13 @@ class FeatureTap:
 
     Args:
         module (nn.Module): Any module (a DDP wrapper is looked through).
-        layers (str | Sequence[str]): Names or ``fnmatch`` patterns. A pattern
-            matches within one level: 'conv_blocks.*' names the blocks, not
-            what is inside them.
+        layers (str | Sequence[str]): Names or ``fnmatch`` patterns, of which
+            ``*`` stands for any part of a name, dots included. Of layers
+            inside each other the outermost counts: 'conv_blocks.*' names the
+            blocks, not what is inside them.
 
     Raises:
-        ValueError: If a pattern matches no layer.
+        PPCDError: If a pattern matches no layer.
     """
 
     def __init__(self, module: nn.Module,
@@ -67,14 +71,20 @@ def find_layers(module: nn.Module,
     names = [name for name, _ in module.named_modules() if name]
     found = set()
     for pattern in patterns:
-        matched = [
-            name for name in names if fnmatch(name, pattern)
-            and name.count('.') == pattern.count('.')
-        ]
+        matched = _outermost(n for n in names if fnmatch(n, pattern))
         if not matched:
             top = [name for name in names if name.count('.') <= 1]
-            raise ValueError(
+            raise PPCDError(
                 f'No layer matches "{pattern}" in {type(module).__name__}; it '
                 f'has: {", ".join(top)} (and what is inside them).')
         found.update(matched)
     return [name for name in names if name in found]
+
+
+def _outermost(names: Iterable[str]) -> List[str]:
+    """Without names inside of others; parents come first."""
+    found: List[str] = []
+    for name in names:
+        if not any(name.startswith(f'{parent}.') for parent in found):
+            found.append(name)
+    return found

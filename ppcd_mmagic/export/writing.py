@@ -1,0 +1,93 @@
+"""An export on disk: a folder that appears whole or not at all."""
+import hashlib
+import json
+import os
+import os.path as osp
+import shutil
+import tempfile
+from typing import Sequence
+
+from ppcd_mmagic.errors import PPCDError
+from .exporter import Export
+from .formats import FORMATS
+
+SUMMARY = 'summary.json'
+
+
+def save_export(export: Export,
+                out_dir: str,
+                formats: Sequence[str] = ('mmagic', )) -> None:
+    """Write ``config.py``, ``summary.json`` and the generator.
+
+    An export that is there already is replaced as a whole, so that no file of
+    it stays beside those of another model.
+
+    Args:
+        export (Export): What to write.
+        out_dir (str): Where; made if it does not exist.
+        formats (Sequence[str]): Of ``FORMATS``.
+
+    Raises:
+        PPCDError: If the folder holds something else than an export, cannot
+            be written, or a written file computes something else.
+    """
+    out_dir = osp.abspath(out_dir)
+    _refuse_other_folders(out_dir)
+    try:
+        os.makedirs(osp.dirname(out_dir), exist_ok=True)
+        written = tempfile.mkdtemp(
+            prefix=f'.{osp.basename(out_dir)}-', dir=osp.dirname(out_dir))
+    except OSError as error:
+        raise PPCDError(f'The export cannot be written to {out_dir}: '
+                        f'{error.strerror}. Name another folder.') from error
+    try:
+        _write(export, written, formats)
+        _take_place(written, out_dir)
+    except OSError as error:
+        raise PPCDError(
+            f'The export could not be written to {out_dir}: {error.strerror}. '
+            'What was there before is untouched.') from error
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+
+
+def _refuse_other_folders(out_dir: str) -> None:
+    if not osp.exists(out_dir):
+        return
+    if not osp.isdir(out_dir):
+        raise PPCDError(f'{out_dir} is a file: name a folder for the export.')
+    if os.listdir(out_dir) and not osp.isfile(osp.join(out_dir, SUMMARY)):
+        raise PPCDError(
+            f'{out_dir} holds other files than those of an export, which '
+            'would be lost: name another folder.')
+
+
+def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
+    os.chmod(folder, 0o755)
+    export.config.dump(osp.join(folder, 'config.py'))
+    for name in formats:
+        FORMATS[name](export.generator, folder)
+    files = {name: _sha256(osp.join(folder, name))
+             for name in sorted(os.listdir(folder))}
+    with open(osp.join(folder, SUMMARY), 'w') as file:
+        json.dump(dict(export.summary, sha256=files), file, indent=2)
+    for name in os.listdir(folder):
+        os.chmod(osp.join(folder, name), 0o644)
+
+
+def _sha256(path: str) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(
+            hashlib, 'file_digest') else hashlib.sha256(
+                file.read()).hexdigest()
+
+
+def _take_place(written: str, out_dir: str) -> None:
+    """Exchange folders; what was there goes only when the new one stands."""
+    if not osp.isdir(out_dir):
+        os.rename(written, out_dir)
+        return
+    old = f'{written}-old'
+    os.rename(out_dir, old)
+    os.rename(written, out_dir)
+    shutil.rmtree(old, ignore_errors=True)

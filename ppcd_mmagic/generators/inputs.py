@@ -1,0 +1,99 @@
+"""Inputs that a generator can be run on."""
+import inspect
+from typing import Iterator, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ppcd_mmagic.errors import PPCDError
+
+
+def example_inputs(generator: nn.Module, batch: int = 2) -> tuple:
+    """Inputs to record, count or write a generator with, always the same.
+
+    A generator of MMagic that takes ``noise`` gets noise of its
+    ``noise_size`` and, if it has classes, the label 0. Any other one tells
+    the shape of its input itself, in the attribute ``input_shape`` (see
+    ``MaskedGenerator``).
+
+    Args:
+        generator (nn.Module): Not wrapped.
+        batch (int): Number of samples. Defaults to 2.
+
+    Returns:
+        tuple: Positional arguments, and a dict of keyword arguments at the
+        end, on the generator's device.
+
+    Raises:
+        PPCDError: If it is not known what the generator takes.
+    """
+    labels = torch.zeros(batch, dtype=torch.long)
+    return next(_inputs(generator, labels, batch))
+
+
+def class_inputs(generator: nn.Module, count: int) -> Iterator[tuple]:
+    """Single inputs to compare generators on, one after the other.
+
+    Args:
+        generator (nn.Module): See :func:`example_inputs`.
+        count (int): How many; where there are fewer classes, so many. Classes
+            are evenly spread, the first and the last among them.
+
+    Yields:
+        tuple: As :func:`example_inputs` returns, of a batch of one.
+    """
+    classes = getattr(generator, 'num_classes', None)
+    if classes:
+        count = min(count, classes)
+        labels = torch.linspace(0, classes - 1, count).round().long()
+    else:
+        labels = torch.zeros(count, dtype=torch.long)
+    return _inputs(generator, labels, 1)
+
+
+def random_inputs(generator: nn.Module, batch: int) -> Tuple[tuple, dict]:
+    """Fresh inputs as training draws them: noise, and classes uniformly.
+
+    Args:
+        generator (nn.Module): See :func:`example_inputs`.
+        batch (int): Number of samples.
+    """
+    parameter = next(generator.parameters())
+    values = torch.randn(batch, *_input_shape(generator)).to(parameter)
+    classes = getattr(generator, 'num_classes', None)
+    labels = torch.randint(classes, (batch, )) if classes else None
+    return (values, ), _keywords(generator, labels, parameter.device)
+
+
+def _inputs(generator: nn.Module, labels: Tensor, batch: int):
+    device = next(generator.parameters()).device
+    dtype = next(generator.parameters()).dtype
+    random = torch.Generator().manual_seed(0)
+    shape = _input_shape(generator)
+    for chunk in labels.split(batch):
+        values = torch.randn(batch, *shape, generator=random)
+        yield (values.to(device, dtype), _keywords(generator, chunk, device))
+
+
+def _input_shape(generator: nn.Module) -> tuple:
+    shape = getattr(generator, 'input_shape', None)
+    if shape is not None:
+        return tuple(shape)
+    if 'noise' in _arguments(generator) and hasattr(generator, 'noise_size'):
+        return (generator.noise_size, )
+    raise PPCDError(
+        f'It is not known what {type(generator).__name__} takes: name the '
+        'shape of its input without the batch, such as input_shape=(3, 64, '
+        '64), in the config of MaskedGenerator.')
+
+
+def _keywords(generator: nn.Module, labels: Tensor, device) -> dict:
+    if getattr(generator, 'num_classes', None) and 'label' in _arguments(
+            generator):
+        return dict(label=labels.to(device))
+    return {}
+
+
+def _arguments(generator: nn.Module) -> list:
+    return list(inspect.signature(generator.forward).parameters)
