@@ -1,5 +1,4 @@
 """What is written by each format, read back by its own library."""
-import json
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from mmengine.config import Config
 from safetensors.torch import load_file
 from test_export import student_checkpoint, training_config
 
+from ppcd_mmagic import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.export import (FORMATS, FormatMismatch, build_student,
                                 export_student, save_export)
@@ -141,9 +141,11 @@ def export(tmp_path):
 @pytest.mark.parametrize('name', FORMATS)
 def test_a_file_that_draws_the_last_class_differently_is_reported(
         name, export, tmp_path):
-    """A hook is in no file."""
+    """A hook is in no file of weights, and this one in no graph."""
 
     def change(module, args, kwargs, out):
+        if torch.compiler.is_compiling():
+            return out
         moved = kwargs['label'] == CLASSES - 1
         return out + .5 * moved.view(-1, 1, 1, 1)
 
@@ -159,7 +161,7 @@ def test_a_generator_with_nan_is_not_written_without_a_word(name, export,
                                                             tmp_path):
     with torch.no_grad():
         export.generator.to_rgb.conv.weight[0, 0] = float('nan')
-    with pytest.raises(FormatMismatch, match='differs .* by nan'):
+    with pytest.raises(PPCDError, match='differs .* by nan|not finite'):
         save_export(export, str(tmp_path / 'export'), [name])
 
 
