@@ -131,7 +131,7 @@ def training(scale: Scale, rounds: int, device: str) -> dict:
         scale, 'PPResSAGANGenerator', residual_masks='shared')
     under_teacher = dict(
         teacher=dict(
-            type='BigGANTeacher',
+            type='GeneratorTeacher',
             generator=generator_cfg(scale, 'BigGANGenerator')))
     plain = dict(generator=generator_cfg(scale, 'SAGANGenerator'))
     pruned = dict(generator=masked, pruning_loss=dict(type='MaskL1Loss'))

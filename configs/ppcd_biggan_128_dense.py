@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     generator=_base_.sagan_generator,
     teacher=dict(
-        type='BigGANTeacher',
+        type='GeneratorTeacher',
         generator=_base_.biggan_generator,
         checkpoint='checkpoints/biggan_imagenet_128.pth'),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))

@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     generator=_base_.sagan_generator,
     teacher=dict(
-        type='BigGANTeacher',
+        type='GeneratorTeacher',
         generator=_base_.biggan_generator,
         checkpoint='checkpoints/biggan_digits_16.pth'),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))

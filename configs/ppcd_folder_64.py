@@ -13,7 +13,7 @@ model = dict(
         with_spectral_norm=True,
         auto_sync_bn=False),
     teacher=dict(
-        type='BigGANTeacher',
+        type='GeneratorTeacher',
         generator=_base_.biggan_generator,
         checkpoint='work_dirs/biggan_folder_64/iter_50000.pth'),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),

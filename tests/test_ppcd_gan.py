@@ -14,6 +14,7 @@ from mmengine import MessageHub
 from mmengine.registry import DefaultScope
 
 from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.errors import PPCDError
 
 HINGE_AND_R1 = dict(gan_loss=HINGE, disc_auxiliary_loss=R1)
 
@@ -236,6 +237,28 @@ def test_layers_to_distil_can_be_chosen():
                 [mask for _, mask in named_masks(hand.generator)]))
 
     assert_same_step(step_by_hand(model, losses, batch()))
+
+
+def test_resolutions_that_only_the_teacher_has_are_left_out():
+    """BigGAN-deep has features of its first size, which SAGAN has not."""
+    chosen = dict(distill_layers='conv_blocks.2')
+    one, both = (train_step(
+        build_gan(
+            **chosen,
+            teacher=dict(
+                type='GeneratorTeacher', generator=TEACHER, layers=layers)))
+                 for layers in ('conv_blocks.2', 'conv_blocks.*'))
+    assert float(one['loss_cd']) == float(both['loss_cd']) > 0
+
+
+def test_features_without_a_common_resolution_are_refused():
+    model = build_gan(
+        distill_layers='conv_blocks.2',
+        teacher=dict(
+            type='GeneratorTeacher', generator=TEACHER,
+            layers='conv_blocks.0'))
+    with pytest.raises(PPCDError, match=r'\[16\] pixels .* of \[8\], none'):
+        train_step(model)
 
 
 def test_losses_are_logged_by_the_names_of_their_configs():

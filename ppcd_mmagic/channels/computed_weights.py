@@ -1,10 +1,13 @@
-"""Weights that are computed in forward: spectral norm (torch's, old and new,
-and ajbrock's of MMagic) and equalized learning rate."""
+"""Weights that are computed in forward: spectral norm and its like.
+
+Which layers and hooks compute theirs, :mod:`~ppcd_mmagic.channels.rules`
+says.
+"""
+from typing import Callable, Dict
+
 import torch
 import torch.nn as nn
-from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d,
-                                                          SNEmbedding, SNLinear)
-from mmagic.models.editors.pggan.pggan_modules import EqualizedLR
+from torch import Tensor
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import (SpectralNorm,
                                           SpectralNormLoadStateDictPreHook,
@@ -12,9 +15,23 @@ from torch.nn.utils.spectral_norm import (SpectralNorm,
 
 from . import hooks
 
-hooks.allow(SpectralNorm, EqualizedLR)
+_LAYERS: Dict[type, Callable[[nn.Module], Tensor]] = {}
+_HOOKS: Dict[type, Callable] = {}
 
-_AJBROCK = (SNConv2d, SNLinear, SNEmbedding)
+hooks.allow(SpectralNorm)
+
+
+def register_layer(kind: type, weight: Callable[[nn.Module], Tensor]) -> None:
+    """A layer that computes its weight in forward, by ``weight(layer)``; in
+    training that also moves its estimate of the singular vectors."""
+    _LAYERS[kind] = weight
+
+
+def register_hook(kind: type, weight: Callable) -> None:
+    """A forward pre-hook that computes the weight of its layer, by
+    ``weight(hook, layer)``, from a parameter ``<name>_orig``."""
+    _HOOKS[kind] = weight
+    hooks.allow(kind)
 
 
 @torch.no_grad()
@@ -31,34 +48,34 @@ def fold_computed_weights(model: nn.Module) -> None:
             if isinstance(hook, SpectralNorm):
                 remove_spectral_norm(module, hook.name)
                 _forget_loading_hook(module)
-            elif isinstance(hook, EqualizedLR):
-                weight = hook.compute_weight(module)
+            elif type(hook) in _HOOKS:
+                weight = _HOOKS[type(hook)](hook, module)
                 del module._forward_pre_hooks[key]
                 del module._parameters[f'{hook.name}_orig']
                 delattr(module, hook.name)
                 setattr(module, hook.name, nn.Parameter(weight.detach()))
         for name, child in module.named_children():
-            if isinstance(child, _AJBROCK):
+            if type(child) in _LAYERS:
                 setattr(module, name, _plain(child))
 
 
 def _forget_loading_hook(module: nn.Module) -> None:
     """torch (seen in 2.14) leaves this hook behind, wrapped, and it would ask
     later checkpoints for the singular vectors."""
-    hooks = module._load_state_dict_pre_hooks
-    for key, wrapped in list(hooks.items()):
+    registered = module._load_state_dict_pre_hooks
+    for key, wrapped in list(registered.items()):
         hook = getattr(wrapped, 'hook', wrapped)
         if isinstance(hook, SpectralNormLoadStateDictPreHook):
-            del hooks[key]
+            del registered[key]
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    weight = layer.sn_weight()
-    if isinstance(layer, SNConv2d):
+    weight = _LAYERS[type(layer)](layer)
+    if isinstance(layer, nn.Conv2d):
         plain = nn.Conv2d(layer.in_channels, layer.out_channels,
                           layer.kernel_size, layer.stride, layer.padding,
                           layer.dilation, layer.groups, layer.bias is not None)
-    elif isinstance(layer, SNLinear):
+    elif isinstance(layer, nn.Linear):
         plain = nn.Linear(layer.in_features, layer.out_features,
                           layer.bias is not None)
     else:
@@ -82,9 +99,9 @@ def settle_computed_weights(model: nn.Module, iterations: int = 5) -> None:
             if isinstance(hook, SpectralNorm):
                 for _ in range(iterations):
                     hook.compute_weight(layer, do_power_iteration=True)
-        if isinstance(layer, _AJBROCK):
+        if type(layer) in _LAYERS:
             training = layer.training
             layer.train()
             for _ in range(iterations):
-                layer.sn_weight()
+                _LAYERS[type(layer)](layer)
             layer.train(training)

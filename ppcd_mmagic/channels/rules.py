@@ -27,7 +27,7 @@ from torch.nn.modules.pooling import (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd,
                                       _AvgPoolNd, _MaxPoolNd)
 from torch.utils._pytree import tree_leaves
 
-from . import hooks
+from . import computed_weights, hooks
 from .widths import Widths, is_depthwise, set_widths
 
 INPUT = 1  # see analysis
@@ -538,12 +538,14 @@ register_rule(operator.getitem.__name__, indexed)
 
 
 def _register_mmagic() -> None:
-    """Layers of MMCV and MMagic that have a forward of their own, and their
-    self-attention: what its last convolution writes is only added."""
+    """Layers of MMCV and MMagic that have a forward of their own or compute
+    their weights, and their self-attention: what its last convolution writes
+    is only added."""
     from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
     from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d,
                                                               SNEmbedding,
                                                               SNLinear)
+    from mmagic.models.editors.pggan.pggan_modules import EqualizedLR
     from mmcv.cnn.bricks import wrappers
     for kind in (SNConv2d, wrappers.Conv2d, wrappers.ConvTranspose2d):
         register_rule(kind, convolution)
@@ -551,6 +553,9 @@ def _register_mmagic() -> None:
         register_rule(kind, linear)
     register_rule(SNEmbedding, embedding)
     register_rule(wrappers.MaxPool2d, pooled)
+    for kind in (SNConv2d, SNLinear, SNEmbedding):
+        computed_weights.register_layer(kind, kind.sn_weight)
+    computed_weights.register_hook(EqualizedLR, EqualizedLR.compute_weight)
     _FOLLOWERS[SelfAttentionBlock] = 'o.conv'
 
 

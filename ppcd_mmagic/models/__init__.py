@@ -1,5 +1,4 @@
 from .augmented_discriminator import AugmentedDiscriminator
-from .biggan_teacher import BigGANTeacher
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
 from .grid_sample import sample_twice_differentiable
@@ -10,10 +9,12 @@ from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
 from .ppres_generators import (PPResBigGANGenerator, PPResSAGANGenerator,
                                masked_generator)
 from .pruned_generator import pruned_generator
+from .teacher import GeneratorTeacher
 
 __all__ = [
-    'AttentionDistillationLoss', 'AugmentedDiscriminator', 'BigGANTeacher',
-    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'ImageDistillationGAN',
+    'AttentionDistillationLoss', 'AugmentedDiscriminator',
+    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'GeneratorTeacher',
+    'ImageDistillationGAN',
     'MaskL1Loss', 'PPCDGAN', 'PPResBigGANGenResBlock', 'PPResBigGANGenerator',
     'PPResSAGANGenerator', 'PPResSNGANGenResBlock', 'chunk_attention',
     'masked_generator', 'pruned_generator', 'sample_twice_differentiable'

@@ -5,6 +5,7 @@ from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .ppcd_gan import PPCDGAN
@@ -51,10 +52,10 @@ class ImageDistillationGAN(PPCDGAN):
         but not trained.
 
         Raises:
-            ValueError: If there is no teacher.
+            PPCDError: If there is no teacher.
         """
         if self.teacher is None:
-            raise ValueError('ImageDistillationGAN needs a teacher to train: '
+            raise PPCDError('ImageDistillationGAN needs a teacher to train: '
                              'set `teacher` in the config.')
         return super().train_step(data, optim_wrapper)
 

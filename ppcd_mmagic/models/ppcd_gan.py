@@ -5,11 +5,13 @@ import torch
 import torch.nn as nn
 from mmagic.models.base_models import BaseConditionalGAN
 from mmagic.structures import DataSample
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
 
@@ -28,7 +30,7 @@ class PPCDGAN(BaseConditionalGAN):
     Args:
         generator (dict | nn.Module): The student, with masks.
         discriminator (dict | nn.Module, optional): Projection discriminator.
-        teacher (dict, optional): A :class:`BigGANTeacher`. None trains without
+        teacher (dict, optional): A :class:`GeneratorTeacher`. None trains without
             distillation.
         loss_config (dict): The adversarial loss ``gan_loss`` (Eq. 7) and, if
             wanted, ``disc_auxiliary_loss`` such as R1, as in MMagic's
@@ -37,8 +39,8 @@ class PPCDGAN(BaseConditionalGAN):
             drops it.
         distillation_loss (dict): L_CD. Defaults to
             :class:`AttentionDistillationLoss`.
-        distill_layers (str | Sequence[str]): Layers of the student compared
-            with the teacher's of the same resolutions. Defaults to
+        distill_layers (str | Sequence[str]): Layers of the student, compared
+            with the teacher's at all resolutions that both have. Defaults to
             'conv_blocks.*'.
         class_aware (bool): Whether the teacher sees the student's classes.
             False gives each sample another class, drawn uniformly
@@ -47,7 +49,7 @@ class PPCDGAN(BaseConditionalGAN):
         **kwargs: Those of MMagic's ``BaseConditionalGAN``.
 
     Raises:
-        ValueError: If student and teacher differ in classes, resolution or
+        PPCDError: If student and teacher differ in classes, resolution or
             noise size, or a layer is unknown.
     """
 
@@ -69,6 +71,7 @@ class PPCDGAN(BaseConditionalGAN):
         self.distill_layers = distill_layers
         self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
         self.teacher = None
+        self._logged_sizes: Optional[list] = None
         if teacher is not None:
             FeatureTap(self.generator, distill_layers)  # names are checked
             self.distillation_loss = MODELS.build(distillation_loss)
@@ -82,7 +85,7 @@ class PPCDGAN(BaseConditionalGAN):
             of_student = getattr(self.generator, name)
             of_teacher = getattr(teacher, name)
             if of_student != of_teacher:
-                raise ValueError(
+                raise PPCDError(
                     f'Student and teacher must have the same {what}, but the '
                     f'student has {of_student} and the teacher {of_teacher}: '
                     f'set `{name}` alike in both configs.')
@@ -92,14 +95,14 @@ class PPCDGAN(BaseConditionalGAN):
         """Labels (n, ) of a batch.
 
         Raises:
-            ValueError: If a label is outside [0, num_classes).
+            PPCDError: If a label is outside [0, num_classes).
         """
         label = super().data_sample_to_label(data_sample)
         if label is None:
             return None
         label = label.flatten()
         if label.min() < 0 or label.max() >= self.num_classes:
-            raise ValueError(
+            raise PPCDError(
                 f'Labels from {int(label.min())} to {int(label.max())} do not '
                 f'fit a model of {self.num_classes} classes (0 to '
                 f'{self.num_classes - 1}): set `num_classes` to the data.')
@@ -161,10 +164,28 @@ class PPCDGAN(BaseConditionalGAN):
             return self.generator(noise, label=labels), dict()
         with FeatureTap(self.generator, self.distill_layers) as tap:
             fake_imgs = self.generator(noise, label=labels)
-        loss = self.distillation_loss(
+        student, teacher = self._compared(
             tap.by_resolution(),
             self.teacher(noise, self._teacher_labels(labels)))
+        loss = self.distillation_loss(student, teacher)
         return fake_imgs, {self.distillation_loss.loss_name(): loss}
+
+    def _compared(self, student: Dict[int, Tensor],
+                  teacher: Dict[int, Tensor]) -> Tuple[dict, dict]:
+        """The features of the resolutions that both have; the log says once
+        which."""
+        common = [size for size in student if size in teacher]
+        if not common:
+            raise PPCDError(
+                f'The student has features of {sorted(student)} pixels and '
+                f'the teacher of {sorted(teacher)}, none in common: choose '
+                '`distill_layers` and the teacher\'s `layers` alike.')
+        if self._logged_sizes != common:
+            self._logged_sizes = common
+            print_log(f'distillation compares features of {common} pixels',
+                      'current')
+        return ({size: student[size] for size in common},
+                {size: teacher[size] for size in common})
 
     def _teacher_labels(self, labels: Tensor) -> Tensor:
         if self.class_aware:

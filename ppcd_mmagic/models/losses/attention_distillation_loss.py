@@ -5,6 +5,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
 
 
@@ -52,9 +53,9 @@ class AttentionDistillationLoss(nn.Module):
                  loss_name: str = 'loss_cd') -> None:
         super().__init__()
         if distance not in ('l2', 'mse'):
-            raise ValueError(f'distance="{distance}" must be "l2" or "mse".')
+            raise PPCDError(f'distance="{distance}" must be "l2" or "mse".')
         if reduction not in ('mean', 'sum'):
-            raise ValueError(
+            raise PPCDError(
                 f'reduction="{reduction}" must be "mean" or "sum".')
         self.loss_weight = loss_weight
         self.p = p
@@ -75,10 +76,10 @@ class AttentionDistillationLoss(nn.Module):
             Tensor: A scalar.
 
         Raises:
-            ValueError: If the keys or the sizes do not agree.
+            PPCDError: If the keys or the sizes do not agree.
         """
         if set(student) != set(teacher):
-            raise ValueError(
+            raise PPCDError(
                 f'Student features at {sorted(student)} have no counterpart '
                 f'in the teacher\'s at {sorted(teacher)}: choose layers of '
                 'the same resolutions.')
@@ -87,7 +88,7 @@ class AttentionDistillationLoss(nn.Module):
 
     def _layer(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.shape[2:] != teacher.shape[2:]:
-            raise ValueError(
+            raise PPCDError(
                 f'Student feature of size {tuple(student.shape[2:])} cannot be '
                 f'compared with the teacher\'s {tuple(teacher.shape[2:])}.')
         difference = attention_map(student, self.p) - attention_map(

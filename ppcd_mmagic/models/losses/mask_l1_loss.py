@@ -5,6 +5,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ppcd_mmagic.channels import ChannelMask
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
 
 
@@ -32,7 +33,7 @@ class MaskL1Loss(nn.Module):
                  loss_name: str = 'loss_pp') -> None:
         super().__init__()
         if reduction not in ('mean', 'sum'):
-            raise ValueError(
+            raise PPCDError(
                 f'reduction="{reduction}" must be "mean" or "sum".')
         self.loss_weight = loss_weight
         self.reduction = reduction

@@ -1,3 +1,4 @@
+"""A frozen generator that guides the student."""
 from typing import Callable, Dict, Optional, Sequence, Union
 
 import torch
@@ -10,9 +11,12 @@ from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
 
 
-@MODELS.register_module()
-class BigGANTeacher(nn.Module):
+@MODELS.register_module(name=['GeneratorTeacher', 'BigGANTeacher'])
+class GeneratorTeacher(nn.Module):
     """A frozen, pre-trained generator that only gives features.
+
+    Registered as ``BigGANTeacher`` as well, its name before it took any
+    generator on noise and classes.
 
     The generator is kept out of the module tree: whatever holds the teacher
     neither trains it, nor saves it, nor hands it to an optimizer, and
@@ -20,15 +24,15 @@ class BigGANTeacher(nn.Module):
 
     Args:
         generator (dict): Config of the generator, such as MMagic's
-            ``BigGANGenerator``.
+            ``BigGANGenerator`` or ``BigGANDeepGenerator``.
         checkpoint (str, optional): See :func:`load_weights`.
             None leaves random weights, for tests and for measuring speed.
         layers (str | Sequence[str]): Layers whose outputs are the features.
             Defaults to 'conv_blocks.*'.
 
     Raises:
-        FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If it does not fit, or a layer is unknown.
+        PPCDError: If the checkpoint does not exist or does not fit, or a
+            layer is unknown.
     """
 
     def __init__(self,
@@ -47,7 +51,7 @@ class BigGANTeacher(nn.Module):
     def generator(self) -> nn.Module:
         return self._hidden[0]
 
-    def _apply(self, fn: Callable, recurse: bool = True) -> 'BigGANTeacher':
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'GeneratorTeacher':
         self.generator._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
