@@ -1,5 +1,4 @@
 """The interface of MMagic's inferencers, with labels that are heeded."""
-import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
-                                  draw_noise)
+                                  draw_noise, read_config)
 
 Label = Union[int, str]
 
@@ -104,9 +103,9 @@ class PPCDInferencer(MMagicInferencer):
                  device: Optional[torch.device] = None,
                  extra_parameters: Optional[Dict] = None,
                  seed: int = 2022) -> None:
-        if isinstance(model_config, str):
-            if not osp.isfile(model_config):
-                raise PPCDError(f'There is no config "{model_config}".')
-            model_config = Config.fromfile(model_config)
         self.inferencer = ClassInferencer(
-            model_config, model_ckpt, device, extra_parameters, seed=seed)
+            read_config(model_config),
+            model_ckpt,
+            device,
+            extra_parameters,
+            seed=seed)

@@ -86,6 +86,33 @@ class _OnnxGenerator:
         return torch.from_numpy(images[0])
 
 
+def read_config(config: Union[Config, str]) -> Config:
+    """The config of a GAN or of an export, from its path.
+
+    Raises:
+        PPCDError: If there is no such file, or no generator in it.
+    """
+    if isinstance(config, str):
+        if not osp.isfile(config):
+            raise PPCDError(f'There is no config "{config}" (looked for '
+                            f'{osp.abspath(config)}).')
+        config = Config.fromfile(config)
+    if not config.get('model', {}).get('generator'):
+        raise PPCDError('This config has no generator: give the one of a GAN '
+                        'or of an export.')
+    return config
+
+
+def _usable(device: Union[str, torch.device]) -> torch.device:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PPCDError(f'The device "{device}" cannot be used: '
+                        f'{reason}') from error
+    return torch.device(device)
+
+
 class ClassSampler:
     """Draws pictures of classes, in the colours that people see.
 
@@ -98,20 +125,21 @@ class ClassSampler:
             Defaults to 'cpu'.
 
     Attributes:
+        config (Config): The config.
         num_classes (int): Classes of the generator.
         noise_size (int): Length of its noise.
 
     Raises:
-        PPCDError: If the weights are missing or do not fit the config, or the
-            generator knows no classes.
+        PPCDError: If config or weights are missing or do not fit, the
+            generator knows no classes, or there is no such device.
     """
 
     def __init__(self,
                  config: Union[Config, str],
                  weights: str,
                  device: Union[str, torch.device] = 'cpu') -> None:
-        if isinstance(config, str):
-            config = Config.fromfile(config)
+        self.config = config = read_config(config)
+        device = _usable(device)
         with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
             self._preprocessor = MODELS.build(
                 config.model.get('data_preprocessor')
@@ -119,10 +147,10 @@ class ClassSampler:
             self.generator: Any  # called as a generator of MMagic
             if weights.endswith('.onnx'):
                 self.generator = _OnnxGenerator(weights)
-                device = 'cpu'
+                device = torch.device('cpu')
             else:
                 self.generator = build_trained_generator(
-                    config, weights, 'given').to(device)
+                    config, weights, 'generator').to(device)
         self.device = device
         self.noise_size = int(self.generator.noise_size)
         classes = getattr(self.generator, 'num_classes',
@@ -150,8 +178,10 @@ class ClassSampler:
             truncation (float, optional): That of the pictures to come.
 
         Raises:
-            PPCDError: If the generator has no batch norms to settle.
+            PPCDError: If a count is less than 1, or the generator has no
+                batch norms to settle.
         """
+        _at_least_one(batches=batches, batch_size=batch_size)
         norms = [
             module for module in self.generator.modules()
             if isinstance(module, _BatchNorm) and module.track_running_stats
@@ -313,12 +343,19 @@ def _find(name: str, known: List[str]) -> int:
     raise PPCDError(f'No class is called "{name}"{hint}.')
 
 
+def _at_least_one(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise PPCDError(f'{name}={value} must be at least 1.')
+
+
 def write_pictures(sampler: ClassSampler,
                    classes: Sequence[int],
                    out_dir: str,
                    number: int = 1,
                    seed: int = 0,
                    truncation: Optional[float] = None,
+                   standing_statistics: Optional[int] = None,
                    batch_size: int = 16,
                    grid: bool = False) -> List[str]:
     """Write pictures of classes into a folder, with a progress bar.
@@ -334,6 +371,8 @@ def write_pictures(sampler: ClassSampler,
         number (int): Pictures of each class. Defaults to 1.
         seed (int): See :func:`draw_noise`. Defaults to 0.
         truncation (float, optional): See :func:`draw_noise`.
+        standing_statistics (int, optional): Batches to settle statistics on
+            before, see :meth:`ClassSampler.settle_statistics`.
         batch_size (int): Pictures at once. Defaults to 16.
         grid (bool): Whether to write ``grid.png`` too, a row for each class.
             Defaults to False.
@@ -342,19 +381,24 @@ def write_pictures(sampler: ClassSampler,
         List[str]: Paths of the pictures, class by class.
 
     Raises:
-        PPCDError: If a class is unknown, a count is less than 1 or the folder
-            is not empty.
+        PPCDError: If a class is unknown, a count is less than 1, or the folder
+            is not empty or cannot be made.
     """
-    for name, value in (('number', number), ('batch_size', batch_size)):
-        if value < 1:
-            raise PPCDError(f'{name}={value} must be at least 1.')
+    _at_least_one(number=number, batch_size=batch_size)
     classes = list(dict.fromkeys(classes))  # each once
     sampler.check_labels(classes)
     if osp.isdir(out_dir) and os.listdir(out_dir):
         raise PPCDError(f'The folder "{out_dir}" is not empty: old and new '
                         'pictures would be mixed. Name another.')
     noise = draw_noise(number, sampler.noise_size, seed, truncation)
-    os.makedirs(out_dir, exist_ok=True)
+    if standing_statistics is not None:
+        sampler.settle_statistics(
+            standing_statistics, seed=seed, truncation=truncation)
+    try:
+        os.makedirs(out_dir, exist_ok=True)
+    except OSError as error:
+        raise PPCDError(f'The folder "{out_dir}" cannot be made: '
+                        f'{error.strerror}.') from error
     digits = [len(str(top - 1)) for top in (sampler.num_classes, number)]
     labels = torch.tensor(classes).repeat_interleave(number)
     files = {
@@ -376,7 +420,11 @@ def write_pictures(sampler: ClassSampler,
         rows = make_grid(torch.cat(kept), nrow=number, pad_value=255)
         save_image(rows / 255, osp.join(out_dir, 'grid.png'))
     mmengine.dump(
-        dict(seed=seed, truncation=truncation, classes=files),
+        dict(
+            seed=seed,
+            truncation=truncation,
+            standing_statistics=standing_statistics,
+            classes=files),
         osp.join(out_dir, 'pictures.json'),
         indent=2)
     return paths

@@ -218,6 +218,7 @@ def test_names_that_nothing_tells_are_asked_for(tmp_path):
     (dict(number=0), 'number=0 must be at least 1'),
     (dict(classes=[4]), 'Class 4 is out of range.*0 to 3'),
     (dict(truncation=0.), 'truncation=0.0 must be above 0'),
+    (dict(standing_statistics=0), 'batches=0 must be at least 1'),
 ])
 def test_requests_that_cannot_be_met_leave_no_folder(change, message,
                                                      tmp_path):
@@ -227,6 +228,25 @@ def test_requests_that_cannot_be_met_leave_no_folder(change, message,
         write_pictures(
             red_pixels(tmp_path), request.pop('classes'), str(out), **request)
     assert not out.exists()
+
+
+@pytest.mark.parametrize('config, weights, device, message', [
+    ('absent.py', TEACHER[1], 'cpu', 'no config "absent.py"'),
+    ('configs/classifier_digits_16.py', TEACHER[1], 'cpu', 'no generator'),
+    (TEACHER[0], 'absent.pth', 'cpu', 'generator checkpoint "absent.pth"'),
+    (TEACHER[0], 'absent.onnx', 'cpu', '"absent.onnx" does not exist'),
+    (*TEACHER, 'hdmi', 'device "hdmi" cannot be used'),
+])
+def test_what_cannot_be_loaded_is_refused(config, weights, device, message,
+                                          repo):
+    with pytest.raises(PPCDError, match=message):
+        ClassSampler(config, weights, device)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(PPCDError, match='cannot be made'):
+        write_pictures(red_pixels(tmp_path), [0], str(tmp_path / 'file'))
 
 
 def test_pictures_are_not_mixed_with_others(tmp_path):
@@ -274,6 +294,7 @@ def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
     config = Config(
         dict(
             model=dict(
+                type='PPCDGAN',
                 num_classes=CLASSES,
                 noise_size=NOISE,
                 data_preprocessor=dict(type='DataPreprocessor'),

@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 from command_line import run
-from mmengine.config import Config
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
@@ -71,18 +70,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    config = Config.fromfile(args.config)
-    sampler = ClassSampler(config, args.weights, args.device)
+    sampler = ClassSampler(args.config, args.weights, args.device)
     classes = choose_classes(args.classes, sampler.num_classes,
-                             partial(class_names, config, args.class_names))
-    sampler.check_labels(classes)
-    if args.standing_statistics:
-        sampler.settle_statistics(
-            args.standing_statistics,
-            seed=args.seed,
-            truncation=args.truncation)
+                             partial(class_names, sampler.config,
+                                     args.class_names))
     paths = write_pictures(sampler, classes, args.out_dir, args.number,
-                           args.seed, args.truncation, args.batch_size,
+                           args.seed, args.truncation,
+                           args.standing_statistics, args.batch_size,
                            args.grid)
     print(f'{len(paths)} pictures are in {args.out_dir}')
 
