@@ -294,6 +294,37 @@ def test_trained_student_and_its_export_draw_the_same(
         assert .5 <= sparsity <= .6, name
 
 
+@pytest.mark.parametrize('changes', [
+    dict(rgb_to_bgr=True),
+    dict(num_classes=0, use_cbn=False),
+    dict(out_channels=1),
+], ids=['colours turned', 'no classes', 'one colour'])
+def test_students_of_other_kinds_are_exported(changes, tmp_path):
+    inner = {**DENSE['sagan'], **changes}
+    config = dict(type='MaskedGenerator', generator=inner, convs='*')
+    generator = MODELS.build(config).eval()
+    names = [name for name, _ in named_masks(generator)]
+    assert 'to_rgb' not in names and len(names) >= 6
+    prune(generator, 0.5)
+    noise, labels = every_class()
+    given = {} if changes.get('num_classes') == 0 else dict(label=labels)
+    with torch.no_grad():
+        expected = generator(noise, **given)
+    training = training_config(config)
+    if not given:
+        training.model.num_classes = None
+    export = export_student(
+        training, student_checkpoint(tmp_path / 's.pth', generator))
+    formats = ['mmagic', 'torch_export', 'onnx']
+    save_export(export, str(tmp_path / 'export'), formats)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            export.generator(noise, **given), expected, rtol=0, atol=1e-5)
+    before, after = (export.summary[w]['parameters']
+                     for w in ('before', 'after'))
+    assert after < .7 * before
+
+
 def test_config_of_an_export_tests_the_only_generator_there_is(
         trained_student):
     config = Config.fromfile(trained_student.config)

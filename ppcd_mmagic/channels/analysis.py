@@ -213,16 +213,22 @@ class Analysis:
                 leaving.add(root)
         return leaving - {self.cells.root(CONSTANT), self.cells.root(INPUT)}
 
+    def is_read(self, name: str) -> bool:
+        """Whether any layer is known to read a channel of a convolution."""
+        return any(
+            self._readers.get(self.cells.root(cell))
+            for cell in self.writes[name].tolist())
+
     def why_not(self, root: int) -> Optional[str]:
         """Why an atom can never be discarded, None if it can."""
         if root in self.cells.reasons:
             return self.cells.reasons[root]
-        for layer, _, cell in self._readers[root]:
+        for layer, _, cell in self._readers.get(root, ()):
             if self.cells.opened[cell]:
                 return f'meets {self.cells.opened[cell]} before {layer} reads it'
             if not self.cells.writers[cell]:
                 return f'nothing that is masked writes it before {layer}'
-        return None if self._readers[root] else \
+        return None if root in self._readers else \
             'nothing that is known reads it'
 
     def writers_of_atoms(self) -> Dict[int, FrozenSet[Output]]:

@@ -264,15 +264,19 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
         if why:
             left_out[name] = f'not masked: {why}'
             chosen.remove(name)
-    images = analyse(module, recording, chosen).images
-    for name in sorted(images):
-        if name in exact:
+    analysis = analyse(module, recording, chosen)
+    for name in list(chosen):
+        if name in analysis.images and name in exact:
             raise PPCDError(
                 f'convs: the channels of "{short_name(name)}" are the image '
                 f'of {type(module).__name__}; a mask would take away colours. '
                 'Leave it out.')
-        left_out[name] = 'not masked: is the image'
-        chosen.remove(name)
+        if name in analysis.images or (name not in exact
+                                       and not analysis.is_read(name)):
+            left_out[name] = 'not masked: ' + (
+                'is the image' if name in analysis.images else
+                'no layer is known to read it')
+            chosen.remove(name)
     if not chosen:
         raise PPCDError(
             f'convs: none of the convolutions of {type(module).__name__} that '

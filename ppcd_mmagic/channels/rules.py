@@ -355,10 +355,12 @@ def indexed(analysis, call) -> Any:
     if not torch.is_tensor(source):  # a part of several outputs
         return source[call.args[1]]
     index = call.node.args[1]
-    if any(isinstance(x, (fx.Node, list)) for x in tree_leaves(index)) or (
-            isinstance(index, list)):
-        return analysis.opaque('indexing by a list or tensor reads it')
+    if any(isinstance(x, fx.Node) for x in tree_leaves(index)):
+        return analysis.opaque('indexing by a tensor reads it')
     index = index if isinstance(index, tuple) else (index, )
+    if any(isinstance(x, list) for x in index):  # colours the other way round
+        analysis.cells.pin(source, 'fixed ones are picked out of it')
+        return _run(analysis, call)
     if any(x is Ellipsis for x in index):
         missing = source.ndim - sum(x is not None for x in index) + 1
         at = next(i for i, x in enumerate(index) if x is Ellipsis)
