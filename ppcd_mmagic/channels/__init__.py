@@ -16,9 +16,10 @@ from .widths import Widths, layer_sizes, resize_layers
 __all__ = [
     'ChannelMask', 'Channels', 'ExportMismatch', 'Widths', 'channelwise',
     'complexity', 'convolution', 'copy_masks', 'discard_channels', 'embedding',
-    'fit_to_state', 'fold_computed_weights', 'is_linked', 'largest_difference', 'layer_sizes', 'linear',
-    'link_masks', 'mask_channels', 'mixes', 'named_masks', 'outputs_of', 'pooled',
-    'register_rule', 'remaining_complexity', 'resize_layers', 'same', 'shrink_channels',
+    'fit_to_state', 'fold_computed_weights', 'is_linked', 'largest_difference',
+    'layer_sizes', 'linear', 'link_masks', 'mask_channels', 'mixes',
+    'named_masks', 'outputs_of', 'pooled', 'register_rule',
+    'remaining_complexity', 'resize_layers', 'same', 'shrink_channels',
     'without_masks', 'zero_dead_channels'
 ]
 

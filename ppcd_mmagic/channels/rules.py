@@ -209,11 +209,13 @@ def embedding(analysis, name: str, layer: nn.Embedding, x: Tensor) -> Tensor:
 
 def pixel_shuffle_layer(analysis, name: str, layer: nn.Module,
                         x: Tensor) -> Tensor:
+    """Pixel shuffle: the r * r channels of one leave together."""
     return _shuffled(analysis, layer)
 
 
 def reshaping_layer(analysis, name: str, layer: nn.Module,
                     x: Tensor) -> Tensor:
+    """Moves elements about; run on the cells themselves."""
     node, = analysis.inputs()
     return analysis.squeeze(layer(analysis.full(node)))
 
@@ -298,6 +300,7 @@ def pooling(analysis, call) -> Tensor:
 
 
 def padded(analysis, call) -> Tensor:
+    """Adds to dimensions in which channels do not vary."""
     x, sizes = call.args[0], call.args[1]
     touched = range(x.ndim - len(sizes) // 2, x.ndim)
     if any(x.shape[d] > 1 for d in touched):
