@@ -67,14 +67,14 @@ class _OnnxGenerator:
     """An exported ``generator.onnx``, called as a generator is."""
 
     def __init__(self, path: str) -> None:
+        if not osp.isfile(path):
+            raise PPCDError(f'"{path}" does not exist (looked for '
+                            f'{osp.abspath(path)}).')
         try:
             import onnxruntime
         except ImportError as error:
             raise PPCDError(f'{path} needs ONNX Runtime: install '
                             'ppcd_mmagic[export].') from error
-        if not osp.isfile(path):
-            raise PPCDError(f'"{path}" does not exist (looked for '
-                            f'{osp.abspath(path)}).')
         self._session = onnxruntime.InferenceSession(
             path, providers=['CPUExecutionProvider'])
         self.noise_size = self._session.get_inputs()[0].shape[1]
