@@ -41,7 +41,8 @@ help:
 	@echo 'make test-oldest  the tests on torch 2.1.2, the oldest that is promised'
 	@echo 'make quality    ruff and mypy; settings are in pyproject.toml'
 	@echo 'make mutants    which small wrong changes the tests notice, docs/tests.md;'
-	@echo '                MODULE=losses for one module, JOBS=1 for one core'
+	@echo '                MODULE=losses for one module, SAMPLE=9999 for all'
+	@echo '                mutants of each, not 300 at most, JOBS=1 for one core'
 	@echo 'make docs       the pages of docs/ as a site, in work_dirs/site'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
@@ -136,7 +137,7 @@ mutants: export PYTHONPATH := $(CURDIR):$(CURDIR)/tests:$(MUTMUT)
 mutants: export OMP_NUM_THREADS := 1
 mutants: $(MUTMUT)/.complete
 	@$(PY) -m pytest -q tests/test_mutants.py
-	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --jobs ,$(JOBS))
+	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --sample ,$(SAMPLE)) $(addprefix --jobs ,$(JOBS))
 
 docs: $(QUALITY)/.complete
 	@$(QUALITY)/bin/mkdocs build --quiet --strict

@@ -58,6 +58,15 @@ def test_a_mutant_is_the_whole_file_and_equal_lines_are_told_apart():
     assert mutants.source == 'a = x + 1\nb = 0\na = x - 1\n'
 
 
+def test_a_smaller_sample_is_part_of_a_larger_one_in_the_files_order():
+    mutants = list(changes(SOURCE).values())
+    sample = pytest.importorskip('mutants.run').sample
+    assert sample(mutants, 9) == mutants
+    two, three = sample(mutants, 2), sample(mutants, 3)
+    assert len(two) == 2 and len(three) == 3 and set(two) < set(three)
+    assert three == [m for m in mutants if m in three]
+
+
 @pytest.fixture
 def doc(tmp_path):
     path = tmp_path / 'tests.md'
@@ -68,17 +77,17 @@ def doc(tmp_path):
 def test_table_keeps_other_modules_and_words_around_it(doc, tmp_path):
     reasons = tmp_path / 'reasons.json'
     reasons.write_text(json.dumps({'hooks': {'a.py: x -> y': 'Equal.'}}))
-    write_table('losses', {'b.py: 1 -> 2': 'test_b.py::test'}, doc, reasons)
+    write_table('losses', 9, {'b.py: 1 -> 2': 'test_b.py::test'}, doc, reasons)
     write_table(
-        'hooks', {
+        'hooks', 3, {
             'a.py: x -> y': None,
             'a.py: u -> v': None,
             'a.py: s -> t': 'test_a.py::test'
         }, doc, reasons)
     text = doc.read_text()
     assert text.startswith('Words.\n') and text.endswith('More words.\n')
-    assert '| losses | 1 | 1 | 0 | 100.0 % |' in text
-    assert '| hooks | 3 | 1 | 2 | 33.3 % |' in text
+    assert '| losses | 9 | 1 | 1 | 0 | 100.0 % |' in text
+    assert '| hooks | 3 | 3 | 1 | 2 | 33.3 % |' in text
     assert '- `a.py`: `` x -> y ``\n  Equal.' in text
     assert '- `a.py`: `` u -> v ``\n  **no reason given**' in text
     assert 's -> t' not in text
@@ -87,9 +96,9 @@ def test_table_keeps_other_modules_and_words_around_it(doc, tmp_path):
 def test_table_written_again_is_the_same(doc, tmp_path):
     reasons = tmp_path / 'reasons.json'
     reasons.write_text('{}')
-    write_table('losses', {'b.py: 1 -> 2': None}, doc, reasons)
+    write_table('losses', 1, {'b.py: 1 -> 2': None}, doc, reasons)
     once = doc.read_text()
-    write_table('losses', {'b.py: 1 -> 2': None}, doc, reasons)
+    write_table('losses', 1, {'b.py: 1 -> 2': None}, doc, reasons)
     assert doc.read_text() == once
 
 

@@ -2,6 +2,7 @@
 
     make mutants                  # all modules
     make mutants MODULE=losses    # one
+    make mutants SAMPLE=1000      # of a module's mutants at most so many
 
 Each mutant is run, in a copy of the repository, against the tests of its
 module that are not slow, up to the first that fails. Results are kept in
@@ -79,6 +80,14 @@ class Results:
         return self._of[mutant.path]
 
 
+def sample(found: List[Mutant], size: int) -> List[Mutant]:
+    """The same ones at each call, those of a smaller sample among them."""
+    drawn = sorted((hashlib.sha256(mutant.key.encode()).digest(), mutant.key)
+                   for mutant in found)[:size]
+    keys = {key for _, key in drawn}
+    return [mutant for mutant in found if mutant.key in keys]
+
+
 def trials(todo: List[Mutant], results: Results, trees: List[Path],
            tests: List[str],
            known: Known) -> Iterator[Tuple[Mutant, Optional[str]]]:
@@ -107,7 +116,8 @@ def trials(todo: List[Mutant], results: Results, trees: List[Path],
             trial.result()
 
 
-def run_module(module: str, trees: List[Path], fixtures: Dict) -> None:
+def run_module(module: str, size: int, trees: List[Path],
+               fixtures: Dict) -> None:
     # of the copy: the repository may be edited meanwhile
     base = trees[0]
     sources, tests = (
@@ -115,12 +125,16 @@ def run_module(module: str, trees: List[Path], fixtures: Dict) -> None:
             str(path.relative_to(base)) for pattern in patterns
             for path in base.glob(pattern)) for patterns in MODULES[module])
     results = Results(module, base, sources, tests)
-    found = [
+    every = [
         mutant for name in sources
         for mutant in mutants(name, (base / name).read_text())
     ]
+    found = sample(every, size)
     todo = [mutant for mutant in found if not results.valid_for(mutant)]
-    print(f'{module}: {len(found)} mutants, {len(todo)} to be run', flush=True)
+    print(
+        f'{module}: {len(every)} mutants, {len(found)} drawn, {len(todo)} of '
+        'them to be run',
+        flush=True)
     if todo:
         known = rehearse(trees[0], tests, fixtures)
         fixtures.update(known.fixtures)
@@ -135,7 +149,9 @@ def run_module(module: str, trees: List[Path], fixtures: Dict) -> None:
                     f'  {n} of {len(todo)}, '
                     f'{time.monotonic() - start:.0f} s',
                     flush=True)
-    write_table(module, {mutant.key: results.by(mutant) for mutant in found})
+    write_table(module, len(every),
+                {mutant.key: results.by(mutant)
+                 for mutant in found})
 
 
 def main() -> None:
@@ -145,6 +161,11 @@ def main() -> None:
         nargs='*',
         default=list(MODULES),
         help=f'of {", ".join(MODULES)} (default: all)')
+    parser.add_argument(
+        '--sample',
+        type=int,
+        default=300,
+        help='run so many of a module at most (default: 300)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     args = parser.parse_args()
     unknown = set(args.modules) - set(MODULES)
@@ -154,7 +175,7 @@ def main() -> None:
     trees = [copy_repository(RESULTS / f'tree_{i}') for i in range(args.jobs)]
     fixtures = {}
     for module in args.modules:
-        run_module(module, trees, fixtures)
+        run_module(module, args.sample, trees, fixtures)
 
 
 if __name__ == '__main__':

@@ -8,10 +8,11 @@ HERE = Path(__file__).resolve().parent
 DOC = HERE.parents[1] / 'docs' / 'tests.md'
 REASONS = HERE / 'reasons.json'
 BEGIN, END = '<!-- written by make mutants -->', '<!-- until here -->'
-HEADING = re.compile(r'^(\w+): (\d+) mutants, (\d+) noticed$', re.M)
+HEADING = re.compile(r'^(\w+): (\d+) mutants, (\d+) run, (\d+) noticed$', re.M)
 
 
 def write_table(module: str,
+                mutants: int,
                 noticed_by: Dict[str, Optional[str]],
                 doc: Path = DOC,
                 reasons: Path = REASONS) -> None:
@@ -19,6 +20,7 @@ def write_table(module: str,
 
     Args:
         module (str): Its name.
+        mutants (int): How many it has; the figures are of those that were run.
         noticed_by (dict): The test that noticed it, or None, by mutant.
         doc (Path): A Markdown file with the two marks.
         reasons (Path): JSON: why a mutant may stay, by module and mutant.
@@ -30,28 +32,29 @@ def write_table(module: str,
         for text in block.split('\n### ')[1:]
     }
     sections[module] = _section(
-        module, noticed_by,
+        module, mutants, noticed_by,
         json.loads(reasons.read_text()).get(module, {}))
     rows = [
         HEADING.match(sections[name]).groups() for name in sorted(sections)
     ]
     doc.write_text('\n'.join([
-        before + BEGIN, '', '| module | mutants | noticed | not noticed | |',
-        '| --- | ---: | ---: | ---: | ---: |',
-        *(f'| {name} | {n} | {noticed} | {int(n) - int(noticed)} | '
-          f'{100 * int(noticed) / int(n):.1f} % |'
-          for name, n, noticed in rows), '',
+        before + BEGIN, '',
+        '| module | mutants | run | noticed | not noticed | |',
+        '| --- | ---: | ---: | ---: | ---: | ---: |',
+        *(f'| {name} | {n} | {run} | {noticed} | {int(run) - int(noticed)} | '
+          f'{100 * int(noticed) / int(run):.1f} % |'
+          for name, n, run, noticed in rows), '',
         *(f'### {sections[name]}' for name in sorted(sections)), END + after
     ]))
 
 
-def _section(module: str, noticed_by: Dict[str, Optional[str]],
+def _section(module: str, mutants: int, noticed_by: Dict[str, Optional[str]],
              reasons: Dict[str, str]) -> str:
     stay = [key for key, by in noticed_by.items() if by is None]
     for key in reasons.keys() - set(stay):
         print(f'{module}: a reason is kept for what is gone or noticed: {key}')
     lines = [
-        f'{module}: {len(noticed_by)} mutants, '
+        f'{module}: {mutants} mutants, {len(noticed_by)} run, '
         f'{len(noticed_by) - len(stay)} noticed', ''
     ]
     for key in stay:
