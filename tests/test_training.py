@@ -69,10 +69,18 @@ def assert_same_run(a, b):
 
 
 class Listener(Hook):
-    """Notes what generator and discriminator are called with."""
+    """Notes what generator and discriminator are called with in the steps of
+    the training, and not what other hooks call them with."""
+    priority = 'VERY_HIGH'
 
     def __init__(self):
-        self.noises, self.images = [], []
+        self.noises, self.images, self.listens = [], [], False
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.listens = True
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.listens = False
 
     def before_train(self, runner):
         runner.model.generator.register_forward_pre_hook(self.generator)
@@ -80,10 +88,12 @@ class Listener(Hook):
             self.discriminator)
 
     def generator(self, _, args):
-        self.noises.append((torch.is_grad_enabled(), args[0].clone()))
+        if self.listens:
+            self.noises.append((torch.is_grad_enabled(), args[0].clone()))
 
     def discriminator(self, _, args):
-        self.images.append(args[0].detach().clone())
+        if self.listens:
+            self.images.append(args[0].detach().clone())
 
 
 def listened(work_dir, *hooks, iterations=6, **options):
