@@ -12,7 +12,7 @@ from nni.compression.speedup import ModelSpeedup
 
 from cases import inputs
 from ppcd_mmagic.channels import Channels, link_masks
-from ppcd_mmagic.channels.masks import masked_layers
+from ppcd_mmagic.channels.masks import output_gates
 from ppcd_mmagic.channels.speedup import fold_masks
 from ppcd_mmagic.generators import example_inputs
 
@@ -21,7 +21,7 @@ def dead_by_writer(channels: Channels) -> dict:
     """Indices of the channels that leave, by the first convolution that
     writes them."""
     taken, dead = set(), {}
-    for name in masked_layers(channels.module):
+    for name in output_gates(channels.module):
         leaving, atoms = channels.leaving_of(name), channels.atoms_of(name)
         dead[name] = [
             i for i, atom in enumerate(atoms)
@@ -34,7 +34,8 @@ def dead_by_writer(channels: Channels) -> dict:
 def weight_masks(channels: Channels) -> dict:
     """Channel masks as NNI takes them: on each weight, by rows."""
     masks = {}
-    for name, conv in masked_layers(channels.module).items():
+    for name in output_gates(channels.module):
+        conv = channels.module.get_submodule(name)
         rows = channels.alive_outputs(name)
         masks[name] = dict(
             weight=torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1))

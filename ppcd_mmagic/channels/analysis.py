@@ -11,8 +11,8 @@ An atom may leave if and only if something reads it, nothing pins it, and it
 is closed wherever it is read.
 """
 from collections import defaultdict
-from typing import (Any, Dict, FrozenSet, List, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import (Any, Callable, Dict, FrozenSet, List, NamedTuple,
+                    Optional, Sequence, Set, Tuple)
 
 import torch
 import torch.nn as nn
@@ -181,9 +181,9 @@ class Analysis:
         self.reads: Dict[str, Tensor] = {}
         self.writes: Dict[str, Tensor] = {}
         self.holds: Dict[tuple, List[Tensor]] = defaultdict(list)
-        self.images = set()
-        self.node: Optional[fx.Node] = None
+        self.images: Set[str] = set()
         self._values: Dict[fx.Node, Any] = {}
+        self.node: fx.Node
         for node in recording.graph.nodes:
             self.node = node
             self._values[node] = self._checked(node, self._visit(node))
@@ -198,7 +198,7 @@ class Analysis:
 
     # -- what comes of it
 
-    def leaving(self, is_alive) -> set:
+    def leaving(self, is_alive: Callable[[str, int], bool]) -> Set[int]:
         """Roots of the atoms that may be discarded.
 
         Args:
@@ -358,7 +358,7 @@ class Analysis:
     def _tensor(self, node: fx.Node) -> Tensor:
         """A parameter with an extent along a single dimension may be one
         value a channel, and then follows what it meets."""
-        value = getattr(self.recording, node.target)
+        value = getattr(self.recording, str(node.target))
         extended = [d for d in range(value.ndim) if value.shape[d] > 1]
         if (node.meta['path'] is None or len(extended) != 1
                 or not value.is_floating_point()):

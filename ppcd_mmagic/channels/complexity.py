@@ -83,15 +83,16 @@ def _parameters(name: str, layer: nn.Module, kept: Dict[tuple, int]) -> int:
 
 def _multiply_adds(node: fx.Node, module: nn.Module,
                    kept: Dict[tuple, int]) -> int:
-    layer = module.get_submodule(node.target)
+    name = str(node.target)
+    layer = module.get_submodule(name)
     if not isinstance(layer, (_ConvNd, nn.Linear)):
         return 0
-    outputs = kept.get((node.target, 'outputs'), width(layer, 'outputs'))
-    inputs = kept.get((node.target, 'inputs'), width(layer, 'inputs'))
+    outputs = kept.get((name, 'outputs'), width(layer, 'outputs'))
+    inputs = kept.get((name, 'inputs'), width(layer, 'inputs'))
     if isinstance(layer, nn.Linear):
         return outputs * inputs * prod(node.meta['shape'][1:-1])
     # a transposed convolution works at every pixel of its input
-    source = node.args[0] if layer.transposed else node
+    source = node.all_input_nodes[0] if layer.transposed else node
     pixels = prod(source.meta['shape'][2:]) * prod(layer.kernel_size)
     if is_depthwise(layer):
         return outputs * pixels

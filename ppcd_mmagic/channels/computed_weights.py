@@ -51,9 +51,10 @@ def fold_computed_weights(model: nn.Module) -> None:
             elif type(hook) in _HOOKS:
                 weight = _HOOKS[type(hook)](hook, module)
                 del module._forward_pre_hooks[key]
-                del module._parameters[f'{hook.name}_orig']
-                delattr(module, hook.name)
-                setattr(module, hook.name, nn.Parameter(weight.detach()))
+                name = getattr(hook, 'name')  # noqa: B009
+                del module._parameters[f'{name}_orig']
+                delattr(module, name)
+                setattr(module, name, nn.Parameter(weight.detach()))
         for name, child in module.named_children():
             if type(child) in _LAYERS:
                 setattr(module, name, _plain(child))
@@ -70,19 +71,28 @@ def _forget_loading_hook(module: nn.Module) -> None:
 
 
 def _plain(layer: nn.Module) -> nn.Module:
+    """The layer of torch that computes what a layer computes."""
     weight = _LAYERS[type(layer)](layer)
+    plain: nn.Module
     if isinstance(layer, nn.Conv2d):
-        plain = nn.Conv2d(layer.in_channels, layer.out_channels,
-                          layer.kernel_size, layer.stride, layer.padding,
-                          layer.dilation, layer.groups, layer.bias is not None)
+        plain = nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,  # type: ignore[arg-type]
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
+            layer.groups,
+            layer.bias is not None)
     elif isinstance(layer, nn.Linear):
         plain = nn.Linear(layer.in_features, layer.out_features,
                           layer.bias is not None)
     else:
-        plain = nn.Embedding(layer.num_embeddings, layer.embedding_dim)
+        plain = nn.Embedding(*weight.shape)
     plain.weight = nn.Parameter(weight.clone())
-    if getattr(layer, 'bias', None) is not None:
-        plain.bias = nn.Parameter(layer.bias.clone())
+    bias = getattr(layer, 'bias', None)
+    if isinstance(bias, Tensor):
+        plain.bias = nn.Parameter(bias.clone())
     plain._forward_hooks = layer._forward_hooks
     plain._forward_pre_hooks = layer._forward_pre_hooks
     for name, child in layer.named_children():

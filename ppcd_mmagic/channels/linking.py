@@ -10,7 +10,7 @@ from ppcd_mmagic.errors import PPCDError
 from . import hooks, rules
 from . import masks as _masks
 from .analysis import Analysis, analyse, record_channels
-from .masks import (ChannelMask, OutputGate, convolutions, masked_layers,
+from .masks import (ChannelMask, OutputGate, convolutions,
                     matching_convolutions, named_masks, set_output_gate,
                     short_name)
 from .recording import Recording
@@ -67,8 +67,7 @@ class Channels:
     def _kept_of_masks(self, leaving: set) -> Dict[tuple, Tensor]:
         """Entries that any channel that stays still asks for."""
         asked: Dict[ChannelMask, set] = {m: set() for m in self.masks.values()}
-        for name, conv in masked_layers(self.module).items():
-            gate = _masks.output_gate(conv)
+        for name, gate in _masks.output_gates(self.module).items():
             places = [(mask, i) for mask in gate.masks
                       for i in range(mask.present)]
             for row, cell in zip(gate.index.tolist(),
@@ -138,7 +137,7 @@ class Channels:
             parts.append(f'in {own} groups')
         others = [
             short_name(other)
-            for other in masked_layers(self.module)
+            for other in _masks.output_gates(self.module)
             if other != name and not set(roots).isdisjoint(
                 map(self._root, self.analysis.writes[other].tolist()))
         ]
@@ -169,7 +168,7 @@ class Channels:
             f'{self._line(name, conv)}' for name, conv in convs.items()
         ]
         return '\n'.join([f'{type(self.module).__name__}: masks on '
-                          f'{len(masked_layers(self.module))} of {len(convs)} '
+                          f'{len(_masks.output_gates(self.module))} of {len(convs)} '
                           'convolutions', *lines])
 
 
@@ -221,7 +220,7 @@ def mask_channels(module: nn.Module,
             set_output_gate(module.get_submodule(name), gate)
     else:
         for name in chosen:
-            _masks.hang_mask(module.get_submodule(name))
+            _masks.hang_mask(convolutions(module)[name])
     return link_masks(module, example_inputs, left_out)
 
 
@@ -318,29 +317,26 @@ def link_masks(module: nn.Module,
         example_inputs (Tensor | tuple | dict): See :func:`mask_channels`.
         left_out (dict, optional): See :class:`Channels`.
     """
-    masked = masked_layers(module)
+    masked = _masks.output_gates(module)
     if not masked:
         raise PPCDError(f'{type(module).__name__} has no masks: give it some '
                         'with mask_channels.')
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
     analysis = analyse(module, recording, list(masked))
-    tied = [
-        name for name, conv in masked.items()
-        if _masks.output_gate(conv).tied
-    ]
+    tied = [name for name, gate in masked.items() if gate.tied]
     gates = _masks.tie(module, analysis, tied) if tied else {}
-    for name, conv in masked.items():
+    for name, gate in masked.items():
         if name not in gates:
-            owner, = _masks.output_gate(conv).masks
+            owner, = gate.masks
             gates[name] = OutputGate.of(owner)
-        set_output_gate(conv, gates[name])
+        set_output_gate(module.get_submodule(name), gates[name])
     for layer in module.modules():
         _masks.unlink(layer)
-    for name, gate in _masks.read_gates(module, analysis).items():
-        _masks.set_input_gate(module.get_submodule(name), gate)
-    for name, gate in _masks.follower_gates(module, analysis).items():
-        _masks.set_follower_gate(module.get_submodule(name), gate)
+    for name, reader in _masks.read_gates(module, analysis).items():
+        _masks.set_input_gate(module.get_submodule(name), reader)
+    for name, follower in _masks.follower_gates(module, analysis).items():
+        _masks.set_follower_gate(module.get_submodule(name), follower)
     return Channels(module, analysis, left_out)
 
 

@@ -11,7 +11,8 @@ Both are a :class:`Gate`: which mask entries decide over which channel.
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatch
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Dict, Iterator, List, Optional, Sequence, Tuple, Type,
+                    TypeVar, Union)
 
 import torch
 import torch.nn as nn
@@ -42,6 +43,8 @@ class ChannelMask(nn.Module):
             tensors are shorter, but those channels still count as pruned.
         present (int): Number of channels that were not removed.
     """
+
+    pruned: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -112,6 +115,8 @@ def suspended_gates() -> Iterator[None]:
         _suspended.reset(token)
 
 
+_Gate = TypeVar('_Gate', bound='Gate')
+
 # Entries of a gate's table before those of its masks
 CLOSED, OPEN = 0, 1
 
@@ -141,10 +146,10 @@ class Gate:
         self._is_identity = len(self.masks) == 1 and torch.equal(
             index, _identity(self.masks[0]))
         self._several = (index > CLOSED).sum(1) > 1
-        self._alive = None
+        self._alive: Optional[Tuple[list, Tensor]] = None
 
     @classmethod
-    def of(cls, mask: ChannelMask) -> 'Gate':
+    def of(cls: Type[_Gate], mask: ChannelMask) -> _Gate:
         """Each channel by its own entry of one mask."""
         return cls([mask], _identity(mask))
 
@@ -191,7 +196,8 @@ class Gate:
         # saves its memory where no gradient needs both
         return out * gate if torch.is_grad_enabled() else out.mul_(gate)
 
-    def mask_input(self, layer: nn.Module, args: tuple) -> tuple:
+    def mask_input(self, layer: Union[_ConvNd, nn.Linear],
+                   args: tuple) -> tuple:
         """Forward pre-hook of a layer that reads the channels.
 
         A weight times the gate gives the same as the input times the gate,
@@ -332,18 +338,18 @@ def hangs_masks() -> bool:
     return _hangs_masks.get()
 
 
-def hang_mask(layer: nn.Module) -> None:
+def hang_mask(layer: _ConvNd) -> None:
     """Give a convolution a mask with a score for each of its channels."""
     mask = mask_of(layer) or add_mask(layer, layer.out_channels)
     set_output_gate(layer, OutputGate.of(mask))
 
 
-def share_mask(owner: nn.Module, other: nn.Module) -> None:
+def share_mask(owner: _ConvNd, other: _ConvNd) -> None:
     """Let ``other`` use the mask of ``owner`` in place of its own."""
     mask = mask_of(owner)
-    if mask.channels != other.out_channels:
+    if mask is None or mask.channels != other.out_channels:
         raise PPCDError(
-            f'Cannot share a mask of {mask.channels} channels with a '
+            f'Cannot share a mask of {mask and mask.channels} channels with a '
             f'convolution of {other.out_channels} output channels.')
     take_off(other)
     set_output_gate(other, OutputGate.of(mask))
@@ -352,7 +358,7 @@ def share_mask(owner: nn.Module, other: nn.Module) -> None:
 # -- on a module
 
 
-def convolutions(module: nn.Module) -> Dict[str, nn.Module]:
+def convolutions(module: nn.Module) -> Dict[str, _ConvNd]:
     """Convolutions by name."""
     return {
         name: child
@@ -382,10 +388,9 @@ def matching_convolutions(module: nn.Module,
     Raises:
         PPCDError: If a pattern matches no convolution.
     """
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names = list(convolutions(module))
-    found = []
-    for pattern in patterns:
+    found: List[str] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matched = [
             name for name in names
             if name == pattern or fnmatch(short_name(name), pattern)
@@ -406,13 +411,13 @@ def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
             yield short_name(name.removesuffix('.mask')), child
 
 
-def masked_layers(module: nn.Module) -> Dict[str, nn.Module]:
-    """Convolutions whose output is masked, by their full names."""
-    return {
-        name: conv
+def output_gates(module: nn.Module) -> Dict[str, OutputGate]:
+    """The gates of all masked convolutions, by their full names."""
+    gates = {
+        name: output_gate(conv)
         for name, conv in convolutions(module).items()
-        if output_gate(conv) is not None
     }
+    return {name: gate for name, gate in gates.items() if gate is not None}
 
 
 def copy_masks(source: nn.Module, target: nn.Module) -> None:
@@ -428,13 +433,12 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
     """The gates of all layers that read masked channels."""
     gates = {}
     for name, cells in analysis.reads.items():
-        cells = cells.tolist()
-        closed = [analysis.cells.is_closed(cell) for cell in cells]
-        if any(closed):
-            writers = [
-                analysis.cells.writers[cell] if shut else None
-                for cell, shut in zip(cells, closed)
-            ]
+        writers = [
+            analysis.cells.writers[cell]
+            if analysis.cells.is_closed(cell) else None
+            for cell in cells.tolist()
+        ]
+        if any(writers):
             gates[name] = _gate_for(module, writers, InputGate)
     return gates
 
@@ -454,10 +458,12 @@ def follower_gates(module: nn.Module,
     return gates
 
 
-def _gate_for(module: nn.Module, writers: list, kind: type) -> Gate:
+def _gate_for(module: nn.Module, writers: list,
+              kind: Type[_Gate]) -> _Gate:
     """The gate of channels with these writers; None is always open."""
     names = dict.fromkeys(n for each in writers for n, _ in each or ())
-    gates = {name: output_gate(module.get_submodule(name)) for name in names}
+    present = output_gates(module)
+    gates = {name: present[name] for name in names}
     masks = list(
         dict.fromkeys(mask for gate in gates.values() for mask in gate.masks))
     starts, offset = {}, OPEN + 1

@@ -6,7 +6,7 @@ that was taken is known, and the batch size is that of the example.
 """
 import operator
 import types
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 from unittest.mock import patch
 
 import torch
@@ -44,7 +44,8 @@ class Recording(fx.GraphModule):
     cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``.
     """
 
-    def recompile(self) -> None:
+    def recompile(self) -> None:  # type: ignore[override]
+        """No source is generated, so none is returned."""
         type(self).forward = lambda self, *args: fx.Interpreter(self).run(
             *args)
 
@@ -139,7 +140,7 @@ class _Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.nodes: Dict[int, fx.Node] = {}
         self.versions: Dict[int, int] = {}
-        self.kept = []  # an id must not be given to another tensor
+        self.kept: List[Tensor] = []  # an id must not be given to another tensor
         self.paused = False
         self.names = {id(child): n for n, child in module.named_modules()}
         self.stored = {

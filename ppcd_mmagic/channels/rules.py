@@ -86,8 +86,8 @@ def rule_of(layer: nn.Module) -> Optional[Callable]:
     has."""
     for kind in type(layer).__mro__:
         if kind in _LAYERS:
-            known = (type(layer) is kind
-                     or type(layer).forward is kind.forward)
+            inherited = vars(kind).get('forward', nn.Module.forward)
+            known = type(layer) is kind or type(layer).forward is inherited
             return _LAYERS[kind] if known else None
     return None
 
@@ -483,23 +483,31 @@ def _run(analysis, call) -> Any:
 
 # -- the lists
 
-for _kind in (nn.Identity, _DropoutNd, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU,
-              nn.CELU, SELU, GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, Hardswish,
-              Hardsigmoid, Hardtanh, nn.Softplus, Mish, Softsign, Tanhshrink,
-              LogSigmoid, nn.Dropout, nn.Dropout1d, nn.Dropout2d,
-              nn.AlphaDropout):
-    register_rule(_kind, same)
-for _kind in (_BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm,
-              _InstanceNorm):
-    register_rule(_kind, channelwise)
-for _kind in (nn.Upsample, _MaxPoolNd, nn.MaxPool1d, nn.MaxPool2d, _AvgPoolNd,
-              nn.AvgPool1d, nn.AvgPool2d, _AdaptiveAvgPoolNd,
-              nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, _AdaptiveMaxPoolNd,
-              nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, _ReflectionPadNd,
-              _ReplicationPadNd, _ConstantPadNd):
-    register_rule(_kind, pooled)
-for _kind in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d):
-    register_rule(_kind, convolution)
+def _kinds(rule: Callable, kinds: List[type]) -> None:
+    for kind in kinds:
+        register_rule(kind, rule)
+
+
+_kinds(same, [
+    nn.Identity, _DropoutNd, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU,
+    nn.CELU, SELU, GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, Hardswish,
+    Hardsigmoid, Hardtanh, nn.Softplus, Mish, Softsign, Tanhshrink,
+    LogSigmoid, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout
+])
+_kinds(channelwise, [
+    _BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm,
+    _InstanceNorm
+])
+_kinds(pooled, [
+    nn.Upsample, _MaxPoolNd, nn.MaxPool1d, nn.MaxPool2d, _AvgPoolNd,
+    nn.AvgPool1d, nn.AvgPool2d, _AdaptiveAvgPoolNd, nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d, _AdaptiveMaxPoolNd, nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d, _ReflectionPadNd, _ReplicationPadNd,
+    _ConstantPadNd
+])
+_kinds(convolution, [
+    nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
+])
 register_rule(nn.LayerNorm, mixes)
 register_rule(nn.PReLU, prelu)
 register_rule(nn.GroupNorm, group_norm)

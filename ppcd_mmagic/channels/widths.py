@@ -29,8 +29,10 @@ class Widths(NamedTuple):
 
 
 # weight_u and weight_v are of torch's spectral norm, u0 of ajbrock's
-_CONV = dict(outputs=('out_channels', ), inputs=('in_channels', ))
-_LINEAR = dict(outputs=('out_features', ), inputs=('in_features', ))
+_Attributes = Dict[str, Tuple[str, ...]]
+_CONV: _Attributes = dict(
+    outputs=('out_channels', ), inputs=('in_channels', ))
+_LINEAR: _Attributes = dict(outputs=('out_features', ), inputs=('in_features', ))
 _NORM = dict.fromkeys(('weight', 'bias', 'running_mean', 'running_var'), 0)
 _WIDTHS: Dict[type, Widths] = {
     _ConvTransposeNd:
@@ -72,6 +74,15 @@ def widths_of(layer: nn.Module) -> Optional[Widths]:
         None)
 
 
+def _known_widths(layer: nn.Module) -> Widths:
+    widths = widths_of(layer)
+    if widths is None:
+        raise PPCDError(
+            f'It is unknown where a {type(layer).__name__} keeps its '
+            'channels: name its tensors with register_rule.')
+    return widths
+
+
 def is_depthwise(layer: nn.Module) -> bool:
     """Whether every channel of a convolution sees itself alone."""
     return isinstance(layer, _ConvNd) and (
@@ -80,11 +91,7 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
     """The tensors of a layer that have its channels, and where."""
-    widths = widths_of(layer)
-    if widths is None:
-        raise PPCDError(
-            f'It is unknown where a {type(layer).__name__} keeps its '
-            'channels: name its tensors with register_rule.')
+    widths = _known_widths(layer)
     if is_depthwise(layer):  # what it adds does not go with what it reads
         dims = dict(weight=0, weight_u=0)
         if side == 'outputs':
@@ -102,7 +109,7 @@ def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
 
 def width(layer: nn.Module, side: str) -> int:
     """Number of channels on one side of a layer."""
-    return getattr(layer, widths_of(layer).sizes[side][0])
+    return getattr(layer, _known_widths(layer).sizes[side][0])
 
 
 def keep_channels(layer: nn.Module,
@@ -127,8 +134,9 @@ def keep_channels(layer: nn.Module,
                 lambda value: _select(value, dim, kept, count, groups),
                 optimizer)
     _update_sizes(layer, side, count, len(kept))
-    if hasattr(layer, 'weight_orig'):  # the weight is computed from it
-        layer.weight = layer.weight_orig.detach()
+    original = getattr(layer, 'weight_orig', None)
+    if isinstance(original, Tensor):  # the weight is computed from it
+        layer.weight = original.detach()
 
 
 def _groups(layer: nn.Module) -> int:
@@ -151,9 +159,10 @@ def _select(value: Tensor, dim: int, kept: Tensor, count: int,
 def _update_sizes(layer: nn.Module, side: str, before: int,
                   after: int) -> None:
     if is_depthwise(layer):
-        layer.groups = layer.in_channels = layer.out_channels = after
+        for name in ('groups', 'in_channels', 'out_channels'):
+            setattr(layer, name, after)
         return
-    for name in widths_of(layer).sizes[side]:
+    for name in _known_widths(layer).sizes[side]:
         setattr(layer, name, getattr(layer, name) * after // before)
 
 
@@ -267,17 +276,17 @@ def sizes_in(model: nn.Module, state: Mapping[str, Tensor]) -> Sizes:
 
 def _sizes_of_layer(layer: nn.Module, name: str,
                     state: Mapping[str, Tensor]) -> Optional[tuple]:
-    widths = widths_of(layer)
+    widths = _known_widths(layer)
     found = []
     for side in ('outputs', 'inputs'):
         if side not in widths.sizes:
             continue
-        values = ((state[f'{name}.{key}'], own, dim)
+        values = [(state[f'{name}.{key}'], own, dim)
                   for own, dim in getattr(widths, side).items()
-                  for key in (f'{own}_orig', own) if f'{name}.{key}' in state)
-        value, own, dim = next(values, (None, None, None))
-        if value is None:
+                  for key in (f'{own}_orig', own) if f'{name}.{key}' in state]
+        if not values:
             return None
+        value, own, dim = values[0]
         # a grouped kernel has the channels of one group on one side
         scale = width(layer, side) // getattr(layer, own).shape[dim]
         found.append(value.shape[dim] * max(scale, 1))
@@ -318,7 +327,9 @@ def _resize(model: nn.Module, name: str, size: tuple,
         return
     layer = model.get_submodule(name)
     device = next(model.parameters()).device
-    sides = [s for s in ('outputs', 'inputs') if s in widths_of(layer).sizes]
+    sides = [
+        s for s in ('outputs', 'inputs') if s in _known_widths(layer).sizes
+    ]
     for side, count in zip(sides, size):
         if count != width(layer, side):
             kept = _leading(layer, side, count, device)

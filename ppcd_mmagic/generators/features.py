@@ -32,7 +32,8 @@ class FeatureTap:
 
     def __init__(self, module: nn.Module,
                  layers: Union[str, Sequence[str]]) -> None:
-        self.module = module.module if is_model_wrapper(module) else module
+        self.module: nn.Module = getattr(
+            module, 'module', module) if is_model_wrapper(module) else module
         self.names = find_layers(self.module, layers)
         self.features: Dict[str, Tensor] = {}
 

@@ -1,6 +1,6 @@
 """Inputs that a generator can be run on."""
 import inspect
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -88,8 +88,10 @@ def _input_shape(generator: nn.Module) -> tuple:
         '64), in the config of MaskedGenerator.')
 
 
-def _keywords(generator: nn.Module, labels: Tensor, device) -> dict:
-    if getattr(generator, 'num_classes', None) and 'label' in _arguments(
+def _keywords(generator: nn.Module, labels: Optional[Tensor],
+              device) -> dict:
+    if labels is not None and getattr(
+            generator, 'num_classes', None) and 'label' in _arguments(
             generator):
         return dict(label=labels.to(device))
     return {}
