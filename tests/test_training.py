@@ -422,6 +422,7 @@ def test_missing_files_are_one_line_each(tmp_path):
             config='configs/ppcd_biggan_128_alpha06.py',
             options=[
                 f'train_dataloader.dataset.data_root={tmp_path}/none',
+                f'val_dataloader.dataset.data_root={tmp_path}/none',
                 'model.teacher.checkpoint=none.pth',
                 'val_evaluator.metrics=[]'
             ]))

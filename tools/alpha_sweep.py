@@ -4,7 +4,7 @@ import os.path as osp
 from copy import deepcopy
 from typing import Dict, List
 
-from command_line import run
+from command_line import fraction, run
 from experiments import (STUDENTS, Run, add_arguments, changed, read_config,
                          run_all, set_alpha)
 from mmengine.config import Config
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
         'Fréchet distance and accuracy against alpha, and grids of pictures.')
     parser.add_argument(
         '--alphas',
-        type=float,
+        type=fraction,
         nargs='+',
         default=[0.5, 0.6, 0.7, 0.8],
         help='default: 0.5 0.6 0.7 0.8')

@@ -3,7 +3,7 @@ import argparse
 import os
 import os.path as osp
 import sys
-from typing import Callable, NoReturn
+from typing import Callable, NoReturn, Optional
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -19,10 +19,38 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
     except PPCDError as error:
         for problem in error.args:
-            line = ' '.join(str(problem).split())
+            # what loads data in another process wraps its traceback around
+            line = ' '.join(str(problem).rpartition('PPCDError: ')[2].split())
             print(f'error: {line}', file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
+
+
+def positive(text: str) -> int:
+    """Type of a command line's count."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'"{text}" is no whole number of at '
+                                         'least 1')
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Type of a command line's seed or index."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'"{text}" is no whole number of at '
+                                         'least 0')
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """Type of a command line's alpha."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is no number in [0, 1)')
+    return value
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +71,38 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def read_config_file(path: str, options: Optional[dict] = None) -> Config:
+    """A config, with what the command line overrides in it.
+
+    Raises:
+        PPCDError: If it is not there, is no config, or has no place for an
+            option.
+    """
+    if not osp.isfile(path):
+        what = 'is a folder' if osp.isdir(path) else 'does not exist'
+        raise PPCDError(f'The config {path} {what} (looked for '
+                        f'{osp.abspath(path)}).')
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is a program of the user's
+        raise PPCDError(f'The config {path} cannot be read: '
+                        f'{type(error).__name__}: {error}') from error
+    for key, value in (options or {}).items():
+        try:
+            config.merge_from_dict({key: value})
+        except (KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise PPCDError(f'--cfg-options {key}={value} does not fit the '
+                            f'config {path}: {error}') from error
+    if not isinstance(config.get('model'), dict):
+        raise PPCDError(f'The config {path} has no model.')
+    return config
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """The config of the command line, with those options in it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    config = Config.fromfile(args.config)
+    config = read_config_file(args.config, args.cfg_options)
     config.launcher = args.launcher
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
     name = osp.splitext(osp.basename(args.config))[0]
     config.work_dir = args.work_dir or config.get('work_dir') or osp.join(
         'work_dirs', name)

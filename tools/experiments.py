@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch.nn as nn
+from command_line import natural, positive
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
@@ -111,17 +112,17 @@ def add_arguments(parser: argparse.ArgumentParser, root: str) -> None:
         help='digits, or ImageNet where you have it (default: %(default)s)')
     parser.add_argument(
         '--seeds',
-        type=int,
+        type=natural,
         nargs='+',
         default=[0, 1, 2],
         help='seeds of the trainings (default: %(default)s)')
     parser.add_argument(
         '--max-iters',
-        type=int,
+        type=positive,
         help='train for so many iterations instead of the config\'s')
     parser.add_argument(
         '--jobs',
-        type=int,
+        type=positive,
         default=1,
         help='trainings at a time; they share the cores (default: 1)')
     parser.add_argument(

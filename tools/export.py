@@ -2,8 +2,8 @@
 import argparse
 import os.path as osp
 
-from command_line import run
-from mmengine.config import Config, DictAction
+from command_line import positive, read_config_file, run
+from mmengine.config import DictAction
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         'one or several (default: mmagic)')
     parser.add_argument(
         '--max-classes',
-        type=int,
+        type=positive,
         default=16,
         help='compare student and export on so many classes, evenly spread '
         '(default: 16)')
@@ -42,9 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    config = Config.fromfile(args.config)
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+    config = read_config_file(args.config, args.cfg_options)
     out_dir = args.out_dir or osp.join(
         osp.dirname(osp.abspath(args.checkpoint)), 'export')
     try:

@@ -5,8 +5,7 @@ import os.path as osp
 
 import imageio.v3 as imageio
 import torch
-from command_line import run
-from mmengine.config import Config
+from command_line import natural, positive, read_config_file, run
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
@@ -26,16 +25,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(
         '--classes',
-        type=int,
+        type=natural,
         nargs='+',
         help='classes to walk through (default: the first six)')
     parser.add_argument(
-        '--steps', type=int, default=9, help='pictures from one end to the '
+        '--steps', type=positive, default=9, help='pictures from one end to the '
         'other in the PNG (default: 9)')
     parser.add_argument(
-        '--frames', type=int, default=24, help='frames from one end to the '
+        '--frames', type=positive, default=24, help='frames from one end to the '
         'other in the GIF (default: 24)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=natural, default=0)
     parser.add_argument(
         '--out-dir', default='work_dirs/interpolation', help='default: '
         '%(default)s')
@@ -69,7 +68,7 @@ def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
     generator = build_trained_generator(
-        Config.fromfile(args.config), args.checkpoint, 'given')
+        read_config_file(args.config), args.checkpoint, 'given')
     classes = args.classes or list(range(min(6, generator.num_classes)))
     if not 0 <= min(classes) <= max(classes) < generator.num_classes:
         raise PPCDError(

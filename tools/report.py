@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple
 
 import torch
 import torch.nn as nn
-from command_line import run
+from command_line import natural, positive, read_config_file, run
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -61,20 +61,20 @@ def parse_args() -> argparse.Namespace:
         help='report the summary that tools/export.py wrote there')
     parser.add_argument(
         '--images-per-class',
-        type=int,
+        type=positive,
         default=200,
         help='images generated of each class for the figures (default: 200)')
     parser.add_argument(
         '--columns',
-        type=int,
+        type=positive,
         default=12,
         help='images of each class in the picture (default: 12)')
     parser.add_argument(
         '--batch-size',
-        type=int,
+        type=positive,
         default=16,
         help='batch size for the latency (default: 16)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=natural, default=0)
     parser.add_argument(
         '--out', default='work_dirs/report/report.html', help='default: '
         '%(default)s')
@@ -88,7 +88,7 @@ def load_entries(models: List[List[str]]) -> List[Entry]:
     """
     entries = []
     for name, path, checkpoint in models:
-        config = Config.fromfile(path)
+        config = read_config_file(path)
         generator = build_trained_generator(config, checkpoint, name)
         entries.append(Entry(name, config, generator))
     names = [entry.name for entry in entries]
@@ -140,7 +140,7 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
     real = real_images(dataloader)
     classifier_config, checkpoint = args.classifier
     classifier = build_classifier(
-        Config.fromfile(classifier_config).model, checkpoint)
+        read_config_file(classifier_config).model, checkpoint)
     generator = entries[0].generator
     torch.manual_seed(args.seed)
     labels = torch.arange(generator.num_classes).repeat_interleave(

@@ -3,7 +3,7 @@ import argparse
 from functools import partial
 
 import torch
-from command_line import run
+from command_line import natural, positive, read_config_file, run
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
         'those of the data set of the config)')
     parser.add_argument(
         '--seed',
-        type=int,
+        type=natural,
         default=0,
         help='the same seed draws the same pictures (default: %(default)s)')
     parser.add_argument(
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         'pictures of less variety (default: none)')
     parser.add_argument(
         '--standing-statistics',
-        type=int,
+        type=positive,
         metavar='BATCHES',
         help='let the norms count anew over so many batches of 64 before '
         'drawing, for use with truncation (default: keep those of the '
@@ -70,7 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    sampler = ClassSampler(args.config, args.weights, args.device)
+    sampler = ClassSampler(
+        read_config_file(args.config), args.weights, args.device)
     classes = choose_classes(args.classes, sampler.num_classes,
                              partial(class_names, sampler.config,
                                      args.class_names))

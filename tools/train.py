@@ -8,8 +8,8 @@ from mmengine.config import Config
 
 from ppcd_mmagic.checkpoints import newest_checkpoint
 from ppcd_mmagic.compat import join_ranks_without_gpu
-from ppcd_mmagic.engine import (clear, enable_amp, find_problems, locked,
-                                refuse_used)
+from ppcd_mmagic.engine import (clear, config_problems, enable_amp,
+                                find_problems, locked, refuse_used)
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -59,11 +59,11 @@ def load_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     config = load_config(args)
-    problems = find_problems(config)
+    first = is_first_process()
+    problems = config_problems(config) or first and find_problems(config)
     if problems:
         raise PPCDError(*problems)
     join_ranks_without_gpu(config)
-    first = is_first_process()
     with locked(config.work_dir) if first else contextlib.nullcontext():
         if not args.overwrite and not args.resume:
             refuse_used(config.work_dir)

@@ -1,3 +1,4 @@
+from .config_checks import config_problems
 from .hooks import (FiniteGuardHook, IterSeedHook, MaskBinarizationHook,
                     OnceForAllHook, SafeCheckpointHook, ShrinkHook,
                     StopSignalHook)
@@ -9,6 +10,6 @@ from .work_dir import clear, locked, refuse_used
 __all__ = [
     'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
     'OnceForAllHook', 'ResumableTrainLoop', 'SafeCheckpointHook', 'SafeRunner',
-    'ShrinkHook', 'StopSignalHook', 'clear', 'enable_amp', 'find_problems',
-    'locked', 'refuse_used'
+    'ShrinkHook', 'StopSignalHook', 'clear',
+    'config_problems', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
 ]

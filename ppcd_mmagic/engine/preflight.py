@@ -1,13 +1,17 @@
 """What can be known to be wrong before anything is built."""
+import inspect
+import logging
+import os
 import os.path as osp
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config
-from torchvision.datasets.folder import (IMG_EXTENSIONS, find_classes,
-                                         make_dataset)
+from mmengine.logging import print_log
 
+from ppcd_mmagic.datasets import ENDINGS, faults_in, pictures_in
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.registry import DATASETS
 
 
 def find_problems(config: Config) -> List[str]:
@@ -24,8 +28,7 @@ def find_problems(config: Config) -> List[str]:
     return [
         *_start_problems(config.get('load_from')),
         *_teacher_problems(model.get('teacher')),
-        *_data_problems(config.train_dataloader.dataset,
-                        model.get('num_classes')),
+        *_data_problems(config),
         *_metric_problems((config.get('val_evaluator') or {}).get(
             'metrics', []))
     ]
@@ -46,38 +49,124 @@ def _teacher_problems(teacher: Optional[dict]) -> Iterator[str]:
                'name yours with --cfg-options model.teacher.checkpoint=PATH')
 
 
-def _data_problems(dataset: dict, num_classes: int) -> Iterator[str]:
+def _data_problems(config: Config) -> Iterator[str]:
+    num_classes = config.model.get('num_classes')
+    found: Dict[str, Optional[List[str]]] = {}
+    for loader, what in (('train_dataloader', 'training data'),
+                         ('val_dataloader', 'validation data')):
+        dataset = (config.get(loader) or {}).get('dataset') or {}
+        folder = _folder_of(dataset)
+        if folder is None or folder in found:
+            continue  # made of no files, like the digits, or looked at
+        found[folder] = None
+        how = ('put one folder of pictures per class there, or name yours '
+               f'with --cfg-options {loader}.dataset.data_root=PATH')
+        problems = [*_layout_problems(folder, dataset, what, how)]
+        if not problems and not dataset.get('ann_file'):
+            found[folder] = classes = _classes_in(folder)
+            problems = [*_class_problems(folder, classes, num_classes, what)]
+            problems += _picture_problems(folder, dataset, what)
+        yield from problems
+    first, *others = [classes for classes in found.values() if classes] or [[]]
+    for classes in others:
+        if classes != first:
+            only = sorted({*first} ^ {*classes})
+            yield ('training and validation data have different classes ('
+                   f'{", ".join(only[:5])} in one of them alone): a class must '
+                   'have the same number in both')
+
+
+def _folder_of(dataset: dict) -> Optional[str]:
     root = dataset.get('data_root')
     if root is None:
-        return  # made of no files, like the digits
+        return None
     prefix = dataset.get('data_prefix', '')
     if isinstance(prefix, dict):
         prefix = next(iter(prefix.values()), '')
-    folder = osp.join(root, prefix)
-    how = ('put one folder of pictures per class there, or name yours with '
-           '--cfg-options train_dataloader.dataset.data_root=PATH')
+    return osp.join(root, prefix)
+
+
+def _endings_of(dataset: dict) -> Sequence[str]:
+    """The list that the data set goes by."""
+    if 'extensions' in dataset:
+        return tuple(dataset['extensions'])
+    built = DATASETS.get(dataset.get('type', 'PictureFolder'))
+    known = inspect.signature(built).parameters.get('extensions')
+    return ENDINGS if known is None else known.default
+
+
+def _classes_in(folder: str) -> List[str]:
+    return sorted(entry.name for entry in os.scandir(folder)
+                  if entry.is_dir())
+
+
+def _layout_problems(folder: str, dataset: dict, what: str,
+                     how: str) -> Iterator[str]:
+    where = osp.abspath(folder)
     if not osp.isdir(folder):
-        yield (f'training data not found: looked for the folder '
-               f'{osp.abspath(folder)}; {how}')
+        yield f'{what} not found: looked for the folder {where}; {how}'
         return
     if dataset.get('ann_file'):
-        ann_file = osp.join(root, dataset['ann_file'])
+        ann_file = osp.join(dataset['data_root'], dataset['ann_file'])
         if not osp.isfile(ann_file):
             yield (f'list of training images not found: looked for '
                    f'{osp.abspath(ann_file)}; set ann_file=\'\' to take all '
-                   f'pictures of {osp.abspath(folder)}')
+                   f'pictures of {where}')
         return
-    try:
-        classes, index = find_classes(folder)
-        make_dataset(folder, index, IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        reason = ' '.join(str(error).split())
-        yield (f'training data has the wrong layout: {reason[:200]}; {how}')
+    classes = _classes_in(folder)
+    if not classes:
+        yield (f'{what} has the wrong layout: there is no folder in {where}; '
+               f'{how}')
         return
+    endings = _endings_of(dataset)
+    inner = {name: _depth(osp.join(folder, name), endings) for name in classes}
+    empty = [name for name, depth in inner.items() if depth is None]
+    if empty:
+        yield (f'{what} has the wrong layout: no picture in {where} for '
+               f'{", ".join(empty[:5])}{", ..." if len(empty) > 5 else ""} '
+               f'(pictures end in {", ".join(endings)}); {how}')
+    elif min(depth or 0 for depth in inner.values()) > 0:
+        yield (f'{what} has the wrong layout: the folders in {where} hold '
+               f'folders, no pictures; name one of them instead, such as '
+               f'{osp.join(where, classes[0])}, or put the classes there')
+
+
+def _depth(folder: str, endings: Sequence[str]) -> Optional[int]:
+    """How many folders further down the first pictures are."""
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        if any(name.lower().endswith(tuple(endings)) for name in names):
+            way = osp.relpath(root, folder)
+            return 0 if way == '.' else len(way.split(os.sep))
+    return None
+
+
+def _class_problems(folder: str, classes: List[str],
+                    num_classes: Optional[int], what: str) -> Iterator[str]:
     if num_classes and len(classes) != num_classes:
-        yield (f'training data has {len(classes)} classes (folders in '
+        yield (f'{what} has {len(classes)} classes (folders in '
                f'{osp.abspath(folder)}), but the model has {num_classes}: set '
-               'num_classes alike in the config, or mend the folder')
+               'num_classes alike in the config (CLASSES for your own '
+               'pictures), or mend the folder')
+
+
+def _picture_problems(folder: str, dataset: dict,
+                      what: str) -> Iterator[str]:
+    files = pictures_in(folder, _endings_of(dataset))
+    faults = faults_in(folder, files)
+    named = [
+        f'{osp.join(folder, name)} ({fault})'
+        for name, fault in sorted(faults.items())
+    ]
+    tolerated = dataset.get('tolerated', .01)
+    if len(faults) > tolerated * len(files):
+        yield (f'{what}: {len(faults)} of {len(files)} pictures cannot be '
+               f'read: {", ".join(named[:3])}'
+               f'{", ..." if len(named) > 3 else ""}; mend or delete them')
+        return
+    for line in named:
+        print_log(f'{what}: {line} cannot be read', 'current',
+                  logging.WARNING)
 
 
 def _metric_problems(metrics: list) -> Iterator[str]:

@@ -1,10 +1,12 @@
 # Your own pictures: one folder per class in the folder that the environment
 # variable PICTURES names; CLASSES says how many there are.
-data_root = '{{$PICTURES:data/pictures}}'
-num_classes = int('{{$CLASSES:2}}')
+# (An import statement would make this a config of MMEngine's other kind; its
+# own {{$PICTURES}} is source code, which a path with an apostrophe breaks.)
+data_root = __import__('os').environ.get('PICTURES', 'data/pictures')
+num_classes = int(__import__('os').environ.get('CLASSES', 2))
 
 dataset = dict(
-    type='BasicConditionalDataset',
+    type='PictureFolder',
     data_root=data_root,
     pipeline=[
         dict(type='LoadImageFromFile', key='gt'),

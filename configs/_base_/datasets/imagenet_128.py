@@ -7,7 +7,7 @@ pipeline = [
     dict(type='PackInputs', keys='gt')
 ]
 dataset = dict(
-    type='BasicConditionalDataset',
+    type='PictureFolder',
     data_root='data/imagenet',
     data_prefix='train',
     pipeline=pipeline)

@@ -1,0 +1,65 @@
+"""What a config cannot mean is said before anything is built."""
+import re
+
+import pytest
+from conftest import ROOT
+from runs import tiny_config
+
+from mmengine.config import Config
+from ppcd_mmagic.engine import config_problems
+
+
+def problems(**options):
+    return config_problems(tiny_config('unused', **options))
+
+
+@pytest.mark.parametrize('options, what', [
+    (dict(model__class_aware='no'), "'no' must be True or False"),
+    (dict(model__distill_layer='x'), 'PPCDGAN has no such setting'),
+    (dict(model__pruning_loss__loss_weight='0.1'), 'must be a number'),
+    (dict(model__pruning_loss__loss_weight=-1), 'at least 0'),
+    (dict(custom_hooks__2__alpha='0.5'), "alpha='0.5' must be a number"),
+    (dict(custom_hooks__2__alfa=.5), 'MaskBinarizationHook has no such'),
+    (dict(custom_hooks__2__end=7), r'end=7 is beyond the end .*max_iters=6'),
+    (dict(custom_hooks__2__begin=7, custom_hooks__2__end=None),
+     'begin=7 is beyond the end'),
+    (dict(train_cfg__max_iters=0), 'max_iters=0 must be a whole number of'),
+    (dict(train_cfg__max_iters=2.5), 'max_iters=2.5 must be a whole number'),
+    (dict(train_cfg__val_interval='x'), "val_interval='x' must be"),
+    (dict(train_dataloader__batch_size=0), 'batch_size=0'),
+    (dict(train_dataloader__num_workers=-1), 'num_workers=-1'),
+    (dict(train_dataloader__dataset__size=32), '32 px, but the generator'),
+    (dict(optim_wrapper__generator__optimizer__lr='fast'), "lr='fast'"),
+    (dict(optim_wrapper__generator__optimizer__lr=-1), 'lr=-1'),
+    (dict(default_hooks__finite_guard__patience='x'), "patience='x'"),
+])
+def test_one_line_for_what_is_wrong(options, what):
+    problem, = problems(**options)
+    assert re.search(what, problem), problem
+
+
+def test_a_hook_given_twice():
+    config = tiny_config('unused')
+    config.custom_hooks.append(dict(type='ppcd_mmagic.MaskBinarizationHook',
+                                    alpha=.5))
+    problem, = config_problems(config)
+    assert 'MaskBinarizationHook 2 times' in problem
+
+
+def test_a_config_that_trains_nothing():
+    assert config_problems(Config(dict(a=1)))[0].startswith(
+        'this is no training config, it has no model')
+
+
+@pytest.mark.parametrize('name', [
+    'biggan_folder_64', 'classifier_digits_16', 'gan_compression_digits_16',
+    'ppcd_biggan_128_star_alpha06', 'ppcd_digits_16_star_alpha06',
+    'sagan_digits_16', 'tinygan_imagenet_128'
+])
+def test_nothing_is_wrong_with_the_configs_of_the_package(name):
+    config = Config.fromfile(f'{ROOT}/configs/{name}.py')
+    assert config_problems(config) == []
+
+
+def test_parts_of_others_are_not_judged():
+    assert problems(model__data_preprocessor__whatever=1) == []
