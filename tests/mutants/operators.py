@@ -44,16 +44,15 @@ def _string(node):
 
 
 def _argument_left_out(node):
-    if _name(node.func) in ORDERED_BY_TYPE:
+    if _name(node.func) in ORDERED_BY_TYPE or len(node.args) == 1:
         return
-    for removed in mutmut.operator_arg_removal(node):
-        if len(removed.args) < len(node.args):
-            position = next(
-                (i for i, (a, b) in enumerate(zip(node.args, removed.args))
-                 if a is not b), -1)
-            # without an earlier positional one the others slip, and it crashes
-            if node.args[position].keyword or position == -1:
-                yield removed
+    for i, argument in enumerate(node.args):
+        name = argument.keyword and argument.keyword.value
+        # without an earlier one the others slip, and it crashes; and a
+        # machine with one device cannot tell
+        if (name or i == len(node.args) - 1) and name != 'device':
+            yield node.with_changes(
+                args=[*node.args[:i], *node.args[i + 1:]])
 
 
 def _arguments_swapped(node):

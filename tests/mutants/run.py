@@ -11,9 +11,11 @@ the mutants of a file that was edited, and those whose module's tests were.
 The table in ``docs/tests.md`` is written anew after each module.
 """
 import argparse
+import fcntl
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
@@ -172,6 +174,16 @@ def main() -> None:
     if unknown:
         parser.error(f'no module {", ".join(sorted(unknown))}: choose from '
                      f'{", ".join(MODULES)}')
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with open(RESULTS / 'lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f'Another run is at work in {RESULTS}: wait for it.')
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
     trees = [copy_repository(RESULTS / f'tree_{i}') for i in range(args.jobs)]
     fixtures = {}
     for module in args.modules:
