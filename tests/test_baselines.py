@@ -13,7 +13,6 @@ from ppcd_mmagic.engine.hooks.once_for_all_hook import (_recalibrate,
 from ppcd_mmagic.export import build_student, export_student
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.registry import HOOKS
 from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
                                                      interpolate_noises, slerp)
 
@@ -80,15 +79,6 @@ def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
             1, round(widths[name] * mask.channels))
     export = export_student(config, checkpoint)
     assert export.summary['max_difference'] <= 1e-5
-
-
-@pytest.mark.parametrize('arguments, message', [
-    (dict(budget=0.), 'budget=0.0'),
-    (dict(budget=0.5, widths=[0.5, 2.]), 'widths=.*2.0'),
-])
-def test_bad_arguments_of_the_search(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        HOOKS.build(dict(type='OnceForAllHook', **arguments))
 
 
 @pytest.mark.parametrize('options, message', [

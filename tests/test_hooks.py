@@ -729,8 +729,46 @@ class TestOnceForAll:
         search.val_loop.run = lambda: search.hook.after_val_epoch(
             search, {'domain/accuracy': 1.})
         with pytest.raises(
-                PPCDError, match='domain/frechet.*domain/accuracy'):
+                PPCDError, match='"domain/frechet".*domain/accuracy'):
             search.run()
+
+    def test_eight_sub_networks_are_evaluated_if_nothing_else_is_said(self):
+        assert len(Search(range(20), budget=1.).run().validated) == 8
+
+    def test_whole_network_is_within_a_budget_of_one(self):
+        search = Search([1.], widths=(1., ), budget=1.).run()
+        assert search.validated == [(16, 16, 8, 8)]
+
+    def test_of_equal_values_the_costliest_wins(self):
+        search = Search([2., 1., 1.],
+                        widths=(0.5, 1.),
+                        budget=0.8,
+                        candidates=3).run()
+        assert search.saved[0][3] == search.validated[1]
+
+    def test_search_leaves_spectral_norm_as_the_training_left_it(self):
+        search = Search([1.], budget=0.8, candidates=1)
+        search.tested.train()
+        vectors = {
+            name: vector.clone()
+            for name, vector in search.tested.named_buffers()
+            if name.endswith(('_u', '_v'))
+        }
+        search.run()
+        after = dict(search.tested.named_buffers())
+        assert vectors
+        for name, vector in vectors.items():
+            assert torch.equal(after[name], vector), name
+
+    @pytest.mark.parametrize('arguments, message', [
+        (dict(budget=0.), 'budget=0.0'),
+        (dict(budget=1.1), 'budget=1.1'),
+        (dict(budget=0.5, widths=[0., 1.]), 'widths=.*0.0'),
+        (dict(budget=0.5, widths=[0.5, 1.1]), 'widths=.*1.1'),
+    ])
+    def test_budget_and_widths_are_fractions(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            HOOKS.build(dict(type='OnceForAllHook', **arguments))
 
     def test_norms_get_the_statistics_of_the_sub_network(self):
         """The mean over batches of their means and unbiased variances, of
