@@ -5,6 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+import torch.nn as nn
 from conftest import CLASSES, NOISE, STUDENTS, build_generator, every_class
 from gans import build_gan
 from mmagic.structures import DataSample
@@ -445,7 +446,7 @@ def test_a_checkpoint_of_either_form_gives_a_tested_model_its_sizes(whole):
     state = {f'generator.{k}': v for k, v in cut.state_dict().items()}
     fresh = build_generator(STUDENTS['sagan_plain'])
     runner = SimpleNamespace(
-        model=SimpleNamespace(generator=fresh), optim_wrapper=dict())
+        model=nn.ModuleDict(dict(generator=fresh)), optim_wrapper=dict())
     HOOKS.build(SHRINKING).after_load_checkpoint(
         runner, dict(state_dict=state) if whole else state)
     fresh.load_state_dict(cut.state_dict(), strict=True)
@@ -475,8 +476,12 @@ def test_bad_use_is_refused():
         HOOKS.build(dict(SHRINKING, interval=0))
     from mmengine.model import MMDistributedDataParallel
     hook = HOOKS.build(SHRINKING)
-    wrapped = SimpleNamespace(
-        model=SimpleNamespace(
-            generator=Mock(spec=MMDistributedDataParallel)))
+    generator = nn.Module()
+    generator.__class__ = MMDistributedDataParallel  # joins no group
+    wrapped = SimpleNamespace(model=nn.ModuleDict(dict(generator=generator)))
     with pytest.raises(ValueError, match='cannot shrink a distributed model'):
         hook.before_train(wrapped)
+    averaged = SimpleNamespace(
+        model=nn.Module(), hooks=[HOOKS.build(dict(type='EMAHook'))])
+    with pytest.raises(ValueError, match='the copy that EMAHook keeps'):
+        hook.before_train(averaged)

@@ -1,5 +1,5 @@
 import math
-from typing import Optional
+from typing import Dict, List, Optional
 
 import torch.nn as nn
 from mmengine.dist import broadcast
@@ -9,7 +9,8 @@ from mmengine.runner import Runner
 from ppcd_mmagic.channels import (ChannelMask, copy_masks, is_linked,
                                   link_masks, named_masks)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import example_inputs, generators_of
+from ppcd_mmagic.generators import (TrainedGenerator, example_inputs,
+                                    generators_of)
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -29,8 +30,8 @@ SCHEDULES = {
 class MaskBinarizationHook(Hook):
     """BINARIZEMASK of Procedure 1: prunes channels while training proceeds.
 
-    Runs after the iteration, on every mask of the generator, always pruning
-    the lowest scores. What is pruned stays pruned; no mask ever loses more
+    Runs after the iteration, on every mask of the generator (of all, where a
+    model has several), always pruning the lowest scores. What is pruned stays pruned; no mask ever loses more
     than ``floor(alpha * c)`` of its c channels, nor its last one. All state
     lives in the masks, so a resumed run continues exactly. The EMA generator's
     masks follow, and every rank takes those of rank 0.
@@ -84,14 +85,10 @@ class MaskBinarizationHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Link masks across blocks where the generator did not."""
-        for generator in generators_of(runner.model):
-            if not any(True for _ in named_masks(generator)):
-                raise PPCDError(
-                    'MaskBinarizationHook found no masks in '
-                    f'{type(generator).__name__}: build the generator from '
-                    'PP-Res blocks or wrap it in MaskedGenerator.')
-            if not is_linked(generator):
-                link_masks(generator, example_inputs(generator))
+        for generator in masked_generators(runner, type(self).__name__):
+            for module in generator.both:
+                if not is_linked(module):
+                    link_masks(module, example_inputs(module))
 
     def before_train(self, runner: Runner) -> None:
         if self.end is None:
@@ -100,7 +97,7 @@ class MaskBinarizationHook(Hook):
             raise PPCDError(
                 f'begin={self.begin} must be before the end of the training '
                 f'at iteration {self.end}.')
-        self._mean = _mean_sparsity(generators_of(runner.model)[0])
+        self._mean = _mean_sparsity(generators_of(runner.model))
 
     def after_train_iter(self,
                          runner: Runner,
@@ -108,27 +105,28 @@ class MaskBinarizationHook(Hook):
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         done = runner.iter + 1
-        generator, *ema = generators_of(runner.model)
+        generators = generators_of(runner.model)
         if self._is_due(done):
-            self._binarize(runner, generator, done)
-        for copy in ema:
-            copy_masks(generator, copy)
+            self._binarize(runner, generators, done)
+        for generator in generators:
+            if generator.ema is not None:
+                copy_masks(generator.module, generator.ema)
         runner.message_hub.update_scalar('train/sparsity', self._mean)
 
     def _is_due(self, done: int) -> bool:
         return self.begin < done <= self.end and (
             (done - self.begin) % self.interval == 0 or done == self.end)
 
-    def _binarize(self, runner: Runner, generator: nn.Module,
+    def _binarize(self, runner: Runner, generators: List[TrainedGenerator],
                   done: int) -> None:
         # counting waits for the GPU, so here and not every iteration
-        before = _sparsities(generator)
-        for _, mask in named_masks(generator):
+        before = _sparsities(generators)
+        for mask in _all_masks(generators).values():
             mask.prune(self.target(mask, done))
             broadcast(mask.pruned)
-        after = _sparsities(generator)
+        after = _sparsities(generators)
         if after != before:
-            self._mean = _mean_sparsity(generator)
+            self._mean = _mean_sparsity(generators)
             runner.visualizer.add_scalars(after, step=done)
 
     def target(self, mask: ChannelMask, done: int) -> int:
@@ -143,14 +141,47 @@ class MaskBinarizationHook(Hook):
         return min(math.floor(fraction * mask.channels + 1e-6), cap)
 
 
-def _mean_sparsity(generator: nn.Module) -> float:
+def masked_generators(runner: Runner, who: str) -> List[TrainedGenerator]:
+    """The generators of a runner's model that have masks.
+
+    Args:
+        runner (Runner): The runner.
+        who (str): Who needs them, for the message.
+
+    Raises:
+        PPCDError: If there is none.
+    """
+    generators = generators_of(runner.model)
+    masked = [g for g in generators if _has_masks(g.module)]
+    if not masked:
+        kinds = ', '.join(type(g.module).__name__ for g in generators)
+        raise PPCDError(
+            f'{who} found no masks in {kinds}: build the generator from '
+            'PP-Res blocks or wrap it in MaskedGenerator.')
+    return masked
+
+
+def _has_masks(module: nn.Module) -> bool:
+    return any(True for _ in named_masks(module))
+
+
+def _all_masks(generators: List[TrainedGenerator]) -> Dict[str, ChannelMask]:
+    """Masks by name, of several generators with the names of these."""
+    return {
+        f'{generator.short_name}.{name}'.lstrip('.'): mask
+        for generator in generators
+        for name, mask in named_masks(generator.module)
+    }
+
+
+def _mean_sparsity(generators: List[TrainedGenerator]) -> float:
     """Fraction pruned of the channels of all masks."""
-    masks = [mask for _, mask in named_masks(generator)]
+    masks = _all_masks(generators).values()
     return sum(m.num_pruned for m in masks) / sum(m.channels for m in masks)
 
 
-def _sparsities(generator: nn.Module) -> dict:
+def _sparsities(generators: List[TrainedGenerator]) -> dict:
     return {
         f'sparsity/{name}': mask.sparsity
-        for name, mask in named_masks(generator)
+        for name, mask in _all_masks(generators).items()
     }

@@ -10,8 +10,8 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from ppcd_mmagic.channels import (copy_masks, link_masks, named_masks,
                                   remaining_complexity)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (example_inputs, generators_of,
-                                    random_inputs)
+from ppcd_mmagic.generators import (TrainedGenerator, example_inputs,
+                                    generators_of, random_inputs)
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -34,7 +34,8 @@ class OnceForAllHook(Hook):
             Defaults to 'domain/frechet'.
 
     Raises:
-        PPCDError: If an argument is out of its range, not even the narrowest
+        PPCDError: If an argument is out of its range, the model has several
+            generators, not even the narrowest
             sub-network is within the budget, nothing is validated, or the
             metric is not measured or not finite for any sub-network.
     """
@@ -59,7 +60,7 @@ class OnceForAllHook(Hook):
         if runner.val_loop is None:
             raise PPCDError('OnceForAllHook needs a validation to choose by: '
                              'set val_dataloader, val_cfg and val_evaluator.')
-        generator, *_ = generators_of(runner.model)
+        generator = _only(runner).module
         least, = _costs(generator, [_everywhere(generator, min(self.widths))])
         if least > self.budget:
             raise PPCDError(
@@ -71,7 +72,7 @@ class OnceForAllHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        generator, *_ = generators_of(runner.model)
+        generator = _only(runner).module
         _set_widths(generator, self._sample(generator))
 
     def after_val_epoch(self,
@@ -80,7 +81,7 @@ class OnceForAllHook(Hook):
         self._metrics = metrics or {}
 
     def after_train(self, runner: Runner) -> None:
-        generator, *_ = generators_of(runner.model)
+        generator = _only(runner).module
         best, best_value = None, float('inf')
         for widths in self._candidates(generator):
             self._apply(runner, widths)
@@ -106,11 +107,11 @@ class OnceForAllHook(Hook):
         return self._metrics[self.metric]
 
     def _apply(self, runner: Runner, widths: Dict[str, float]) -> None:
-        generator, *ema = generators_of(runner.model)
-        _set_widths(generator, widths)
-        for tested in ema or [generator]:
-            copy_masks(generator, tested)
-            _recalibrate(tested)
+        trained = _only(runner)
+        tested = trained.both[-1]
+        _set_widths(trained.module, widths)
+        copy_masks(trained.module, tested)
+        _recalibrate(tested)
 
     def _sample(self, generator: nn.Module) -> Dict[str, float]:
         return {
@@ -131,6 +132,15 @@ class OnceForAllHook(Hook):
         ]
         found.sort(key=lambda pair: -pair[0])
         return [widths for _, widths in found[:self.candidates]]
+
+
+def _only(runner: Runner) -> TrainedGenerator:
+    generators = generators_of(runner.model)
+    if len(generators) > 1:
+        raise PPCDError(
+            'OnceForAllHook searches the widths of one generator, but '
+            f'{", ".join(g.name for g in generators)} are trained.')
+    return generators[0]
 
 
 def _everywhere(generator: nn.Module, width: float) -> Dict[str, float]:

@@ -1,16 +1,18 @@
 from typing import Optional
 
 import torch.nn as nn
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import BaseAveragedModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch.optim import Optimizer
 
 from ppcd_mmagic.channels import (fit_to_state, shrink_channels,
                                   zero_dead_channels)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import example_inputs, generators_of
+from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import HOOKS
+from ..optimizers import optim_wrapper_of
+from .mask_binarization_hook import masked_generators
 
 
 @HOOKS.register_module()
@@ -36,7 +38,9 @@ class ShrinkHook(Hook):
 
     Raises:
         PPCDError: If ``interval`` is less than 1, or when the training
-            starts distributed: wrappers hold on to the sizes they began with.
+            starts distributed or with MMEngine's ``EMAHook``: wrappers and
+            the copy that this keeps of the whole model hold on to the sizes
+            they began with.
     """
     priority = 'NORMAL'
 
@@ -47,26 +51,26 @@ class ShrinkHook(Hook):
         self.change = shrink_channels if remove else zero_dead_channels
 
     def before_train(self, runner: Runner) -> None:
-        if is_model_wrapper(runner.model) or is_model_wrapper(
-                runner.model.generator):
+        if any(is_model_wrapper(module) for module in runner.model.modules()):
             raise PPCDError('ShrinkHook cannot shrink a distributed model: '
-                             'train on one device or remove the hook.')
+                            'train on one device or remove the hook.')
+        if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise PPCDError(
+                'ShrinkHook cannot shrink the copy that EMAHook keeps of the '
+                'model: average by the model (ema_config), or remove one of '
+                'the two.')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over the sizes of a checkpoint before it is loaded."""
         state = checkpoint.get('state_dict', checkpoint)
-        generator, *ema = generators_of(runner.model)
-        wrappers = runner.optim_wrapper
-        fit_to_state(
-            generator, example_inputs(generator),
-            _part(state, 'generator.'),
-            # a config still, where a model is only tested
-            wrappers['generator'].optimizer if isinstance(
-                wrappers, OptimWrapperDict) else None)
-        for average in ema:
-            fit_to_state(average, example_inputs(average),
-                         _part(state, 'generator_ema.module.'))
-        _refresh_ema(runner.model)
+        for generator in masked_generators(runner, type(self).__name__):
+            fit_to_state(generator.module, example_inputs(generator.module),
+                         _part(state, f'{generator.name}.'),
+                         _optimizer(runner, generator.module))
+            if generator.ema is not None:
+                fit_to_state(generator.ema, example_inputs(generator.ema),
+                             _part(state, f'{generator.ema_name}.'))
+        _refresh_averages(runner.model)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -75,12 +79,17 @@ class ShrinkHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         if (runner.iter + 1) % self.interval:
             return
-        generator, *ema = generators_of(runner.model)
-        self.change(generator, example_inputs(generator),
-                    runner.optim_wrapper['generator'].optimizer)
-        for average in ema:
-            self.change(average, example_inputs(average))
-        _refresh_ema(runner.model)
+        for generator in masked_generators(runner, type(self).__name__):
+            self.change(generator.module, example_inputs(generator.module),
+                        _optimizer(runner, generator.module))
+            if generator.ema is not None:
+                self.change(generator.ema, example_inputs(generator.ema))
+        _refresh_averages(runner.model)
+
+
+def _optimizer(runner: Runner, generator: nn.Module) -> Optional[Optimizer]:
+    wrapper = optim_wrapper_of(runner.optim_wrapper, generator)
+    return wrapper and wrapper.optimizer
 
 
 def _part(state: dict, prefix: str) -> dict:
@@ -90,9 +99,11 @@ def _part(state: dict, prefix: str) -> dict:
     }
 
 
-def _refresh_ema(model: nn.Module) -> None:
-    """The average holds on to the parameters it was built with."""
-    wrapper = getattr(model, 'generator_ema', None)
-    if wrapper is not None:
-        wrapper.avg_parameters = wrapper.module.state_dict(
-        ) if wrapper.update_buffers else dict(wrapper.module.named_parameters())
+def _refresh_averages(model: nn.Module) -> None:
+    """Averages hold on to the parameters they were built with."""
+    for average in model.modules():
+        if isinstance(average, BaseAveragedModel):
+            module = average.module
+            average.avg_parameters = (
+                module.state_dict() if average.update_buffers else dict(
+                    module.named_parameters()))
