@@ -1,5 +1,6 @@
 """Work-arounds for the age of the packages below us; each names the version
 it is for, and does nothing where that version is not installed."""
+import functools
 import importlib.util
 import os
 import sys
@@ -114,3 +115,33 @@ def join_ranks_without_gpu(config) -> None:
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
         config.model_wrapper_cfg.device_ids = None
+
+
+def flatten_labels() -> None:
+    """For MMagic 1.2.0, whose conditional GANs take labels (n, 1) from their
+    data and hand them on. A projection discriminator then gives n scores for
+    each image in place of one, without an error. They are made (n, )."""
+    import mmagic
+    if mmagic.__version__ != '1.2.0':
+        return
+    from mmagic.models.base_models import BaseConditionalGAN
+    from mmengine.logging import print_log
+    original = BaseConditionalGAN.data_sample_to_label
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def data_sample_to_label(self, data_sample):
+        label = original(self, data_sample)
+        if label is None or label.shape[1:] != (1, ):
+            return label
+        if not data_sample_to_label.logged:
+            data_sample_to_label.logged = True
+            print_log(
+                f'labels {tuple(label.shape)} of MMagic 1.2.0 are flattened, '
+                'so that a discriminator gives one score for each image',
+                'current')
+        return label.flatten()
+
+    data_sample_to_label.logged = False
+    BaseConditionalGAN.data_sample_to_label = data_sample_to_label

@@ -2,7 +2,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
+from mmagic.structures import DataSample
+from mmengine import MessageHub
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from ppcd_mmagic.registry import MODELS
 
 
 def test_missing_operators_raise_one_clear_error_when_called():
@@ -46,3 +52,50 @@ def test_another_mmcv_is_refused_with_both_versions(found, tmp_path):
     message = run.stderr.splitlines()[-1]
     assert 'MMCV, version >=2.1,<2.2' in message
     assert f'found {found}' in message
+
+
+DISCRIMINATORS = dict(
+    SAGAN=dict(type='SAGANDiscriminator', base_channels=8),
+    SNGAN=dict(type='ProjDiscriminator', base_channels=8),
+    BigGAN=dict(type='BigGANDiscriminator', base_channels=8))
+GENERATORS = dict(
+    SAGAN=dict(type='SAGANGenerator', base_channels=4),
+    SNGAN=dict(type='SNGANGenerator', base_channels=4),
+    BigGAN=dict(type='BigGANGenerator', base_channels=4,
+                auto_sync_bn=False))
+
+
+@pytest.mark.parametrize('kind', DISCRIMINATORS)
+def test_a_discriminator_gives_one_score_for_each_labelled_image(kind):
+    """MMagic 1.2 hands it labels (n, 1) of the data, with which it gives
+    scores (n, n)."""
+    shared = dict(num_classes=3)
+    model = MODELS.build(
+        dict(
+            type=kind,
+            noise_size=8,
+            data_preprocessor=dict(type='DataPreprocessor'),
+            generator=dict(GENERATORS[kind], output_scale=32, noise_size=8,
+                           **shared),
+            discriminator=dict(DISCRIMINATORS[kind], input_scale=32,
+                               **shared)))
+    shapes = []
+    model.discriminator.register_forward_hook(
+        lambda module, args, scores: shapes.append(tuple(scores.shape)))
+    samples = []
+    for label in (0, 2, 1, 1):
+        sample = DataSample(gt_img=torch.rand(3, 32, 32))
+        sample.set_gt_label(label)
+        samples.append(sample)
+    wrappers = OptimWrapperDict(
+        **{
+            name: OptimWrapper(
+                torch.optim.SGD(getattr(model, name).parameters(), 1e-3))
+            for name in ('generator', 'discriminator')
+        })
+    MessageHub.get_instance('labels')
+    MessageHub.get_current_instance().update_info('iter', 0)
+    model.train_step(
+        dict(inputs=dict(img=[s.gt_img for s in samples]),
+             data_samples=samples), wrappers)
+    assert len(shapes) == 3 and set(shapes) == {(4, 1)}

@@ -1,3 +1,4 @@
+from ppcd_mmagic.compat import flatten_labels
 from .augmented_discriminator import AugmentedDiscriminator
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
@@ -10,6 +11,8 @@ from .ppres_generators import (PPResBigGANGenerator, PPResSAGANGenerator,
                                masked_generator)
 from .pruned_generator import pruned_generator
 from .teacher import GeneratorTeacher
+
+flatten_labels()
 
 __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator',

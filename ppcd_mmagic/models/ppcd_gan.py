@@ -100,7 +100,6 @@ class PPCDGAN(BaseConditionalGAN):
         label = super().data_sample_to_label(data_sample)
         if label is None:
             return None
-        label = label.flatten()
         if label.min() < 0 or label.max() >= self.num_classes:
             raise PPCDError(
                 f'Labels from {int(label.min())} to {int(label.max())} do not '
