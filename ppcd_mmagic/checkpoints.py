@@ -90,6 +90,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(path: str, map_location: Any) -> Any:
+    if path.endswith('.safetensors'):
+        from safetensors.torch import load_file
+        return load_file(path)
     if _TORCH_TAKES_NAMES:
         return torch.load(path, map_location=map_location, weights_only=True)
     return torch.load(
@@ -108,7 +111,8 @@ def read_checkpoint(path: str,
     """What a checkpoint holds; nothing in it is executed.
 
     Args:
-        path (str): File of torch, with or without MMEngine's history.
+        path (str): File of torch, with or without MMEngine's history, or
+            ``.safetensors``, which is read to the CPU.
         role (str): What it is the checkpoint of, for the messages: 'teacher'.
         map_location: As in ``torch.load``. Defaults to 'cpu'.
 

@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import torch
+from torch.utils import _pytree
 
 MMCV_WANTED = ('2.1', '2.2')
 
@@ -94,6 +95,10 @@ if _without_mediapipe_solutions():
 # but printed three times at every import of mmagic.models.
 warnings.filterwarnings(
     'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
+
+# torch has it since 2.2
+if not hasattr(_pytree, 'tree_leaves'):
+    _pytree.tree_leaves = lambda tree: _pytree.tree_flatten(tree)[0]
 
 # torch has it where it is public since 2.3
 if hasattr(torch.compiler, 'is_compiling'):

@@ -120,7 +120,7 @@ class ClassSampler:
         config (Config | str): A training config, or one that was exported, or
             the path of it. Neither the teacher nor the data are built.
         weights (str): A checkpoint (EMA weights preferred), an exported
-            ``generator.pth``, or ``generator.onnx``.
+            ``generator.pth``, ``.safetensors`` or ``.onnx``.
         device (str | torch.device): Where to draw; ONNX draws on the CPU.
             Defaults to 'cpu'.
 

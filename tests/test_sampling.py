@@ -235,6 +235,7 @@ def test_requests_that_cannot_be_met_leave_no_folder(change, message,
     ('configs/classifier_digits_16.py', TEACHER[1], 'cpu', 'no generator'),
     (TEACHER[0], 'absent.pth', 'cpu', 'generator checkpoint "absent.pth"'),
     (TEACHER[0], 'absent.onnx', 'cpu', '"absent.onnx" does not exist'),
+    (TEACHER[0], 'absent.safetensors', 'cpu', 'does not exist'),
     (*TEACHER, 'hdmi', 'device "hdmi" cannot be used'),
 ])
 def test_what_cannot_be_loaded_is_refused(config, weights, device, message,
@@ -280,6 +281,7 @@ WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
 
 @pytest.mark.parametrize('name, written', [
     ('mmagic', 'generator.pth'),
+    ('safetensors', 'generator.safetensors'),
     pytest.param(
         'onnx',
         'generator.onnx',
@@ -288,7 +290,7 @@ WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
 ])
 def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
     if name == 'onnx':
-        pytest.importorskip('onnxruntime')
+        pytest.importorskip('onnxruntime')  # the extra "export"
     student = build_generator(STUDENTS['sagan'])
     prune(student, 0.5)
     checkpoint = str(tmp_path / 'student.pth')

@@ -18,7 +18,8 @@ def parse_args() -> argparse.Namespace:
         '--out-dir dogs')
     parser.add_argument('config', help='config of a checkpoint or an export')
     parser.add_argument(
-        'weights', help='its checkpoint, generator.pth or generator.onnx')
+        'weights',
+        help='its checkpoint, or generator.pth, .safetensors or .onnx')
     parser.add_argument(
         '--classes',
         nargs='+',
