@@ -270,7 +270,7 @@ def test_teacher_gives_the_features_and_images_of_its_generator(
             lambda block, args, out, index=index: outputs.update({index: out}))
     expected = image(generator)
     noise.requires_grad_()
-    features = teacher(noise, labels)
+    features = teacher(noise, label=labels)
     images = teacher.images(noise, labels)
     assert features.keys() == {8, 16}
     for size, index in ((8, 1), (16, 2)):
@@ -289,7 +289,8 @@ def test_teacher_s_layers_can_be_chosen():
     seen = []
     teacher.generator.conv_blocks[0].register_forward_hook(
         lambda block, args, out: seen.append(out))
-    features = teacher(*every_class())
+    noise, labels = every_class()
+    features = teacher(noise, label=labels)
     assert features.keys() == {8} and torch.equal(features[8], seen[0])
 
 

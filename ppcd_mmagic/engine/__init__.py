@@ -1,15 +1,15 @@
 from .config_checks import config_problems
-from .hooks import (FiniteGuardHook, IterSeedHook, MaskBinarizationHook,
-                    OnceForAllHook, SafeCheckpointHook, ShrinkHook,
-                    StopSignalHook)
+from .hooks import (ExtraLossesHook, FiniteGuardHook, IterSeedHook,
+                    MaskBinarizationHook, OnceForAllHook, SafeCheckpointHook,
+                    ShrinkHook, StopSignalHook)
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
 from .train_loop import ResumableTrainLoop
 from .work_dir import clear, locked, refuse_used
 
 __all__ = [
-    'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
-    'OnceForAllHook', 'ResumableTrainLoop', 'SafeCheckpointHook', 'SafeRunner',
-    'ShrinkHook', 'StopSignalHook', 'clear',
-    'config_problems', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
+    'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
+    'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
+    'SafeCheckpointHook', 'SafeRunner', 'ShrinkHook', 'StopSignalHook',
+    'clear', 'config_problems', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
 ]

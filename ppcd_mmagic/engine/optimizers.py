@@ -24,7 +24,7 @@ def optim_wrapper_of(optim_wrapper: Any,
         PPCDError: If several optimizers hold some.
     """
     if isinstance(optim_wrapper, OptimWrapperDict):
-        wrappers = list(optim_wrapper.values())
+        wrappers = list(dict.fromkeys(optim_wrapper.values()))
     else:
         wrappers = [optim_wrapper]
     own = {id(parameter) for parameter in module.parameters()}

@@ -1,6 +1,6 @@
 """Features of layers, by name."""
 from fnmatch import fnmatch
-from typing import Dict, Iterable, List, Sequence, Union
+from typing import Dict, Iterable, List, Sequence, Tuple, Union
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
@@ -63,6 +63,23 @@ class FeatureTap:
             feature.shape[-2]: feature
             for feature in self.features.values()
         }
+
+
+def common_features(student: Dict[int, Tensor],
+                    teacher: Dict[int, Tensor]) -> Tuple[dict, dict]:
+    """The features of the resolutions that both have.
+
+    Raises:
+        PPCDError: If there are none.
+    """
+    common = [size for size in student if size in teacher]
+    if not common:
+        raise PPCDError(
+            f'The student has features of {sorted(student)} pixels and '
+            f'the teacher of {sorted(teacher)}, none in common: choose '
+            '`distill_layers` and the teacher\'s `layers` alike.')
+    return ({size: student[size] for size in common},
+            {size: teacher[size] for size in common})
 
 
 def find_layers(module: nn.Module,

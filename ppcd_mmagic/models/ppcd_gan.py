@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import FeatureTap
+from ppcd_mmagic.generators import FeatureTap, common_features
 from ppcd_mmagic.registry import MODELS
 
 ModelType = Union[Dict, nn.Module]
@@ -165,7 +165,7 @@ class PPCDGAN(BaseConditionalGAN):
             fake_imgs = self.generator(noise, label=labels)
         student, teacher = self._compared(
             tap.by_resolution(),
-            self.teacher(noise, self._teacher_labels(labels)))
+            self.teacher(noise, label=self._teacher_labels(labels)))
         loss = self.distillation_loss(student, teacher)
         return fake_imgs, {self.distillation_loss.loss_name(): loss}
 
@@ -173,18 +173,12 @@ class PPCDGAN(BaseConditionalGAN):
                   teacher: Dict[int, Tensor]) -> Tuple[dict, dict]:
         """The features of the resolutions that both have; the log says once
         which."""
-        common = [size for size in student if size in teacher]
-        if not common:
-            raise PPCDError(
-                f'The student has features of {sorted(student)} pixels and '
-                f'the teacher of {sorted(teacher)}, none in common: choose '
-                '`distill_layers` and the teacher\'s `layers` alike.')
-        if self._logged_sizes != common:
-            self._logged_sizes = common
-            print_log(f'distillation compares features of {common} pixels',
-                      'current')
-        return ({size: student[size] for size in common},
-                {size: teacher[size] for size in common})
+        student, teacher = common_features(student, teacher)
+        if self._logged_sizes != list(student):
+            self._logged_sizes = list(student)
+            print_log(f'distillation compares features of {list(student)} '
+                      'pixels', 'current')
+        return student, teacher
 
     def _teacher_labels(self, labels: Tensor) -> Tensor:
         if self.class_aware:

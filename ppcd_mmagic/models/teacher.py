@@ -16,7 +16,7 @@ class GeneratorTeacher(nn.Module):
     """A frozen, pre-trained generator that only gives features.
 
     Registered as ``BigGANTeacher`` as well, its name before it took any
-    generator on noise and classes.
+    generator.
 
     The generator is kept out of the module tree: whatever holds the teacher
     neither trains it, nor saves it, nor hands it to an optimizer, and
@@ -56,18 +56,18 @@ class GeneratorTeacher(nn.Module):
         return super()._apply(fn, recurse)
 
     @torch.no_grad()
-    def forward(self, noise: Tensor, label: Tensor) -> Dict[int, Tensor]:
+    def forward(self, *args, **kwargs) -> Dict[int, Tensor]:
         """Features of the teacher's image.
 
         Args:
-            noise (Tensor): Shape (n, noise_size).
-            label (Tensor): Shape (n, ), class indices.
+            *args, **kwargs: Inputs of the generator: noise (n, noise_size)
+                and ``label`` (n, ), or images (n, c, h, w).
 
         Returns:
             Dict[int, Tensor]: Feature maps (n, c, h, w) by height h.
         """
         with self._tap:
-            self.generator(noise, label=label)
+            self.generator(*args, **kwargs)
         features = self._tap.by_resolution()
         self._tap.features = {}
         return features

@@ -1,3 +1,4 @@
+from .extra_losses_hook import ExtraLossesHook
 from .finite_guard_hook import FiniteGuardHook
 from .iter_seed_hook import IterSeedHook
 from .mask_binarization_hook import MaskBinarizationHook
@@ -7,7 +8,7 @@ from .shrink_hook import ShrinkHook
 from .stop_signal_hook import StopSignalHook, StopSignals
 
 __all__ = [
-    'FiniteGuardHook', 'IterSeedHook', 'MaskBinarizationHook',
-    'OnceForAllHook', 'SafeCheckpointHook', 'ShrinkHook',
-    'StopSignalHook', 'StopSignals'
+    'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
+    'MaskBinarizationHook', 'OnceForAllHook', 'SafeCheckpointHook',
+    'ShrinkHook', 'StopSignalHook', 'StopSignals'
 ]

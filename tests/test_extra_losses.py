@@ -1,0 +1,233 @@
+"""L_PP and L_CD in a model of MMagic, against the same added by hand."""
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from conftest import CLASSES, NOISE, SAGAN, TEACHER
+from gans import DISCRIMINATOR, batch, build_gan, optimizers
+from mmagic.models.base_models import BaseConditionalGAN
+from mmengine import MessageHub
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from ppcd_mmagic import PPCDError
+from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.generators import FeatureTap
+from ppcd_mmagic.registry import HOOKS, MODELS
+
+LOSSES = dict(
+    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.7),
+    teacher=dict(type='GeneratorTeacher', generator=TEACHER),
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=3.))
+
+
+class Foreign(BaseConditionalGAN):
+    """A model that knows nothing of masks. Its discriminator sees images that
+    were made with a gradient and detached; its generator runs twice."""
+
+    def noise(self, n):
+        return self.noise_fn(num_batches=n).double()
+
+    def train_discriminator(self, inputs, data_samples, optimizer_wrapper):
+        labels = self.data_sample_to_label(data_samples)
+        fake = self.generator(self.noise(len(labels)), label=labels).detach()
+        loss = F.softplus(self.discriminator(fake, label=labels)).mean()
+        loss, log_vars = self.parse_losses(dict(loss_disc=loss))
+        optimizer_wrapper.update_params(loss)
+        return log_vars
+
+    def train_generator(self, inputs, data_samples, optimizer_wrapper):
+        labels = self.data_sample_to_label(data_samples)
+        unused = self.generator(self.noise(len(labels)), label=labels)
+        inputs = [self.noise(len(labels)) for _ in range(2)]
+        losses = dict(loss_gen=0. * unused.detach().mean())
+        for noise in inputs:
+            fake, more = self.run(noise, labels)
+            losses['loss_gen'] = losses['loss_gen'] + F.softplus(
+                -self.discriminator(fake, label=labels)).mean()
+            for name, value in more.items():
+                losses[name] = losses.get(name, 0) + value
+        losses.update(self.once())
+        loss, log_vars = self.parse_losses(losses)
+        optimizer_wrapper.update_params(loss)
+        return log_vars
+
+    def run(self, noise, labels):
+        return self.generator(noise, label=labels), {}
+
+    def once(self):
+        return {}
+
+
+class ByHand(Foreign):
+    """The same model with the losses in its train step."""
+
+    losses = {}
+
+    def run(self, noise, labels):
+        with FeatureTap(self.generator, 'conv_blocks.*') as tap:
+            fake = self.generator(noise, label=labels)
+        loss = self.losses['distillation_loss'](
+            tap.by_resolution(), self.losses['teacher'](noise, label=labels))
+        return fake, dict(loss_cd=loss)
+
+    def once(self):
+        return dict(loss_pp=self.losses['pruning_loss'](
+            mask for _, mask in named_masks(self.generator)))
+
+
+class Scaled(OptimWrapper):
+    """Scales as the wrapper of mixed precision does."""
+
+    def backward(self, loss, **kwargs):
+        super().backward(loss * 4, **kwargs)
+
+
+def built(kind, generator=SAGAN):
+    torch.manual_seed(0)
+    model = kind(
+        generator=dict(generator, type='ppcd_mmagic.' + generator['type']),
+        discriminator=DISCRIMINATOR,
+        data_preprocessor=dict(type='DataPreprocessor'),
+        noise_size=NOISE,
+        num_classes=CLASSES).double()
+    with torch.no_grad():
+        for _, mask in named_masks(model.generator):
+            mask.weight.uniform_(-1, 1)
+            mask.prune(mask.channels // 3)
+    return model
+
+
+def losses():
+    torch.manual_seed(1)
+    return {name: MODELS.build(copy.deepcopy(config)).double()
+            for name, config in LOSSES.items()}
+
+
+def hook_of(**changes):
+    torch.manual_seed(1)
+    hook = HOOKS.build(
+        dict(type='ExtraLossesHook', **{**copy.deepcopy(LOSSES), **changes}))
+    if hook.teacher:
+        hook.teacher.double()
+    return hook
+
+
+def wrappers_of(model, kind=OptimWrapper, counts=1):
+    return OptimWrapperDict(
+        **{
+            name: kind(
+                torch.optim.SGD(getattr(model, name).parameters(), 0.01),
+                accumulative_counts=counts)
+            for name in ('generator', 'discriminator')
+        })
+
+
+def trained(model, wrappers, hook=None, iterations=6):
+    """Logs of the last iteration."""
+    MessageHub.get_instance('extra_losses')
+    runner = SimpleNamespace(model=model, optim_wrapper=wrappers)
+    for wrapper in wrappers.values():
+        wrapper.initialize_count_status(model, 0, iterations)
+    torch.manual_seed(2)
+    data = batch((0, 3, 2, 2))
+    if hook:
+        hook.before_train(runner)
+    for iteration in range(iterations):
+        MessageHub.get_current_instance().update_info('iter', iteration)
+        if hook:
+            hook.before_train_iter(runner, iteration)
+        logs = model.train().train_step(copy.deepcopy(data), wrappers)
+        if hook:
+            hook.after_train_iter(runner, iteration, outputs=logs)
+    if hook:
+        hook.after_train(runner)
+    return logs
+
+
+@pytest.mark.parametrize('kind, counts', [(OptimWrapper, 1),
+                                          (OptimWrapper, 2),
+                                          (OptimWrapper, 3), (Scaled, 2)])
+def test_gradients_are_those_of_the_losses_added_by_hand(kind, counts):
+    foreign, hand, plain = built(Foreign), built(ByHand), built(Foreign)
+    hand.losses = losses()
+    logs = trained(foreign, wrappers_of(foreign, kind, counts), hook_of())
+    expected = trained(hand, wrappers_of(hand, kind, counts))
+    trained(plain, wrappers_of(plain, kind, counts))
+    for name, value in hand.state_dict().items():
+        torch.testing.assert_close(
+            foreign.state_dict()[name], value, rtol=1e-10, atol=1e-10)
+    for name in ('loss_pp', 'loss_cd', 'loss_gen', 'loss_disc'):
+        torch.testing.assert_close(
+            logs[name], expected[name], rtol=1e-10, atol=1e-10)
+    moved = foreign.generator.conv_blocks[0].conv_1.conv.mask.weight
+    assert not torch.allclose(
+        moved, plain.generator.conv_blocks[0].conv_1.conv.mask.weight)
+
+
+def test_nothing_of_the_hook_stays_after_the_training():
+    model = built(Foreign)
+    wrappers = wrappers_of(model)
+    trained(model, wrappers, hook_of(), iterations=1)
+    assert not model.generator._forward_hooks
+    assert not model.generator._forward_pre_hooks
+    wrapper = wrappers['generator']
+    assert 'backward' not in vars(wrapper)
+    assert 'update_params' not in vars(wrapper)
+
+
+def test_one_optimizer_for_all_gets_the_losses_of_the_generator_once():
+    """As of MMagic's BaseEditModel, whose generator is not told apart; L_PP
+    is not added to the loss of another part."""
+    model = built(Foreign)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 0.))
+    grads = []
+    step = wrapper.step
+
+    def noted(**kwargs):
+        grads.append(mask.weight.grad)
+        step(**kwargs)
+
+    wrapper.step = noted
+    mask = next(mask for _, mask in named_masks(model.generator))
+    hook = hook_of(teacher=None)
+    trained(model, OptimWrapperDict(generator=wrapper, discriminator=wrapper),
+            hook, iterations=1)
+    assert grads[0] is None and grads[1] is not None
+
+
+def test_a_loss_that_the_model_has_itself_is_not_added_twice():
+    model = build_gan(teacher=None)
+    with pytest.raises(PPCDError, match='PPCDGAN has the loss loss_pp itself'):
+        trained(model, optimizers(model), hook_of(teacher=None))
+
+
+def test_a_generator_that_is_not_trained_through_its_forward_is_refused():
+
+    class Aside(Foreign):
+
+        def run(self, noise, labels):
+            return self.generator.forward(noise, label=labels), {}
+
+    model = built(Aside)
+    with pytest.raises(PPCDError, match='does not depend on an output'):
+        trained(model, wrappers_of(model), hook_of())
+
+
+def test_what_cannot_be_added_is_refused_before_the_training():
+    with pytest.raises(PPCDError, match='nothing to add'):
+        hook_of(pruning_loss=None, teacher=None)
+    model = built(Foreign)
+    only = OptimWrapperDict(
+        discriminator=OptimWrapper(
+            torch.optim.SGD(model.discriminator.parameters(), 0.1)))
+    with pytest.raises(PPCDError, match='No optimizer holds.* generator'):
+        hook_of().before_train(
+            SimpleNamespace(model=model, optim_wrapper=only))
+    two = nn.Module()
+    two.generators = nn.ModuleDict(
+        dict(a=model.generator, b=built(Foreign).generator))
+    with pytest.raises(PPCDError, match='one teacher, but generators.a, '):
+        hook_of().before_train(SimpleNamespace(model=two, optim_wrapper=only))
