@@ -115,15 +115,22 @@ class Cells:
             counted = [
                 c for c in cells if self.writers[c] or self.opened[c]
             ]
-            opened = [self.opened[c] for c in counted]
-            reason = next(filter(None, opened), None)
-            if kind == 'product' and not all(opened):
-                reason = None
+            if kind == 'product':
+                counted = self._closing(counted, leaving) or counted
+            reason = next(
+                filter(None, (self.opened[c] for c in counted)), None)
             atom = self.join(cells if leaving is None else leaving)
             self._known[key] = self.new(
                 frozenset().union(*(self.writers[c] for c in counted)), reason,
                 atom)
         return self._known[key]
+
+    def _closing(self, factors: List[int],
+                 leaving: Optional[tuple]) -> List[int]:
+        """The factors that close a product: those that leave with it, or any
+        that are closed where there are none of those."""
+        closed = [c for c in factors if not self.opened[c]]
+        return [c for c in closed if leaving is None or c in leaving] or closed
 
     def as_bias(self, cell: int) -> int:
         """The same channel, where it is one value for a whole feature map:

@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 from torch import fx
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.flop_counter import FlopCounterMode
 
 from .linking import Channels
@@ -61,7 +62,7 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
         parameters=sum(
             _parameters(name, layer, kept)
             for name, layer in channels.module.named_modules()
-            if not isinstance(layer, ChannelMask)),
+            if not isinstance(layer, (ChannelMask, ParametrizationList))),
         multiply_adds=sum(
             _multiply_adds(node, channels.module, kept)
             for node in channels.analysis.recording.graph.nodes
@@ -70,7 +71,11 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
 
 def _parameters(name: str, layer: nn.Module, kept: Dict[tuple, int]) -> int:
     total = 0
-    for own, parameter in layer.named_parameters(recurse=False):
+    parameters = dict(layer.named_parameters(recurse=False))
+    for own, steps in getattr(layer, 'parametrizations', {}).items():
+        for inner, parameter in steps.named_parameters():
+            parameters[f'parametrizations.{own}.{inner}'] = parameter
+    for own, parameter in parameters.items():
         left, path = parameter.numel(), f'{name}.{own}' if name else own
         for side in ('outputs', 'inputs'):
             if (name, side) in kept and own in tensors_of(layer, side):

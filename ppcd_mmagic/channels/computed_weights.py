@@ -42,8 +42,8 @@ def fold_computed_weights(model: nn.Module) -> None:
     carry (masks) stay where they are.
     """
     for module in list(model.modules()):
-        for name in list(getattr(module, 'parametrizations', {})):
-            parametrize.remove_parametrizations(module, name)
+        if parametrize.is_parametrized(module):
+            _fold_parametrizations(module)
         for key, hook in list(module._forward_pre_hooks.items()):
             if isinstance(hook, SpectralNorm):
                 remove_spectral_norm(module, hook.name)
@@ -58,6 +58,19 @@ def fold_computed_weights(model: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) in _LAYERS:
                 setattr(module, name, _plain(child))
+
+
+def _fold_parametrizations(module: nn.Module) -> None:
+    """torch's own function takes the property off the class, which a module
+    has in common with its copies: those would be left without a weight."""
+    values = {
+        name: getattr(module, name).detach().clone()
+        for name in module.parametrizations
+    }
+    del module.parametrizations
+    module.__class__ = type(module).__base__  # as torch made it a subclass
+    for name, value in values.items():
+        setattr(module, name, nn.Parameter(value))
 
 
 def _forget_loading_hook(module: nn.Module) -> None:

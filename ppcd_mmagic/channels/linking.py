@@ -43,6 +43,17 @@ class Channels:
             for name in analysis.reads
         }
 
+    @property
+    def writers(self) -> List[str]:
+        """Layers that write channels, by their full names: convolutions,
+        masked or not, linear layers and embeddings."""
+        return list(self.analysis.writes)
+
+    @property
+    def readers(self) -> List[str]:
+        """Layers that read channels, by their full names."""
+        return list(self.analysis.reads)
+
     def leaving(self) -> set:
         """Roots of the atoms that the masks allow to discard now."""
         alive = {

@@ -145,9 +145,8 @@ def pooled(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
 
 def mixes(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Computes each channel from all of them."""
-    analysis.cells.pin(x, f'{type(layer).__name__} {name} reads it over all '
-                       'channels')
-    return x
+    return analysis.opaque(
+        f'{type(layer).__name__} {name} reads it over all channels')
 
 
 def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
@@ -159,20 +158,26 @@ def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
 
 def group_norm(analysis, name: str, layer: nn.GroupNorm,
                x: Tensor) -> Tensor:
-    """Whole groups leave."""
+    """Whole groups leave, and a channel of a group that stays carries the
+    others of it."""
     cells = analysis.along(analysis.per_channel(x), 1, layer.num_channels)
-    for group in cells.view(layer.num_groups, -1).tolist():
+    groups = cells.view(layer.num_groups, -1).tolist()
+    for group in groups:
         analysis.cells.join(group)
     if any(cell <= INPUT for cell in cells.tolist()):
         analysis.cells.pin(cells, f'GroupNorm {name} mixes it with the input')
     analysis.hold(name, 'outputs', cells)
-    return x
+    mixed = [
+        analysis.cells.sum(tuple(group)) if len(set(group)) > 1 else group[0]
+        for group in groups for _ in group
+    ]
+    return torch.tensor(mixed).view([1, -1] + [1] * (x.ndim - 2))
 
 
 def convolution(analysis, name: str, layer: _ConvNd, x: Tensor) -> Tensor:
     """Reads all channels of its group and writes its own; a depthwise one
     without a mask passes channels on."""
-    if x.ndim != layer.weight.ndim:
+    if x.ndim != len(layer.kernel_size) + 2:
         return analysis.opaque(f'{name} runs without a batch')
     inputs = analysis.along(
         analysis.per_channel(x), 1, layer.in_channels)
@@ -300,8 +305,9 @@ def pooling(analysis, call) -> Tensor:
 
 
 def padded(analysis, call) -> Tensor:
-    """Adds to dimensions in which channels do not vary."""
-    x, sizes = call.args[0], call.args[1]
+    """Padding of maps; one of the channels themselves is not known."""
+    x = call.args[0]
+    sizes = call.args[1] if len(call.args) > 1 else call.kwargs['pad']
     touched = range(x.ndim - len(sizes) // 2, x.ndim)
     if any(x.shape[d] > 1 for d in touched):
         return analysis.opaque('pad() changes its number')
@@ -547,6 +553,7 @@ _names(split, 'chunk split')
 _names(viewed, 'view reshape expand')
 _names(rearranged, 'unbind select narrow roll repeat_interleave unflatten')
 register_rule('pixel_shuffle', shuffled)
+register_rule('pad', padded)
 register_rule(operator.getitem.__name__, indexed)
 
 

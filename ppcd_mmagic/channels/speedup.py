@@ -99,6 +99,26 @@ class _Speedup(ModelSpeedup):
     def propagate_originally(self) -> None:
         pass
 
+    def replace_compressed_modules(self) -> None:
+        self.node_infos = _Losing(self.node_infos, self.losing)
+        super().replace_compressed_modules()
+
+
+class _Losing(dict):
+    """All nodes; but only layers that lose channels are gone through, so that
+    all others stay what they are. A replacement has no hooks."""
+
+    def __init__(self, infos: dict, losing: set) -> None:
+        super().__init__(infos)
+        self.losing = losing
+        for node, info in infos.items():
+            if node.op == 'call_module' and node.target not in losing:
+                info.replaced = True
+
+    def items(self) -> list:
+        return [(node, info) for node, info in super().items()
+                if node.op != 'call_module' or node.target in self.losing]
+
 
 @torch.no_grad()
 def fold_masks(channels: Channels) -> None:
@@ -135,8 +155,8 @@ def discard_masked(module: nn.Module, example_inputs: Any) -> nn.Module:
         for (owner, side), indices in channels.kept().items()
         if not owner.endswith('.mask')
     }
-    aliases = _aliases(module)
     fold_masks(channels)
+    aliases = _aliases(module)
     _speed_up(module, example_inputs, channels, kept)
     for path, first in aliases.items():
         parent, _, name = path.rpartition('.')
@@ -173,6 +193,7 @@ def _speed_up(module: nn.Module, example_inputs: Any, channels: Channels,
         graph_module=channels.analysis.recording,
         garbage_collect_values=False,
         logger=_quiet('nni.compression.speedup'))
+    speedup.losing = {owner for owner, _ in kept}
     _quiet('nni')
     # for its log NNI counts every mask at every node
     uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')

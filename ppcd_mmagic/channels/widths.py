@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.optim import Optimizer
 
 from ppcd_mmagic.errors import PPCDError
@@ -98,13 +99,35 @@ def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
             dims['bias'] = 0
     else:
         dims = dict(getattr(widths, side))
-    if hasattr(layer, 'weight_orig') and 'weight' in dims:
-        dims['weight_orig'] = dims.pop('weight')
+    computed = _computed_from(layer)
+    dims = {computed.get(name, name): dim for name, dim in dims.items()}
     return {
         name: dim
-        for name, dim in dims.items()
-        if getattr(layer, name, None) is not None
+        for name, dim in dims.items() if tensor_of(layer, name) is not None
     }
+
+
+def _computed_from(layer: nn.Module) -> Dict[str, str]:
+    """Other names of the tensors of spectral norm, torch's old and new."""
+    if hasattr(layer, 'weight_orig'):
+        return dict(weight='weight_orig')
+    if 'weight' not in getattr(layer, 'parametrizations', {}):
+        return {}
+    ahead = 'parametrizations.weight.'
+    return dict(
+        weight=f'{ahead}original',
+        weight_u=f'{ahead}0._u',
+        weight_v=f'{ahead}0._v')
+
+
+def tensor_of(layer: nn.Module, name: str) -> Optional[Tensor]:
+    """A tensor of a layer by its name, which may have dots; None if it has
+    no such."""
+    parent, _, own = name.rpartition('.')
+    try:
+        return getattr(layer.get_submodule(parent), own, None)
+    except AttributeError:
+        return None
 
 
 def width(layer: nn.Module, side: str) -> int:
@@ -128,6 +151,7 @@ def keep_channels(layer: nn.Module,
         kept (Tensor): Indices, in ascending order.
         optimizer (Optimizer, optional): Follows, with its state.
     """
+    _require_known_parametrization(layer)
     count, groups = width(layer, side), _groups(layer)
     for name, dim in tensors_of(layer, side).items():
         replace(layer, name,
@@ -137,6 +161,17 @@ def keep_channels(layer: nn.Module,
     original = getattr(layer, 'weight_orig', None)
     if isinstance(original, Tensor):  # the weight is computed from it
         layer.weight = original.detach()
+
+
+def _require_known_parametrization(layer: nn.Module) -> None:
+    for name, steps in getattr(layer, 'parametrizations', {}).items():
+        for step in steps:
+            if not isinstance(step, _SpectralNorm):
+                raise PPCDError(
+                    f'The {name} of a {type(layer).__name__} is computed by '
+                    f'{type(step).__name__}, of which it is unknown where it '
+                    'keeps channels: fold it (fold_computed_weights) before '
+                    'channels are removed.')
 
 
 def _groups(layer: nn.Module) -> int:
@@ -175,6 +210,8 @@ def replace(module: nn.Module,
     A new parameter takes the place of the old one: autograd remembers the
     shape of a parameter for as long as any graph does.
     """
+    parent, _, name = name.rpartition('.')
+    module = module.get_submodule(parent)
     old = getattr(module, name)
     if not isinstance(old, nn.Parameter):
         setattr(module, name, change(old))
@@ -209,7 +246,7 @@ def zero_channels(layer: nn.Module,
     """
     count = width(layer, side)
     for name, dim in tensors_of(layer, side).items():
-        value = getattr(layer, name)
+        value = tensor_of(layer, name)
         if not isinstance(value, nn.Parameter):
             continue
         state = optimizer.state.get(value, {}) if optimizer else {}
@@ -283,12 +320,14 @@ def _sizes_of_layer(layer: nn.Module, name: str,
             continue
         values = [(state[f'{name}.{key}'], own, dim)
                   for own, dim in getattr(widths, side).items()
-                  for key in (f'{own}_orig', own) if f'{name}.{key}' in state]
+                  for key in (f'{own}_orig', f'parametrizations.{own}.original',
+                              own) if f'{name}.{key}' in state]
         if not values:
             return None
         value, own, dim = values[0]
         # a grouped kernel has the channels of one group on one side
-        scale = width(layer, side) // getattr(layer, own).shape[dim]
+        own = _computed_from(layer).get(own, own)
+        scale = width(layer, side) // tensor_of(layer, own).shape[dim]
         found.append(value.shape[dim] * max(scale, 1))
     if is_depthwise(layer):
         found = [found[0]] * 2

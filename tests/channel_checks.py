@@ -1,0 +1,172 @@
+"""What has to hold of masks on any module, found out by running it."""
+import copy
+
+import torch
+import torch.nn as nn
+from torch.utils._pytree import tree_map
+
+from ppcd_mmagic.channels import (complexity, discard_channels,
+                                  largest_difference, named_masks, outputs_of,
+                                  remaining_complexity)
+
+
+class Net(nn.Module):
+    """Layers by name, and what to do with them.
+
+    Args:
+        run (Callable): ``run(net, *inputs)`` is the forward.
+        layers (nn.Module | nn.Parameter | Tensor): Become attributes.
+    """
+
+    def __init__(self, run, **layers):
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            if torch.is_tensor(layer) and not isinstance(layer, nn.Parameter):
+                self.register_buffer(name, layer)
+            else:
+                setattr(self, name, layer)
+
+    def forward(self, *inputs):
+        return self.run(self, *inputs)
+
+
+@torch.no_grad()
+def as_trained(module: nn.Module, seed: int = 0) -> nn.Module:
+    """No value is at its default, and none is so small that it hides."""
+    torch.manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(getattr(layer, 'running_mean', None), torch.Tensor):
+            layer.running_mean.uniform_(-1, 1)
+            layer.running_var.uniform_(.5, 2)
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.ndim > 1 and not isinstance(layer, nn.Embedding):
+                fan = parameter[0].numel()
+                if parameter.abs().max() < .05 or 'orig' in name:
+                    parameter.normal_(0, fan**-.5)
+            elif name == 'bias' and hasattr(layer, 'kernel_size'):
+                parameter.uniform_(-.2, .2)
+            else:
+                parameter.uniform_(.5, 1.5)
+    return module
+
+
+def call(module, inputs):
+    """Outputs of a module in evaluation mode."""
+    return outputs_of(module, inputs)
+
+
+def varied(inputs, seed):
+    """Other numbers of the same shapes; labels and steps stay."""
+    torch.manual_seed(seed)
+    return tree_map(
+        lambda value: torch.randn_like(value)
+        if torch.is_tensor(value) and value.is_floating_point() else value,
+        inputs)
+
+
+def prune_half(module) -> None:
+    """The first half of each mask, so that sizes can be counted by hand."""
+    for _, mask in named_masks(module):
+        mask.prune(mask.channels // 2)
+
+
+def prune_some(module, seed=0) -> None:
+    """About half of each mask, never all of it."""
+    torch.manual_seed(seed)
+    for _, mask in named_masks(module):
+        dead = torch.rand(mask.present) < .5
+        dead[torch.randint(mask.present, ())] = False
+        mask.pruned.copy_(dead)
+
+
+def leak(module, channels, inputs) -> float:
+    """How far the output moves when every channel that can be discarded is
+    given other values, behind its mask."""
+    expected, handles, moved = call(module, inputs), [], 0
+    for name in channels.writers:
+        dead = channels.leaving_of(name)
+        if not dead.any():
+            continue
+        moved += int(dead.sum())
+        layer = module.get_submodule(name)
+        along = -1 if isinstance(layer, (nn.Linear, nn.Embedding)) else 1
+
+        def disturb(layer, args, out, dead=dead, along=along):
+            shape = [1] * out.ndim
+            shape[along] = -1
+            return out + 3 * dead.to(out).view(shape) * torch.randn_like(out)
+
+        handles.append(layer.register_forward_hook(disturb))
+    found = call(module, inputs)
+    for handle in handles:
+        handle.remove()
+    assert moved, 'nothing can be discarded, so nothing was tried'
+    return largest_difference(expected, found)
+
+
+def closed_but_moving(module, channels, inputs) -> dict:
+    """Inputs that a reader's gate closes although they carry something of
+    the module's input: their numbers, by reader."""
+    seen, handles = {}, []
+    for name in channels.readers:
+        # ahead of the gate, which is a hook as well
+        handles.append(
+            module.get_submodule(name).register_forward_pre_hook(
+                lambda layer, args, name=name: seen.setdefault(
+                    name, []).append(args[0].detach().clone()),
+                prepend=True))
+    for seed in range(3):
+        call(module, varied(inputs, seed))
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for name, values in seen.items():
+        uses = len(values) // 3
+        along = -1 if isinstance(module.get_submodule(name), nn.Linear) else 1
+        moves = torch.stack([
+            (values[i + uses * k] - values[i]).abs().movedim(
+                along, 0).flatten(1).amax(1)
+            for i in range(uses) for k in (1, 2)
+        ]).amax(0)
+        closed = ~channels.alive_inputs(name)
+        if bool((closed & (moves > 1e-5)).any()):
+            found[name] = (closed & (moves > 1e-5)).nonzero().flatten()
+    return found
+
+
+def cut(module, channels, inputs, one_sample=None) -> nn.Module:
+    """Without its dead channels; sizes are counted twice."""
+    smaller = discard_channels(module, inputs)
+    left = remaining_complexity(channels)
+    found = complexity(smaller, one_sample or inputs)
+    assert left['parameters'] == found['parameters']
+    assert largest_difference(call(module, inputs), call(
+        smaller, inputs)) <= 1e-5 * scale(call(module, inputs))
+    return smaller
+
+
+def scale(outputs) -> float:
+    return max([1.] + [float(out.abs().max()) for out in outputs])
+
+
+def state_of(module) -> dict:
+    """All that mask_channels must leave as it is."""
+    return copy.deepcopy(
+        dict(
+            state={
+                name: value
+                for name, value in module.state_dict().items()
+                if '.mask.' not in f'.{name}'
+            },
+            modes={name: m.training for name, m in module.named_modules()
+                   if not name.endswith('mask')},
+            random=torch.get_rng_state()))
+
+
+def same_state(before, after) -> bool:
+    return (before['modes'] == after['modes']
+            and torch.equal(before['random'], after['random'])
+            and before['state'].keys() == after['state'].keys()
+            and all(torch.equal(before['state'][key], after['state'][key])
+                    for key in before['state']))
