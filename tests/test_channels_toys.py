@@ -164,7 +164,7 @@ CASES = dict(
     channel_shuffle=Case(channel_shuffle, make(**B), (8, 8), 'a view splits'),
     permuted=Case(
         lambda s, x: s.b(s.n(s.a(x))[:, torch.tensor([1, 0, 3, 2, 5, 4, 7, 6])]
-                         ), make(**B), (8, 8), 'by a list or tensor'),
+                         ), make(**B), (8, 8), 'by a tensor'),
     permuted_by_a_list=Case(
         lambda s, x: s.b(s.n(s.a(x))[:, [1, 0, 3, 2, 5, 4, 7, 6]]), make(**B),
         (8, 8), 'picked out'),
