@@ -16,14 +16,20 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.utils import digit_version
 from torch import Tensor
 
-from ppcd_mmagic.channels import fit_to_state, named_masks
+from ppcd_mmagic.channels import (fit_to_state, named_masks,
+                                  narrow_to_state)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
-# MMagic's checkpoints, most wanted first: the EMA copy, with and without the
-# wrapper's own level, then the raw generator.
-_PREFIXES = ('generator_ema.module.', 'generator_ema.', 'generator.')
+def _prefixes(name: str) -> List[str]:
+    """What the weights of a generator begin with in MMagic's checkpoints,
+    most wanted first: those of its EMA copy, with and without the wrapper's
+    own level, then the raw ones."""
+    held, *key = name.split('.', 1)
+    return ['.'.join([part, *key, '']) for part in (
+        f'{held}_ema.module', f'{held}_ema', held)]
+
 
 # Names in BigGAN-PyTorch (https://github.com/ajbrock/BigGAN-PyTorch) and in
 # MMagic. Blocks are handled apart: there attention sits inside its block.
@@ -181,7 +187,7 @@ def _tensors(node: Any, name: str = '') -> Iterator[Tuple[str, Tensor]]:
 
 
 # what MMEngine's runner looks for in order to go on
-RESUMED = {'meta', 'message_hub', 'optimizer', 'param_schedulers'}
+RESUMED = {'meta', 'message_hub', 'optimizer'}
 
 
 def newest_checkpoint(work_dir: str) -> Optional[str]:
@@ -324,8 +330,10 @@ def build_generator(config: Config) -> nn.Module:
     return MODELS.build(model.generator, default_args=defaults)
 
 
-def build_trained_generator(config: Config, checkpoint: str,
-                            role: str) -> nn.Module:
+def build_trained_generator(config: Config,
+                            checkpoint: str,
+                            role: str,
+                            name: str = 'generator') -> nn.Module:
     """The generator of a GAN's config with its trained weights, in eval mode.
 
     Nothing else of the GAN is built, so no teacher and no data are needed.
@@ -334,25 +342,43 @@ def build_trained_generator(config: Config, checkpoint: str,
         config (Config): A training config, or one that was exported.
         checkpoint (str): See :func:`load_weights`.
         role (str): What the generator is, for the messages.
+        name (str): See :func:`generator_names`. Defaults to 'generator'.
     """
     generator = build_generator(config)
-    state = read_weights(checkpoint, role)
+    state = read_weights(checkpoint, role, name)
     if any(True for _ in named_masks(generator)):
         fit_to_state(generator, example_inputs(generator), state)
+    elif config.model.generator.get('narrow_to_weights'):
+        narrow_to_state(generator, state)
     _load_state(generator, state, checkpoint, role)
     return generator.eval()
 
 
-def read_weights(path: str, role: str) -> Dict[str, Tensor]:
-    """The state dict that :func:`load_weights` loads."""
+def generator_names(path: str, role: str) -> List[str]:
+    """What the generators are called whose weights a checkpoint holds:
+    ['generator'], or ['generators.photo', 'generators.mask'] of a model that
+    has one for each domain."""
+    several = (key.split('.')[:2] for key in _state_in(path, role)
+               if key.startswith('generators.'))
+    return list(dict.fromkeys(map('.'.join, several))) or ['generator']
+
+
+def _state_in(path: str, role: str) -> Dict[str, Tensor]:
     checkpoint = read_checkpoint(path, role)
     state = checkpoint.get('state_dict', checkpoint)
     # distributed trainings keep the wrapper's level in the names
-    state = {
-        re.sub(r'^generator\.module\.', 'generator.', key): value
+    return {
+        re.sub(r'^(generators?)\.module\.', r'\1.', key): value
         for key, value in state.items()
     }
-    for prefix in _PREFIXES:
+
+
+def read_weights(path: str,
+                 role: str,
+                 name: str = 'generator') -> Dict[str, Tensor]:
+    """The state dict that :func:`load_weights` loads."""
+    state = _state_in(path, role)
+    for prefix in _prefixes(name):
         if any(key.startswith(prefix) for key in state):
             return {
                 key.removeprefix(prefix): value

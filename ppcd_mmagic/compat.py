@@ -6,9 +6,11 @@ import os
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree
 
 MMCV_WANTED = ('2.1', '2.2')
@@ -150,3 +152,58 @@ def flatten_labels() -> None:
 
     data_sample_to_label.logged = False
     BaseConditionalGAN.data_sample_to_label = data_sample_to_label
+
+
+def mend_initialization() -> None:
+    """For MMagic 1.2.0, whose DCGAN, pix2pix and CycleGAN cannot be trained:
+    their ``init_weights`` notes for the log how a module was initialized, and
+    fails at the first that it does not initialize."""
+    import mmagic
+    if mmagic.__version__ != '1.2.0':
+        return
+    from mmagic.models import utils
+    from mmagic.models.editors.dcgan import (DCGANDiscriminator,
+                                             DCGANGenerator)
+    for kind in (DCGANDiscriminator, DCGANGenerator):
+        if not hasattr(kind.init_weights, '__wrapped__'):
+            kind.init_weights = _one_by_one(kind.init_weights)
+    original = utils.generation_init_weights
+    if hasattr(original, '__wrapped__'):
+        return
+    mended = _without_notes(original)
+    for module in list(sys.modules.values()):
+        if vars(module).get('generation_init_weights') is original:
+            module.generation_init_weights = mended
+
+
+def _one_by_one(init_weights):
+    """Show the original each layer alone, and only those it initializes."""
+
+    @functools.wraps(init_weights)
+    def mended(self):
+        pretrained = self.init_cfg and self.init_cfg['type'] == 'Pretrained'
+        if pretrained:
+            return init_weights(self)
+        for layer in self.modules():
+            if isinstance(layer, (_ConvNd, _BatchNorm)):
+                init_weights(
+                    SimpleNamespace(init_cfg=None, modules=lambda: [layer]))
+
+    return mended
+
+
+def _without_notes(generation_init_weights):
+    """Keep nothing to write notes to while the original runs."""
+
+    @functools.wraps(generation_init_weights)
+    def mended(module, *args, **kwargs):
+        notes = [(part, vars(part).pop('_params_init_info'))
+                 for part in module.modules()
+                 if '_params_init_info' in vars(part)]
+        try:
+            generation_init_weights(module, *args, **kwargs)
+        finally:
+            for part, note in notes:
+                part._params_init_info = note
+
+    return mended

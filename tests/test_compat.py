@@ -3,10 +3,13 @@ import sys
 
 import pytest
 import torch
+import torch.nn as nn
 from conftest import ROOT
 from mmagic.structures import DataSample
 from mmengine import MessageHub
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import DefaultScope
 
 from ppcd_mmagic.registry import MODELS
 
@@ -99,3 +102,25 @@ def test_a_discriminator_gives_one_score_for_each_labelled_image(kind):
         dict(inputs=dict(img=[s.gt_img for s in samples]),
              data_samples=samples), wrappers)
     assert len(shapes) == 3 and set(shapes) == {(4, 1)}
+
+
+@pytest.mark.parametrize('name', [
+    'dcgan/dcgan_Glr4e-4_Dlr1e-4_1xb128-5kiters_mnist-64x64',
+    'pix2pix/pix2pix_vanilla-unet-bn_1xb1-80kiters_facades'
+])
+def test_models_whose_initialization_failed_are_initialized(name):
+    """As their papers say: weights of convolutions N(0, 0.02)."""
+    config = Config.fromstring(f'_base_ = "mmagic::{name}.py"', '.py')
+    config.model.generator.base_channels = 16
+    with DefaultScope.overwrite_default_scope('mmagic'):
+        model = MODELS.build(config.model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(7.)
+        model.init_weights()
+    convs = [m.weight for m in model.modules()
+             if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    assert len(convs) > 8
+    together = torch.cat([weight.flatten() for weight in convs])
+    assert abs(float(together.mean())) < 1e-3
+    assert float(together.std()) == pytest.approx(0.02, rel=0.02)

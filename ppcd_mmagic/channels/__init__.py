@@ -8,7 +8,8 @@ from .linking import Channels, is_linked, link_masks, mask_channels
 from .masks import ChannelMask, copy_masks, named_masks, without_masks
 from .rules import (channelwise, convolution, embedding, linear, mixes, pooled,
                     register_rule, same)
-from .shrinking import fit_to_state, shrink_channels, zero_dead_channels
+from .shrinking import (fit_to_state, narrow_to_state, shrink_channels,
+                        zero_dead_channels)
 from .verification import (ExportMismatch, largest_difference,
                            outputs_of)
 from .widths import Widths, layer_sizes, resize_layers

@@ -96,6 +96,19 @@ def fit_to_state(module: nn.Module,
     """Give a module as it was built the sizes of a state dict that was saved
     after channels were removed. Sizes that differ otherwise are left to
     whoever loads the state."""
+    if narrow_to_state(module, state, optimizer):
+        link_masks(module, example_inputs)
+
+
+@torch.no_grad()
+def narrow_to_state(module: nn.Module,
+                    state: Mapping[str, Tensor],
+                    optimizer: Optional[Optimizer] = None) -> bool:
+    """As :func:`fit_to_state`, of a module without masks.
+
+    Returns:
+        bool: Whether anything became smaller.
+    """
     present = layer_sizes(module)
     smaller = {
         name: size
@@ -103,6 +116,5 @@ def fit_to_state(module: nn.Module,
         if size != present[name] and len(size) == len(present[name]) and all(
             0 < new <= old for new, old in zip(size, present[name]))
     }
-    if smaller:
-        resize_layers(module, smaller, optimizer)
-        link_masks(module, example_inputs)
+    resize_layers(module, smaller, optimizer)
+    return bool(smaller)

@@ -59,7 +59,10 @@ class SafeRunner(Runner):
                 to be resumed from weights alone; the model is then as it was.
         """
         checkpoint = read_checkpoint(filename, 'given', map_location)
-        if self._resume and not RESUMED <= checkpoint.keys():
+        # a training with one rate throughout has no schedulers to save
+        needed = RESUMED | ({'param_schedulers'}
+                            if self.param_schedulers else set())
+        if self._resume and not needed <= checkpoint.keys():
             raise PPCDError(
                 f'The given checkpoint {filename} holds weights alone, no '
                 'training to resume: start another one from them with '

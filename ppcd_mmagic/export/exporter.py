@@ -2,7 +2,7 @@
 import inspect
 from copy import deepcopy
 from functools import partial
-from typing import Any, Dict, Iterator, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
 
 import torch
 import torch.nn as nn
@@ -12,7 +12,8 @@ from ppcd_mmagic.channels import (ChannelMask, ExportMismatch, complexity,
                                   discard_channels, largest_difference,
                                   layer_sizes, link_masks, named_masks,
                                   outputs_of)
-from ppcd_mmagic.checkpoints import build_generator, build_trained_generator
+from ppcd_mmagic.checkpoints import (build_generator, build_trained_generator,
+                                     generator_names)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import class_inputs, example_inputs
 from ppcd_mmagic.registry import MODELS
@@ -29,23 +30,36 @@ class Export(NamedTuple):
     """Result of :func:`export_student`.
 
     Attributes:
-        generator: The exported generator.
+        generators: The exported generators by their names in the model,
+            'generator' where it has one.
         config: Config that builds it, ``model`` and what testing needs.
         summary: Sizes before and after, and the largest difference.
     """
-    generator: nn.Module
+    generators: Dict[str, nn.Module]
     config: Config
     summary: dict
 
+    @property
+    def generator(self) -> nn.Module:
+        """The exported generator, of several the first."""
+        return next(iter(self.generators.values()))
 
-def build_student(config: Config, checkpoint: str) -> nn.Module:
+
+def build_student(config: Config,
+                  checkpoint: str,
+                  name: str = 'generator') -> nn.Module:
     """The student of a training config, EMA weights preferred, in eval mode.
+
+    Args:
+        config (Config): Config it was trained with.
+        checkpoint (str): Its checkpoint.
+        name (str): Which of several generators. Defaults to 'generator'.
 
     Raises:
         PPCDError: If the checkpoint does not exist or does not fit, or the
             generator has no masks.
     """
-    student = build_trained_generator(config, checkpoint, 'student')
+    student = build_trained_generator(config, checkpoint, 'student', name)
     if not any(True for _ in named_masks(student)):
         raise PPCDError('The generator of this config has no masks, there is '
                         'nothing to export: give the config of a student.')
@@ -72,24 +86,58 @@ def export_student(config: Config,
     if max_classes < 2:
         raise PPCDError(f'max_classes={max_classes} must be at least 2: the '
                         'first and the last class are always compared.')
-    student = build_student(config, checkpoint)
-    slim = discard_channels(student, example_inputs(student))
-    dense = _built(config, pruned_config(config.model, {}, slim))
-    generator_cfg = pruned_config(config.model, _changed(dense, slim), slim)
-    exported = _built(config, generator_cfg)
-    exported.load_state_dict(slim.state_dict())
+    names = generator_names(checkpoint, 'student')
+    students = {name: build_student(config, checkpoint, name)
+                for name in names}
+    slim = {name: discard_channels(student, example_inputs(student))
+            for name, student in students.items()}
+    first = slim[names[0]]
+    dense = _built(config, pruned_config(config.model, {}, first))
+    generator_cfg = pruned_config(
+        config.model, _widest([_changed(dense, part) for part in
+                               slim.values()], dense), first)
+    if len(names) > 1:
+        generator_cfg['narrow_to_weights'] = True
 
-    probes = list(class_inputs(student, max_classes))
-    difference = compare(student, exported, probes)
-    one = example_inputs(exported, batch=1)
+    exported, differences, sparsity = {}, [], {}
+    for name, student in students.items():
+        exported[name] = _built(config, generator_cfg)
+        exported[name].load_state_dict(slim[name].state_dict())
+        probes = list(class_inputs(student, max_classes))
+        differences.append(compare(student, exported[name], probes))
+        for conv, mask in named_masks(student):
+            key = conv if len(names) == 1 else f'{name}.{conv}'
+            sparsity[key] = mask.sparsity
     summary = dict(
-        before=complexity(dense, one),
-        after=complexity(exported, one),
-        max_difference=difference,
+        before=_total([dense] * len(names)),
+        after=_total(exported.values()),
+        max_difference=max(differences),
         classes_compared=len(probes),
-        sparsity={name: m.sparsity
-                  for name, m in named_masks(student)})
+        sparsity=sparsity)
     return Export(exported, _export_config(config, generator_cfg), summary)
+
+
+def _total(generators: Iterable[nn.Module]) -> dict:
+    """Complexity of generators together."""
+    total: Dict[str, int] = {}
+    for generator in generators:
+        found = complexity(generator, example_inputs(generator, batch=1))
+        for key, value in found.items():
+            total[key] = total.get(key, 0) + value
+    return total
+
+
+def _widest(changed: List[dict], dense: nn.Module) -> dict:
+    """Sizes that hold each of several generators, which the one config of a
+    model builds; layers that one of them has whole are left out."""
+    full = layer_sizes(dense)
+    found = {}
+    for name in changed[0]:
+        size = tuple(
+            map(max, zip(*(sizes.get(name, full[name]) for sizes in changed))))
+        if size != tuple(full[name]):
+            found[name] = size
+    return found
 
 
 def _changed(dense: nn.Module, slim: nn.Module) -> dict:
@@ -212,7 +260,21 @@ def inference_config(model: ConfigDict, generator_cfg: dict) -> dict:
         if key in _INFERENCE_KEYS or key not in optional
         or not isinstance(value, (dict, list))
     }
-    return dict(inference, generator=generator_cfg)
+    inference = dict(inference, generator=generator_cfg)
+    for key, value in list(inference.items()):
+        without = dict(inference, **{key: None})
+        if key not in _INFERENCE_KEYS and isinstance(
+                value, dict) and _can_be_built(without):
+            inference = without  # a translation takes no discriminator, too
+    return inference
+
+
+def _can_be_built(model: dict) -> bool:
+    try:
+        MODELS.build(deepcopy(model))
+    except Exception:  # whatever a model finds wrong with None
+        return False
+    return True
 
 
 def _optional_arguments(kind: type) -> set:

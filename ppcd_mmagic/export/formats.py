@@ -8,7 +8,7 @@ import os.path as osp
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
-from typing import Callable, Dict
+from typing import Callable, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from ppcd_mmagic.generators import example_inputs
 # ONNX Runtime orders and fuses its sums in its own way
 TORCH_TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
+
+# by their names in the model
+Generators = Dict[str, nn.Module]
 
 
 class FormatMismatch(PPCDError):
@@ -83,36 +86,52 @@ def _inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
     return dict(noise=values, label=label)
 
 
-def save_mmagic(generator: nn.Module, out_dir: str) -> None:
+def _paths(generators: Generators, out_dir: str,
+           ending: str) -> Iterator[Tuple[nn.Module, str]]:
+    """A file for each generator: ``generator.pt2``, or the names of several,
+    such as ``generators.photo.pt2``."""
+    for name, generator in generators.items():
+        stem = name if len(generators) > 1 else 'generator'
+        yield generator, osp.join(out_dir, f'{stem}.{ending}')
+
+
+def save_mmagic(generators: Generators, out_dir: str) -> None:
     """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
     path = osp.join(out_dir, 'generator.pth')
     state = {
-        f'generator.{key}': value
+        f'{name}.{key}': value
+        for name, generator in generators.items()
         for key, value in generator.state_dict().items()
     }
     torch.save(dict(state_dict=state), path)
     config = Config.fromfile(osp.join(out_dir, 'config.py'))
-    built = build_trained_generator(config, path, 'exported')
-    _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
+    for name, generator in generators.items():
+        built = build_trained_generator(config, path, 'exported', name)
+        _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
 
 
-def save_torch_export(generator: nn.Module, out_dir: str) -> None:
+def save_torch_export(generators: Generators, out_dir: str) -> None:
     """``generator.pt2``, for ``torch.export.load``."""
-    path = osp.join(out_dir, 'generator.pt2')
-    torch.export.save(_program(generator), path)
-    loaded = torch.export.load(path).module()
-    _check(generator, lambda inputs: loaded(*inputs.values()), TORCH_TOLERANCE, path)
+    for generator, path in _paths(generators, out_dir, 'pt2'):
+        torch.export.save(_program(generator), path)
+        loaded = torch.export.load(path).module()
+        _check(generator, lambda inputs: loaded(*inputs.values()),
+               TORCH_TOLERANCE, path)
 
 
-def save_onnx(generator: nn.Module, out_dir: str) -> None:
+def save_onnx(generators: Generators, out_dir: str) -> None:
     """``generator.onnx``, checked under ONNX Runtime.
 
     Raises:
         FormatMismatch: If images of ONNX Runtime differ by more than 1e-4.
         ImportError: If onnx, onnxscript or onnxruntime is missing.
     """
+    for generator, path in _paths(generators, out_dir, 'onnx'):
+        _save_onnx(generator, path)
+
+
+def _save_onnx(generator: nn.Module, path: str) -> None:
     import onnxruntime
-    path = osp.join(out_dir, 'generator.onnx')
     with redirect_stdout(StringIO()):  # progress
         program = torch.onnx.export(
             _program(generator), dynamo=True, verbose=False)
@@ -129,16 +148,16 @@ def save_onnx(generator: nn.Module, out_dir: str) -> None:
     _check(generator, run, ONNX_TOLERANCE, path)
 
 
-def save_safetensors(generator: nn.Module, out_dir: str) -> None:
+def save_safetensors(generators: Generators, out_dir: str) -> None:
     """``generator.safetensors``: the state dict of the generator that
     ``config.py`` builds."""
     from safetensors.torch import load_file, save_file
-    path = osp.join(out_dir, 'generator.safetensors')
-    save_file(generator.state_dict(), path)
     config = Config.fromfile(osp.join(out_dir, 'config.py'))
-    built = build_generator(config).eval()
-    built.load_state_dict(load_file(path))
-    _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
+    for generator, path in _paths(generators, out_dir, 'safetensors'):
+        save_file(generator.state_dict(), path)
+        built = build_generator(config).eval()
+        built.load_state_dict(load_file(path))
+        _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
 
 
 FORMATS = dict(

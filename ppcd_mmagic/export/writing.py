@@ -66,7 +66,7 @@ def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
     os.chmod(folder, 0o755)
     export.config.dump(osp.join(folder, 'config.py'))
     for name in formats:
-        FORMATS[name](export.generator, folder)
+        FORMATS[name](export.generators, folder)
     files = {name: _sha256(osp.join(folder, name))
              for name in sorted(os.listdir(folder))}
     with open(osp.join(folder, SUMMARY), 'w') as file:

@@ -1,4 +1,4 @@
-from ppcd_mmagic.compat import flatten_labels
+from ppcd_mmagic.compat import flatten_labels, mend_initialization
 from .augmented_discriminator import AugmentedDiscriminator
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
@@ -13,6 +13,7 @@ from .pruned_generator import pruned_generator
 from .teacher import GeneratorTeacher
 
 flatten_labels()
+mend_initialization()
 
 __all__ = [
     'AttentionDistillationLoss', 'AugmentedDiscriminator',

@@ -3,9 +3,10 @@ from typing import Dict, Optional, Sequence
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
-from ppcd_mmagic.channels import (fold_computed_weights, resize_layers,
-                                  without_masks)
+from ppcd_mmagic.channels import (fold_computed_weights, narrow_to_state,
+                                  resize_layers, without_masks)
 from ppcd_mmagic.compat import is_compiling
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
@@ -16,6 +17,7 @@ from .chunked_attention import chunk_attention
 def pruned_generator(generator: dict,
                      layer_sizes: Dict[str, Sequence[int]],
                      input_shape: Optional[Sequence[int]] = None,
+                     narrow_to_weights: bool = False,
                      **defaults) -> nn.Module:
     """Build a generator with layers narrower than its config says.
 
@@ -33,6 +35,9 @@ def pruned_generator(generator: dict,
             convolutions and linear layers, (outputs, ) of embeddings and
             norms. Layers not named keep theirs.
         input_shape (Sequence[int], optional): See ``MaskedGenerator``.
+        narrow_to_weights (bool): Whether layers that are narrower still in
+            the weights that are loaded become so. For models that build
+            several generators from one config. Defaults to False.
         **defaults: Passed to the generator unless its config sets them.
 
     Returns:
@@ -48,8 +53,20 @@ def pruned_generator(generator: dict,
     fold_computed_weights(built)
     chunk_attention(built)
     resize_layers(built, layer_sizes)
+    if narrow_to_weights:
+        built._register_load_state_dict_pre_hook(_narrow, with_module=True)
     built.register_forward_pre_hook(refuse_unknown_labels, with_kwargs=True)
     return built
+
+
+def _narrow(generator: nn.Module, state: Dict[str, Tensor], prefix: str,
+            *args) -> None:
+    """Pre-hook of loading."""
+    narrow_to_state(
+        generator, {
+            key.removeprefix(prefix): value
+            for key, value in state.items() if key.startswith(prefix)
+        })
 
 
 def refuse_unknown_labels(generator: nn.Module, args: tuple,

@@ -99,11 +99,11 @@ class ExtraLossesHook(Hook):
                 raise PPCDError(
                     f'No optimizer holds parameters of {generator.name}: its '
                     'losses would train nothing.')
-            to = added.setdefault(
-                id(wrapper),
-                _AddedLosses(wrapper, holds_only(wrapper, *everything)))
+            if id(wrapper) not in added:
+                added[id(wrapper)] = _AddedLosses(
+                    wrapper, holds_only(wrapper, *everything))
             source = _Source(self, generator)
-            to.sources.append(source)
+            added[id(wrapper)].sources.append(source)
             self._remove.append(source.remove)
         self._remove += [to.remove for to in added.values()]
         self._added = list(added.values())

@@ -1,0 +1,207 @@
+"""Models of MMagic with masks, by config alone: configs/foreign/ on a few real
+pictures, from the first iteration to an export that MMagic opens."""
+import os.path as osp
+from glob import glob
+from itertools import count
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmagic.apis import init_model
+from mmengine.config import Config
+
+from ppcd_mmagic.engine import SafeRunner
+from ppcd_mmagic.export import export_student, save_export
+from ppcd_mmagic.generators import example_inputs, generators_of
+
+_serial = count()
+DIGITS = {
+    'dataset': dict(
+        type='ppcd_mmagic.DigitsDataset',
+        size=32,
+        pipeline=[dict(type='PackInputs')]),
+    'model.discriminator_steps': 1,
+    'model.generator.generator.base_channels': 8,
+    'model.discriminator.base_channels': 8,
+}
+TRANSLATION = {
+    'model.generator.generator.base_channels': 8,
+    'model.generator.input_shape': (3, 32, 32),
+    'model.discriminator.base_channels': 8,
+    'model.discriminator.num_conv': 2,
+}
+EDITING = {
+    'model.generator.generator.mid_channels': 8,
+    'model.generator.generator.num_blocks': 2,
+    'train_dataloader.dataset.ann_file': '',
+    'train_dataloader.dataset.data_prefix': dict(img='lq', gt='gt'),
+    'train_dataloader.dataset.pipeline.3.gt_patch_size': 48,
+}
+# what makes them small
+CONFIGS = dict(
+    dcgan_mnist_64={
+        'model.noise_size': 16,
+        'model.generator.generator.base_channels': 32,
+        'model.discriminator.base_channels': 8,
+        'train_dataloader.dataset.data_root': 'digits',
+    },
+    sngan_proj_cifar10_32=DIGITS,
+    biggan_cifar10_32={
+        **DIGITS, 'model.noise_size': 16,
+        'model.generator.generator.noise_size': 16
+    },
+    pix2pix_facades_256={
+        **TRANSLATION,
+        'model.generator.generator.num_down': 5,
+        'train_dataloader.dataset.data_root': 'pairs',
+        'train_dataloader.dataset.pipeline.1.scale': (36, 36),
+        'train_dataloader.dataset.pipeline.2.crop_size': (32, 32),
+    },
+    cyclegan_facades_256={
+        **TRANSLATION,
+        'model.generator.generator.num_blocks': 2,
+        'train_dataloader.dataset.data_root': 'unpaired',
+        'train_dataloader.dataset.pipeline.2.transforms.0.scale': (36, 36),
+        'train_dataloader.dataset.pipeline.2.transforms.1.crop_size':
+        (32, 32),
+    },
+    edsr_x2_div2k={
+        **EDITING, 'train_dataloader.dataset.data_root': 'x2'
+    },
+    msrresnet_x4_div2k={
+        **EDITING, 'train_dataloader.dataset.data_root': 'x4'
+    },
+    esrgan_psnr_x4_div2k={
+        **EDITING, 'model.generator.generator.growth_channels': 4,
+        'train_dataloader.dataset.data_root': 'x4'
+    })
+
+
+@pytest.fixture(scope='session')
+def pictures(tmp_path_factory):
+    """Photographs of scikit-image and digits of scikit-learn, in the folders
+    that the data sets of MMagic look for."""
+    from skimage import data
+    from sklearn.datasets import load_digits
+    root = tmp_path_factory.mktemp('pictures')
+
+    def write(name, image, size):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), cv2.resize(image, (size, size)))
+
+    for index, digit in enumerate(load_digits().images[:8]):
+        write(f'digits/{index}.png', (digit * 15).astype(np.uint8), 64)
+    photos = [data.astronaut(), data.chelsea(), data.coffee()]
+    for index, photo in enumerate(photos):
+        photo = cv2.resize(photo[..., ::-1], (128, 128))
+        edges = cv2.cvtColor(cv2.Canny(photo, 100, 200), cv2.COLOR_GRAY2BGR)
+        write(f'unpaired/trainA/{index}.png', photo, 64)
+        write(f'unpaired/trainB/{index}.png', edges, 64)
+        pair = root / 'pairs' / 'train' / f'{index}.png'
+        pair.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(pair), np.hstack([photo, edges]))
+        for scale in (2, 4):
+            write(f'x{scale}/gt/{index}.png', photo, 128)
+            write(f'x{scale}/lq/{index}.png', photo, 128 // scale)
+    return root
+
+
+def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
+    config = Config.fromfile(f'{ROOT}/configs/foreign/{name}.py')
+    for key in list(config):
+        if key.startswith(('val_', 'test_')):
+            config.pop(key)
+    overrides = {**CONFIGS[name], **options}
+    root = overrides.get('train_dataloader.dataset.data_root')
+    if root:
+        overrides['train_dataloader.dataset.data_root'] = str(pictures / root)
+    dataset = overrides.pop('dataset', None)
+    if dataset:
+        config.train_dataloader.dataset = dataset
+    config.merge_from_dict(overrides)
+    config.train_dataloader.update(
+        batch_size=2, num_workers=0, persistent_workers=False)
+    # as in the config, but for a training of a few iterations
+    config.train_cfg = dict(
+        type='ppcd_mmagic.ResumableTrainLoop', max_iters=iterations)
+    config.custom_hooks = [
+        hook for hook in config.custom_hooks if 'Visual' not in hook.type
+    ]
+    config.custom_hooks[-1].update(begin=0, end=4)
+    config.custom_hooks += hooks
+    config.default_hooks.checkpoint = dict(
+        type='CheckpointHook', interval=2, by_epoch=False)
+    config.default_hooks.logger.interval = 1
+    config.visualizer = dict(type='Visualizer', vis_backends=[])
+    config.work_dir = str(work_dir)
+    config.experiment_name = f'foreign_{next(_serial)}'
+    config.log_level = 'ERROR'
+    return config
+
+
+def images_of(generator):
+    *args, kwargs = example_inputs(generator)
+    with torch.no_grad():
+        return generator.eval()(*args, **kwargs)
+
+
+def sizes(generators):
+    return sum(p.numel() for each in generators
+               for p in each.module.parameters())
+
+
+# generators by domain, one optimizer for all, an EMA copy
+SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'biggan_cifar10_32')
+
+
+@pytest.mark.parametrize('name, hooks', [
+    *((name, []) for name in CONFIGS),
+    *((name, [dict(type='ShrinkHook', interval=2)]) for name in SHRUNK)
+])
+def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
+        name, hooks, pictures, tmp_path):
+    SafeRunner.from_cfg(
+        config_of(name, pictures, tmp_path, 2, hooks)).train()
+    config = config_of(name, pictures, tmp_path, 6, hooks, resume=True)
+    runner = SafeRunner.from_cfg(config)
+    runner.train()
+    assert runner.iter == 6
+    assert runner.message_hub.get_scalar('train/sparsity').current() > 0.35
+    trained = generators_of(runner.model)
+    if hooks:
+        assert sizes(trained) < 0.9 * sizes(generators_of(
+            SafeRunner.from_cfg(
+                config_of(name, pictures, tmp_path, 2)).model))
+    for generator in trained:
+        logged = f'_{generator.short_name}' if generator.short_name else ''
+        assert 0 < runner.message_hub.get_scalar(
+            f'train/loss_pp{logged}').current() < 0.7
+
+    export = export_student(config, str(tmp_path / 'iter_6.pth'))
+    assert list(export.generators) == [each.name for each in trained]
+    before, after = export.summary['before'], export.summary['after']
+    assert after['multiply_adds'] < 0.6 * before['multiply_adds']
+    assert export.summary['max_difference'] <= 1e-5
+    save_export(export, str(tmp_path / 'export'))
+
+    opened = init_model(
+        str(tmp_path / 'export' / 'config.py'),
+        str(tmp_path / 'export' / 'generator.pth'),
+        device='cpu')
+    assert type(opened) is type(runner.model)
+    assert not any('discriminator' in key for key in opened.state_dict())
+    found = generators_of(opened)
+    assert sizes(found) == after['parameters']
+    for ours, theirs in zip(trained, found):
+        torch.testing.assert_close(
+            images_of(theirs.module), images_of(ours.both[-1]), rtol=0,
+            atol=1e-5)
+
+
+def test_every_config_is_trained_here():
+    found = {osp.basename(path).removesuffix('.py')
+             for path in glob(osp.join(ROOT, 'configs', 'foreign', '*.py'))}
+    assert found == set(CONFIGS)
