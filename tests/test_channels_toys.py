@@ -15,7 +15,6 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from ppcd_mmagic.channels import (Widths, channelwise, largest_difference,
                                   mask_channels, register_rule)
-from ppcd_mmagic.errors import PPCDError
 
 
 class Case(NamedTuple):
@@ -315,7 +314,7 @@ def built(name):
     return net.eval(), inputs
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def masked(name, tie, prune=prune_some):
     """A net with masks; the tests only look at it."""
     net, inputs = built(name)
