@@ -332,7 +332,7 @@ def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
         flat = classifier.neck(classifier.stages(images / 127.5 - 1))
         seen = classifier.head(flat).argmax(1)
     assert set(found) == {f'domain/{key}' for key in
-                          ('accuracy', 'variety', 'frechet', 'score')}
+                          ('accuracy', 'variety', 'frechet', 'kid', 'score')}
     assert found['domain/frechet'] == pytest.approx(0, abs=1e-6)
     assert found['domain/variety'] == pytest.approx(1)
     assert found['domain/accuracy'] == pytest.approx(

@@ -1,12 +1,14 @@
 from .class_accuracy import ClassAccuracy
-from .domain_metric import (DomainMetric, LabelledImages, build_classifier,
-                            confusion_matrix, domain_quality,
-                            frechet_distance, real_images, recognise,
-                            variety)
+from .domain_metric import (DomainMetric, build_classifier, confusion_matrix,
+                            domain_quality, frechet_distance, kernel_distance,
+                            real_images, recognise, variety)
+from .real_pictures import (LabelledImages, RealStatistics, kept_statistics,
+                              real_statistics, spreads_of)
 from .top1_accuracy import Top1Accuracy
 
 __all__ = [
-    'ClassAccuracy', 'DomainMetric', 'LabelledImages', 'Top1Accuracy',
-    'build_classifier', 'confusion_matrix', 'domain_quality',
-    'frechet_distance', 'real_images', 'recognise', 'variety'
+    'ClassAccuracy', 'DomainMetric', 'LabelledImages', 'RealStatistics',
+    'Top1Accuracy', 'build_classifier', 'confusion_matrix', 'domain_quality',
+    'frechet_distance', 'kept_statistics', 'kernel_distance', 'real_images',
+    'real_statistics', 'recognise', 'spreads_of', 'variety'
 ]

@@ -3,13 +3,12 @@
 They carry "domain" in their names because they are not Inception's FID and
 IS: figures compare only between models judged by the same classifier.
 """
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
 import torch.nn as nn
 from mmagic.evaluation.metrics.base_gen_metric import GenerativeMetric
-from mmagic.models.data_preprocessors import DataPreprocessor
 from mmengine.logging import print_log
 from scipy import linalg
 from torch import Tensor
@@ -19,12 +18,8 @@ from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import METRICS, MODELS
 from .checks import check_images
-
-
-class LabelledImages(NamedTuple):
-    """Images (n, 3, h, w) in [-1, 1] with labels (n, )."""
-    images: Tensor
-    labels: Tensor
+from .real_pictures import (LabelledImages, RealStatistics, kept_statistics,
+                              real_batches, real_statistics, spreads_of)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -49,43 +44,73 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
         raise PPCDError('A Fréchet distance needs finite features, but some '
                         'are NaN or infinite.')
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    return _frechet(a.mean(0), cov_a, b.mean(0), cov_b)
+
+
+def _frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
+             cov_b: np.ndarray) -> float:
     eigenvalues = linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
     return float(
-        np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) +
+        np.square(mean_a - mean_b).sum() + np.trace(cov_a) +
         np.trace(cov_b) - 2 * np.sqrt(eigenvalues).sum())
 
 
-def variety(fake: LabelledImages, real: LabelledImages) -> float:
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    r"""Squared distance between the means of two sets of features, seen
+    through the kernel :math:`(x \cdot y / d + 1)^3` (KID; Binkowski et al.,
+    2018). Its expectation does not depend on how many there are, unlike that
+    of the Fréchet distance; it may be negative.
+
+    Args:
+        a (Tensor): Shape (n, d), n >= 2.
+        b (Tensor): Shape (m, d), m >= 2.
+
+    Raises:
+        PPCDError: If there are fewer.
+    """
+    if min(len(a), len(b)) < 2:
+        raise PPCDError(f'A kernel distance needs two images on each side, '
+                        f'not {len(a)} and {len(b)}.')
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x.double() @ y.double().T / x.shape[1] + 1)**3
+
+    def within(x: Tensor) -> Tensor:
+        pairs = kernel(x, x)
+        return (pairs.sum() - pairs.trace()) / (len(x) * (len(x) - 1))
+
+    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+
+def variety(fake: LabelledImages,
+            real: Union[LabelledImages, Dict[int, float]]) -> float:
     """How much images of one class differ, 1 being as much as real ones.
 
     Mean L2 distance between the pairs of one class, over that of the real
     images, averaged over the classes that have pairs on both sides.
 
+    Args:
+        fake (LabelledImages): Generated images.
+        real (LabelledImages | dict): Real ones, or what :func:`spreads_of`
+            says of them.
+
     Raises:
         PPCDError: If no class has, or real images of a class are all alike.
     """
-
-    def spread(data: LabelledImages, label: int) -> float:
-        flat = data.images[data.labels == label].flatten(1).double()
-        return float(torch.pdist(flat).mean())
-
-    counts = [torch.bincount(data.labels, minlength=1) for data in (fake, real)]
-    classes = [
-        label for label in range(min(map(len, counts)))
-        if counts[0][label] > 1 and counts[1][label] > 1
-    ]
-    if not classes:
+    wanted = spreads_of(real) if isinstance(real, LabelledImages) else real
+    found = {
+        label: spread
+        for label, spread in spreads_of(fake).items() if label in wanted
+    }
+    if not found:
         raise PPCDError('Variety needs two generated and two real images of '
                         'at least one class: generate more images.')
-    wanted = [spread(real, label) for label in classes]
-    if not min(wanted):
+    alike = [label for label in found if not wanted[label]]
+    if alike:
         raise PPCDError('Variety needs real images that differ, but those of '
-                        f'class {classes[wanted.index(0)]} are all alike.')
+                        f'class {alike[0]} are all alike.')
     return float(
-        np.mean([
-            spread(fake, label) / whole
-            for label, whole in zip(classes, wanted)
-        ]))
+        np.mean([spread / wanted[label] for label, spread in found.items()]))
 
 
 def confusion_matrix(asked: Tensor, recognised: Tensor,
@@ -126,14 +151,21 @@ def recognise(classifier: nn.Module, images: Tensor,
 
 
 @torch.no_grad()
-def domain_quality(fake: LabelledImages, real: LabelledImages,
+def domain_quality(fake: LabelledImages,
+                   real: Union[LabelledImages, RealStatistics],
                    classifier: nn.Module) -> Dict[str, float]:
     """Judge generated images against real ones.
+
+    Args:
+        fake (LabelledImages): Generated images.
+        real (LabelledImages | RealStatistics): Real ones.
+        classifier (nn.Module): See :func:`build_classifier`.
 
     Returns:
         dict: ``accuracy``, the fraction recognised as the class asked for;
         ``variety`` (see :func:`variety`); ``frechet``, the Fréchet distance
-        between the classifier's features; ``score``, exp of the mean KL
+        between the classifier's features; ``kid``, the
+        :func:`kernel_distance` between them; ``score``, exp of the mean KL
         divergence between predicted and mean class distribution (the formula
         of the Inception Score, up to the number of classes).
 
@@ -142,38 +174,39 @@ def domain_quality(fake: LabelledImages, real: LabelledImages,
             one of the figures.
     """
     check_images(fake.images, -1, 1, 'generated')
-    check_images(real.images, -1, 1, 'real')
-
-    def judge(data: LabelledImages) -> Tuple[Tensor, Tensor]:
-        features = torch.cat([
-            classifier.features(chunk) for chunk in data.images.split(256)
-        ])
-        return features, classifier.head(features).softmax(1).double()
-
-    fake_features, fake_probs = judge(fake)
-    real_features, _ = judge(real)
+    if isinstance(real, LabelledImages):
+        real = real_statistics([real], classifier)
+    fake_features = torch.cat(
+        [classifier.features(chunk) for chunk in fake.images.split(256)])
+    fake_probs = classifier.head(fake_features).softmax(1).double()
     mean_probs = fake_probs.mean(0, keepdim=True)
     divergence = (fake_probs * (fake_probs.clamp_min(1e-12).log() -
                                 mean_probs.clamp_min(1e-12).log())).sum(1)
     return dict(
         accuracy=float((fake_probs.argmax(1) == fake.labels).double().mean()),
-        variety=variety(fake, real),
-        frechet=frechet_distance(fake_features.cpu().numpy(),
-                                 real_features.cpu().numpy()),
+        variety=variety(fake, real.spreads),
+        frechet=_distance_to(real, fake_features.cpu()),
+        kid=kernel_distance(fake_features.cpu(), real.features),
         score=float(divergence.mean().exp()))
+
+
+def _distance_to(real: RealStatistics, features: Tensor) -> float:
+    if min(real.number, len(features)) < 2:
+        raise PPCDError('A Fréchet distance needs two images on each side, '
+                        f'not {len(features)} and {real.number}.')
+    exact = features.double().numpy()
+    if not (np.isfinite(exact).all() and real.covariance.isfinite().all()):
+        raise PPCDError('A Fréchet distance needs finite features, but some '
+                        'are NaN or infinite.')
+    return _frechet(
+        exact.mean(0), np.atleast_2d(np.cov(exact, rowvar=False)),
+        real.mean.numpy(), real.covariance.numpy())
 
 
 def real_images(dataloader: DataLoader) -> LabelledImages:
     """All images of a data loader, on the CPU."""
-    preprocess = DataPreprocessor()
-    # only in training mode does it normalise the images of the samples
-    batches = [
-        preprocess(batch, training=True)['data_samples']
-        for batch in dataloader
-    ]
-    return LabelledImages(
-        torch.cat([batch.gt_img for batch in batches]),
-        torch.cat([batch.gt_label.label.flatten() for batch in batches]))
+    images, labels = zip(*real_batches(dataloader))
+    return LabelledImages(torch.cat(images), torch.cat(labels))
 
 
 @METRICS.register_module()
@@ -196,21 +229,25 @@ class DomainMetric(GenerativeMetric):
                  **kwargs) -> None:
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
+        self.real: Optional[RealStatistics] = None
+        self._shape: Optional[torch.Size] = None
 
     def prepare(self, module: nn.Module, dataloader: DataLoader) -> None:
-        """Collect the real images, and say how well the classifier judges."""
+        """Go through the real images, once in a run, and say how well the
+        classifier judges."""
         super().prepare(module, dataloader)
-        self.real = real_images(dataloader)
-        matrix = recognise(self.classifier, *self.real)
+        if self.real is not None:
+            return
+        self.real = kept_statistics(dataloader, self.classifier)
         print_log(
             f'{self.prefix}: the classifier that judges recognises '
-            f'{100 * float(matrix.trace() / matrix.sum()):.1f} % of the real '
-            'images', 'current')
+            f'{100 * self.real.accuracy:.1f} % of the real images', 'current')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect generated images, a row of pixels and label for each."""
         for sample in data_samples:
             image = sample.get(self.sample_model, sample)['fake_img']
+            self._shape = image.shape
             label = sample['gt_label']['label']
             self.fake_results.append(
                 torch.cat([image.flatten().cpu(),
@@ -220,6 +257,6 @@ class DomainMetric(GenerativeMetric):
         """See :func:`domain_quality`."""
         rows = torch.cat(list(results)).cpu()
         fake = LabelledImages(
-            rows[:, :-1].view(-1, *self.real.images.shape[1:]) / 127.5 - 1,
+            rows[:, :-1].view(-1, *self._shape) / 127.5 - 1,
             rows[:, -1].long())
         return domain_quality(fake, self.real, self.classifier)

@@ -1,4 +1,6 @@
+import os
 import os.path as osp
+from glob import glob
 from typing import Any, List, Optional
 
 from mmengine.dist import get_world_size, is_main_process
@@ -56,6 +58,9 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self._backend = self.file_backend
         self.file_backend = _RemovesLater(self._backend, self._outdated)
+        if is_main_process():  # what a kill left half written
+            for path in glob(osp.join(self.out_dir, '.*.partial')):
+                os.remove(path)
         if self.save_best is not None:
             self._find_best_here(info)
         self._remove_outdated()
