@@ -268,3 +268,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(PPCDError, match='cannot be written.*--work-dir'):
         with locked(str(tmp_path / 'file' / 'run')):
             pass
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(run):
+    (run / '.iter_7.pth.partial').write_bytes(b'half')
+    resume(run).train()
+    assert not list(run.glob('.*partial'))

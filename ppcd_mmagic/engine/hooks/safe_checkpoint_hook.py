@@ -1,6 +1,6 @@
 import os
 import os.path as osp
-from glob import glob
+from glob import escape, glob
 from typing import Any, List, Optional
 
 from mmengine.dist import get_world_size, is_main_process
@@ -59,7 +59,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._backend = self.file_backend
         self.file_backend = _RemovesLater(self._backend, self._outdated)
         if is_main_process():  # what a kill left half written
-            for path in glob(osp.join(self.out_dir, '.*.partial')):
+            for path in glob(osp.join(escape(self.out_dir), '.*.partial')):
                 os.remove(path)
         if self.save_best is not None:
             self._find_best_here(info)
