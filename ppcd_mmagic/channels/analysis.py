@@ -190,10 +190,14 @@ class Analysis:
         self.holds: Dict[tuple, List[Tensor]] = defaultdict(list)
         self.images: Set[str] = set()
         self._values: Dict[fx.Node, Any] = {}
+        self.shared = shared_parameters(recording)
+        self._named = {node.name: node for node in recording.graph.nodes}
         self.node: fx.Node
         for node in recording.graph.nodes:
             self.node = node
             self._values[node] = self._checked(node, self._visit(node))
+        for source in sorted(recording.counted):
+            self.pin_source(source, 'its number is used in a computation')
         for held in self.holds.values():  # a layer used twice
             for same in zip(*(cells.tolist() for cells in held)):
                 self.cells.join(same)
@@ -262,6 +266,34 @@ class Analysis:
     def inputs(self) -> List[fx.Node]:
         """Nodes that the present one takes in."""
         return self.node.all_input_nodes
+
+    def source(self, source: tuple) -> Tensor:
+        """The cells along the dimension that an extent came from, shape
+        (c, ) or, where they do not vary, (1, )."""
+        name, dim = source
+        cells = self._values[self._named[name]]
+        if not torch.is_tensor(cells) or cells.shape[dim] == 1:
+            return torch.tensor([CONSTANT])
+        return self.along(cells, dim, cells.shape[dim])
+
+    def pin_source(self, source: tuple, reason: str) -> None:
+        self.cells.pin(self.source(source), reason)
+
+    def follows(self, extent: Any, cells: Tensor) -> bool:
+        """Whether an integer changes as the number of the cells does; where
+        it does not, what it follows instead is pinned."""
+        sources = getattr(extent, 'sources', ())
+        varying = [s for s in sources if len(self.source(s)) > 1]
+        roots = set(map(self.cells.root, cells.flatten().tolist()))
+        found = {
+            self.cells.root(cell)
+            for s in varying for cell in self.source(s).tolist()
+        }
+        if varying and found == roots:
+            return True
+        for each in varying:
+            self.pin_source(each, 'a size of another tensor is taken of it')
+        return False
 
     def layer(self, name: str) -> nn.Module:
         return self.recording.get_submodule(name)
@@ -368,6 +400,7 @@ class Analysis:
         value = getattr(self.recording, str(node.target))
         extended = [d for d in range(value.ndim) if value.shape[d] > 1]
         if (node.meta['path'] is None or len(extended) != 1
+                or node.meta['path'].rpartition('.')[0] in self.shared
                 or not value.is_floating_point()):
             return _all(CONSTANT, value.shape)
         dim, = extended
@@ -408,6 +441,35 @@ class _Parts:
         return _all(INPUT, self.shapes[index])
 
 
+def shared_parameters(recording: Recording) -> Dict[str, str]:
+    """Layers with a parameter that is used elsewhere as well, by name, and
+    where. Neither a gate can be written into it nor a channel taken out."""
+    users: Dict[int, Set[str]] = defaultdict(set)
+    layers = {n.target for n in recording.graph.nodes if n.op == 'call_module'}
+    for name in layers:
+        for value in recording.get_submodule(name).parameters():
+            users[id(value)].add(name)
+    measured = {name for name, _ in recording.counted}
+    for node in recording.graph.nodes:
+        for value in tree_leaves((node.args, node.kwargs)):
+            measured.update(n for n, _ in getattr(value, 'sources', ()))
+    beside = {
+        id(getattr(recording, node.target)): node.meta['path']
+        for node in recording.graph.nodes
+        if node.op == 'get_attr' and node.meta.get('path') and (
+            node.users or node.name in measured)
+    }
+    found = {}
+    for key, names in users.items():
+        for name in names:
+            if key in beside:
+                found[name] = f'{beside[key]} is used beside its layer'
+            elif len(names) > 1:
+                others = ', '.join(sorted(names - {name}))
+                found[name] = f'{name} shares a parameter with {others}'
+    return found
+
+
 def _all(cell: int, shape) -> Tensor:
     return torch.full([1] * len(shape), cell)
 
@@ -432,6 +494,11 @@ def analyse(module: nn.Module, recording: Recording,
     followers = [
         name for name in rules.followers(module) if name not in masked
     ]
+    shared = shared_parameters(recording)
+    for name in masked:
+        if name in shared:
+            raise PPCDError(f'{name} cannot carry a mask: {shared[name]}. '
+                            'Leave it out by name (exclude).')
     with torch.device('cpu'):  # cells, wherever the module is
         analysis = Analysis(recording, masked, followers)
     idle = [name for name in masked if name not in analysis.writes]

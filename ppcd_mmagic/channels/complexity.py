@@ -1,6 +1,6 @@
 """How large a module is, and how much it computes."""
 from math import prod
-from typing import Any, Dict
+from typing import Any, Dict, Set
 
 import torch
 import torch.nn as nn
@@ -58,9 +58,10 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
         layers for one sample of the example inputs.
     """
     kept = {key: len(indices) for key, indices in channels.kept().items()}
+    counted: Set[nn.Parameter] = set()  # layers may share one
     return dict(
         parameters=sum(
-            _parameters(name, layer, kept)
+            _parameters(name, layer, kept, counted)
             for name, layer in channels.module.named_modules()
             if not isinstance(layer, (ChannelMask, ParametrizationList))),
         multiply_adds=sum(
@@ -69,13 +70,17 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
             if node.op == 'call_module'))
 
 
-def _parameters(name: str, layer: nn.Module, kept: Dict[tuple, int]) -> int:
+def _parameters(name: str, layer: nn.Module, kept: Dict[tuple, int],
+                counted: Set[nn.Parameter]) -> int:
     total = 0
     parameters = dict(layer.named_parameters(recurse=False))
     for own, steps in getattr(layer, 'parametrizations', {}).items():
         for inner, parameter in steps.named_parameters():
             parameters[f'parametrizations.{own}.{inner}'] = parameter
     for own, parameter in parameters.items():
+        if parameter in counted:
+            continue
+        counted.add(parameter)
         left, path = parameter.numel(), f'{name}.{own}' if name else own
         for side in ('outputs', 'inputs'):
             if (name, side) in kept and own in tensors_of(layer, side):

@@ -9,7 +9,8 @@ from torch import Tensor
 from ppcd_mmagic.errors import PPCDError
 from . import hooks, rules
 from . import masks as _masks
-from .analysis import Analysis, analyse, record_channels
+from .analysis import (Analysis, analyse, record_channels,
+                       shared_parameters)
 from .masks import (ChannelMask, OutputGate, convolutions,
                     matching_convolutions, named_masks, set_output_gate,
                     short_name)
@@ -268,8 +269,12 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
         if name in patterns or short_name(name) in patterns
     }
     ran = {n.target for n in recording.graph.nodes if n.op == 'call_module'}
-    unfit = {name: _unfit(module.get_submodule(name), name in ran)
-             for name in chosen if name not in exact}
+    shared = shared_parameters(recording)
+    unfit = {
+        name: shared.get(name)
+        or _unfit(module.get_submodule(name), name in ran)
+        for name in chosen if name not in exact
+    }
     for name, why in unfit.items():
         if why:
             left_out[name] = f'not masked: {why}'

@@ -20,21 +20,65 @@ from ppcd_mmagic.errors import PPCDError
 
 class Extent(int):
     """An integer that came from the shape of a tensor: it follows the
-    channels, where a plain integer is a constant of the source."""
+    channels, where a plain integer is a constant of the source.
+
+    Sums, multiples and even parts follow them as well. Whatever else is done
+    with it, such as comparing it, is not known to stay right with fewer
+    channels, and is noted.
+
+    Attributes:
+        sources (frozenset): The dimensions it came from: (name of the node,
+            dimension).
+        counted (set): Takes the sources of what is not known.
+    """
+    sources: frozenset = frozenset()
+    counted: set = set()
+
+    @classmethod
+    def of(cls, value: int, sources: frozenset, counted: set) -> 'Extent':
+        extent = cls(value)
+        extent.sources, extent.counted = sources, counted
+        return extent
+
+    __hash__ = int.__hash__
 
 
-def _extent_operator(name: str) -> Callable:
+def _proportional(name: str) -> Callable:
 
     def method(self: Extent, other: Any) -> Any:
         out = getattr(int, name)(self, other)
-        return Extent(out) if type(out) is int else out
+        known = isinstance(other, Extent) or type(other) is int and (
+            other == 0 or 'add' not in name and 'sub' not in name)
+        if 'floordiv' in name:
+            known = 'r' not in name and type(other) is int and not int(
+                self) % (other or 1)
+        if not known:
+            self.counted.update(self.sources)
+        if type(out) is not int:
+            return out
+        return Extent.of(out, self.sources | getattr(other, 'sources', set()),
+                         self.counted)
+
+    return method
+
+
+def _counting(name: str) -> Callable:
+
+    def method(self: Extent, *others: Any) -> Any:
+        for value in (self, *others):
+            if isinstance(value, Extent):
+                self.counted.update(value.sources)
+        return getattr(int, name)(self, *others)
 
     return method
 
 
 for _name in ('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'floordiv',
               'rfloordiv'):
-    setattr(Extent, f'__{_name}__', _extent_operator(f'__{_name}__'))
+    setattr(Extent, f'__{_name}__', _proportional(f'__{_name}__'))
+for _name in ('truediv', 'rtruediv', 'pow', 'rpow', 'mod', 'rmod', 'divmod',
+              'float', 'eq', 'ne', 'lt', 'le', 'gt', 'ge'):
+    setattr(Extent, f'__{_name}__', _counting(f'__{_name}__'))
 
 
 class Recording(fx.GraphModule):
@@ -114,7 +158,10 @@ def record(module: nn.Module, example_inputs: Any,
         out = out.to_tuple()
     recorder.graph.output(recorder.nodes_in(out))
     recorder.graph.lint()
-    return Recording(recorder.root(), recorder.graph, type(module).__name__)
+    recording = Recording(recorder.root(), recorder.graph,
+                          type(module).__name__)
+    recording.counted = set(recorder.counted)
+    return recording
 
 
 def _devices(module: nn.Module) -> list:
@@ -142,6 +189,7 @@ class _Recorder(TorchFunctionMode):
         self.versions: Dict[int, int] = {}
         self.kept: List[Tensor] = []  # an id must not be given to another tensor
         self.paused = False
+        self.counted: set = set()  # sources of extents, see Extent
         self.names = {id(child): n for n, child in module.named_modules()}
         self.stored = {
             id(tensor): name
@@ -277,14 +325,32 @@ class _Recorder(TorchFunctionMode):
         out = self.record(op, target, args, kwargs,
                           lambda: func(*args, **kwargs))
         if name == 'size':
-            return Extent(out) if type(out) is int else _extents(out)
+            sizes = self.extents(args[0], args[0].shape)
+            if type(out) is not int:
+                return sizes
+            dim = kwargs.get('dim', args[1] if len(args) > 1 else 0)
+            return sizes[dim]
+        if name in ('numel', 'nelement', '__len__') and args:
+            # an integer without sources: whatever it is used for is unknown
+            self.counted.update(
+                source for size in self.extents(args[0], args[0].shape)
+                for source in size.sources)
         return out
+
+    def extents(self, tensor: Tensor, size: torch.Size) -> torch.Size:
+        """A size whose numbers know where they come from."""
+        if id(tensor) not in self.nodes and id(tensor) not in self.stored:
+            return size  # of a constant
+        name = self.node_of(tensor).name
+        return torch.Size(
+            Extent.of(int(value), frozenset([(name, dim)]), self.counted)
+            for dim, value in enumerate(size))
 
     def _property(self, func: Callable, name: str, args: tuple,
                   kwargs: dict) -> Any:
         out = func(*args, **kwargs)
         if isinstance(out, torch.Size):
-            return _extents(out)
+            return self.extents(args[0], out)
         if name != '__get__' or not torch.is_tensor(out):
             return out
         for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
@@ -306,10 +372,6 @@ def _plain_attributes(module: nn.Module) -> set:
             and not name.startswith('_')
         }) if torch.is_tensor(leaf)
     }
-
-
-def _extents(size: torch.Size) -> torch.Size:
-    return torch.Size(map(Extent, size))
 
 
 def _is_method(func: Callable, name: str) -> bool:

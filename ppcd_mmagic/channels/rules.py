@@ -106,6 +106,8 @@ def apply(analysis, call) -> Any:
     if call.node.op == 'call_module':
         layer = analysis.layer(call.name)
         rule = rule_of(layer)
+        if call.name in analysis.shared:
+            return analysis.opaque(analysis.shared[call.name])
         if hooks.unknown_on(layer):
             return analysis.opaque(f'{call.name} has a hook that is not known')
         if rule is None or call.kwargs or len(call.args) != 1 or (
@@ -114,9 +116,14 @@ def apply(analysis, call) -> Any:
                 f'{type(layer).__name__} {call.name} reads it in a way that '
                 'is not known')
         return rule(analysis, call.name, layer, call.args[0])
+    rule = _FUNCTIONS.get(call.name)
+    if rule not in (viewed, indexed, split, repeated):
+        for extent in tree_leaves((call.node.args, call.node.kwargs)):
+            for source in getattr(extent, 'sources', ()):
+                analysis.pin_source(
+                    source, f'its number is used by {call.name}()')
     if not analysis.inputs():  # made of nothing: random numbers, zeros
         return torch.full([1] * len(call.shape), INPUT)
-    rule = _FUNCTIONS.get(call.name)
     if rule is None:
         return analysis.opaque(f'{call.name}() reads it, which is not known')
     return rule(analysis, call)
@@ -354,7 +361,20 @@ def moved(analysis, call) -> Any:
 
 
 def joined(analysis, call) -> Tensor:
-    """Concatenation."""
+    """Concatenation, and stacking: what is put side by side has to lose the
+    same positions in all other dimensions."""
+    out = _run(analysis, call)
+    dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else 0)
+    vary = {d for d in range(out.ndim) if out.shape[d] > 1}
+    if len(vary) > 1:
+        for other in vary - {dim % out.ndim}:
+            for place in out.unbind(other):
+                analysis.cells.join(place.unique().tolist())
+    return out
+
+
+def repeated(analysis, call) -> Tensor:
+    """Several times the same, one after the other."""
     return _run(analysis, call)
 
 
@@ -362,7 +382,8 @@ def indexed(analysis, call) -> Any:
     """Indexing with slices; their ends must follow the channels."""
     source = call.args[0]
     if not torch.is_tensor(source):  # a part of several outputs
-        return source[call.args[1]]
+        return source[call.args[1]] if call.shape is not None or isinstance(
+            source, (tuple, list)) else analysis.opaque('it is unknown')
     index = call.node.args[1]
     if any(isinstance(x, fx.Node) for x in tree_leaves(index)):
         return analysis.opaque('indexing by a tensor reads it')
@@ -387,13 +408,14 @@ def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     if not isinstance(part, slice):
         return 'a fixed one is picked out of it'
     ends = (part.start, part.stop, part.step)
-    if any(type(end) is int and end != 0 for end in ends):
-        return 'a slice with fixed ends is taken of it'
-    if all(end is None or end == 0 for end in ends):
+    node = analysis.inputs()[0]
+    given = [end for end in ends if end is not None and int(end) != 0]
+    if not given:
         return None
+    if not all(analysis.follows(end, analysis.of(node)) for end in given):
+        return 'a slice with fixed ends is taken of it'
     # ends in proportion to the channels stay where they are only if every
     # part loses as many
-    node, = (n for n in analysis.inputs()[:1])
     size = node.meta['shape'][dim]
     start, stop, _ = part.indices(size)
     length = stop - start
@@ -444,7 +466,9 @@ def viewed(analysis, call) -> Tensor:
     vary = [d for d in range(out.ndim) if out.shape[d] > 1]
     if len(vary) > sum(size > 1 for size in before.shape):
         analysis.cells.pin(before, 'a view splits it up')
-    elif any(type(sizes[d]) is int and sizes[d] != -1 for d in vary):
+    elif not all(
+            analysis.follows(sizes[d], out) for d in vary
+            if int(sizes[d]) != -1):
         analysis.cells.pin(before, 'a view of fixed size is taken of it')
     return out
 
@@ -548,7 +572,8 @@ _names(normed, 'norm linalg_norm linalg_vector_norm')
 _names(normalized, 'softmax log_softmax')
 _names(moved, 'flatten squeeze unsqueeze permute transpose swapaxes movedim '
        'pixel_unshuffle flip')
-_names(joined, 'cat concat concatenate stack repeat')
+_names(joined, 'cat concat concatenate stack')
+_names(repeated, 'repeat')
 _names(split, 'chunk split')
 _names(viewed, 'view reshape expand')
 _names(rearranged, 'unbind select narrow roll repeat_interleave unflatten')

@@ -1,0 +1,142 @@
+"""Nets that compute with numbers of channels, or use a parameter twice.
+
+Removal changes such a number, and what is cut must stay exact all the same:
+nothing but the comparison would notice where a training shrinks its network.
+"""
+import copy
+import math
+
+import numpy
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from channel_checks import Net, as_trained, call, cut, prune_some
+from torch.utils.checkpoint import checkpoint
+
+from ppcd_mmagic.channels import (largest_difference, mask_channels,
+                                  shrink_channels)
+from ppcd_mmagic.errors import PPCDError
+
+
+def conv(inputs, outputs, kernel=3, **kwargs):
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
+
+
+def net(run, last=8, **layers):
+    """``p`` of 6 channels, ``y`` of 8 behind a norm, and ``b``."""
+    torch.manual_seed(0)
+    return as_trained(
+        Net(lambda s, x: run(s, s.n(s.a(s.p(x).relu()))), p=conv(3, 6),
+            a=conv(6, 8), n=nn.BatchNorm2d(8), b=conv(last, 3),
+            **layers)).eval()
+
+
+def other(outputs):
+    return dict(c=conv(8, outputs))
+
+
+NETS = dict(
+    size_less_four=lambda: net(lambda s, y: s.b(y[:, :y.size(1) - 4]), 4),
+    half_the_height=lambda: net(lambda s, y: s.b(y[:, :y.size(2) // 2]), 4),
+    size_of_another=lambda: net(
+        lambda s, y: s.b(y[:, :s.c(y).size(1)]), 4, **other(4)),
+    integer_of_numpy=lambda: net(lambda s, y: s.b(y[:, :numpy.int64(4)]), 4),
+    times=lambda: net(lambda s, y: s.b(y * y.size(1))),
+    divided=lambda: net(lambda s, y: s.b(y / y.size(1))),
+    root=lambda: net(lambda s, y: s.b(y * math.sqrt(y.size(1)))),
+    power=lambda: net(lambda s, y: s.b(y * y.shape[1]**-.5)),
+    branch=lambda: net(lambda s, y: s.b(y if y.shape[1] == 8 else -y)),
+    numel=lambda: net(lambda s, y: s.b(y * (y.numel() / 1024))),
+    length=lambda: net(lambda s, y: s.b(y * len(y[0]))),
+    view_by_height=lambda: net(lambda s, y: s.b(
+        y.view(y.size(0), y.size(2), 8, y.size(3)))),
+    norms_weight=lambda: net(
+        lambda s, y: s.b(y * s.n.weight.view(1, -1, 1, 1))),
+    weight_of_reader=lambda: net(
+        lambda s, y: s.b(y) + F.conv2d(y, s.b.weight, padding=1)),
+    convolution_of_a_parameter=lambda: net(
+        lambda s, y: s.b(F.conv2d(y, s.w, padding=1)),
+        w=nn.Parameter(torch.randn(8, 8, 3, 3))),
+    stacked=lambda: net(
+        lambda s, y: s.b(torch.stack([y, s.c(y)], 2).flatten(1, 2)), 16,
+        **other(8)),
+    side_by_side=lambda: net(
+        lambda s, y: s.b(torch.cat([y, s.c(y)], 3)), **other(8)),
+    lstm=lambda: net(
+        lambda s, y: s.b(y).mean() + s.r(y.flatten(2).transpose(1, 2))[0],
+        r=nn.LSTM(8, 4, batch_first=True)),
+    attention=lambda: net(
+        lambda s, y: s.b(y).mean() + s.m(*[y.flatten(2).transpose(1, 2)] * 3)[
+            0], m=nn.MultiheadAttention(8, 2, batch_first=True)),
+    unfold=lambda: net(
+        lambda s, y: s.b(y).mean() + s.l(F.unfold(y, 2).transpose(1, 2)),
+        l=nn.Linear(32, 4)),
+    two_into_groups=lambda: net(
+        lambda s, y: s.b(s.g(torch.cat([y, s.c(y)], 1))), 6,
+        g=conv(12, 6, groups=3), **other(4)),
+    checkpointed=lambda: net(
+        lambda s, y: s.b(checkpoint(s.c, y, use_reentrant=False)), 8,
+        **other(8)),
+    double=lambda: net(lambda s, y: s.b(y)).double(),
+    brain_float=lambda: net(lambda s, y: s.b(y)).bfloat16(),
+    channels_last=lambda: net(lambda s, y: s.b(y)).to(
+        memory_format=torch.channels_last),
+)
+BOTH = pytest.mark.parametrize('tie', [False, True],
+                               ids=['independent', 'tied'])
+
+
+@pytest.mark.parametrize('name', NETS)
+@BOTH
+def test_cut_out_and_shrunk_it_computes_the_same(name, tie):
+    module = NETS[name]()
+    images = torch.randn(2, 3, 8, 8).to(module.p.weight.dtype)
+    channels = mask_channels(module, images, tie=tie)
+    prune_some(module)
+    expected = call(module, images)
+    assert channels.leaving_of('p').sum() == 3
+    cut(module, channels, images)
+    optimizer = torch.optim.Adam(module.parameters())
+    assert shrink_channels(module, images, optimizer) >= 3
+    assert largest_difference(expected, call(module, images)) < 1e-5
+
+
+def tied_weights():
+    module = net(lambda s, y: s.b(y) + s.c(y), c=conv(8, 3))
+    module.c.weight = module.b.weight
+    return module
+
+
+REFUSED = dict(
+    weight_beside=(lambda: net(lambda s, y: s.b(y) * s.a.weight.norm()),
+                   'a.weight is used beside its layer'),
+    bias_beside=(lambda: net(
+        lambda s, y: s.b(y + s.a.bias.view(1, -1, 1, 1))),
+                 'a.bias is used beside its layer'),
+)
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_a_layer_whose_parameter_is_used_elsewhere_carries_no_mask(name):
+    build, why = REFUSED[name]
+    with pytest.raises(PPCDError, match=why):
+        mask_channels(build(), torch.randn(2, 3, 8, 8), convs='a')
+
+
+def test_layers_that_share_a_weight_keep_it():
+    module, images = tied_weights(), torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert all('shares a parameter' in why for why in channels.why_not('a'))
+    cut(module, channels, images)
+
+
+def test_a_copy_with_folded_spectral_norm_leaves_the_original_its_weight():
+    from torch.nn.utils import parametrizations
+
+    from ppcd_mmagic.channels import fold_computed_weights
+    module = parametrizations.spectral_norm(conv(3, 8)).eval()
+    weight = module.weight.clone()
+    fold_computed_weights(copy.deepcopy(module))
+    assert torch.equal(module.weight, weight)
