@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from channel_checks import Net, as_trained, call, cut, prune_some
 from torch.utils.checkpoint import checkpoint
 
-from ppcd_mmagic.channels import (largest_difference, mask_channels,
+from ppcd_mmagic.channels import (discard_channels, fit_to_state,
+                                  largest_difference, mask_channels,
                                   shrink_channels)
 from ppcd_mmagic.errors import PPCDError
 
@@ -140,3 +141,50 @@ def test_a_copy_with_folded_spectral_norm_leaves_the_original_its_weight():
     weight = module.weight.clone()
     fold_computed_weights(copy.deepcopy(module))
     assert torch.equal(module.weight, weight)
+
+
+def masked(tie=False):
+    module, images = net(lambda s, y: s.b(y)), torch.randn(2, 3, 8, 8)
+    mask_channels(module, images, tie=tie)
+    return module, images
+
+
+@pytest.mark.parametrize('remove', [discard_channels, shrink_channels])
+def test_a_layer_without_any_channel_is_refused_by_its_name(remove):
+    module, images = masked()
+    module.a.mask.pruned.fill_(True)
+    with pytest.raises(PPCDError, match='All channels of (a|n|b) are pruned'):
+        remove(module, images)
+
+
+@BOTH
+def test_masks_that_are_there_are_not_tied_or_untied(tie):
+    module, images = masked(tie)
+    with pytest.raises(PPCDError, match=f'tie={tie}'):
+        mask_channels(module, images, tie=not tie)
+
+
+@BOTH
+def test_masks_asked_for_again_stay_as_they_are(tie):
+    module, images = masked(tie)
+    prune_some(module)
+    expected = call(module, images)
+    mask_channels(module, images, tie=tie)
+    assert largest_difference(expected, call(module, images)) == 0
+
+
+@pytest.mark.parametrize('inputs', [torch.randn(2, 4, 8, 8), ()])
+def test_inputs_that_the_module_does_not_take_are_one_line(inputs):
+    with pytest.raises(PPCDError, match='Net does not run on the example'):
+        mask_channels(net(lambda s, y: s.b(y)), inputs)
+
+
+@BOTH
+def test_a_state_fits_a_module_after_shrinking(tie):
+    first, images = masked(tie)
+    prune_some(first)
+    shrink_channels(first, images)
+    second, _ = masked(tie)
+    fit_to_state(second, images, first.state_dict())
+    second.load_state_dict(first.state_dict())
+    assert largest_difference(call(first, images), call(second, images)) == 0

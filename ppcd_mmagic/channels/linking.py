@@ -72,6 +72,10 @@ class Channels:
         for (owner, side), (cells, *_) in self.analysis.holds.items():
             stays = torch.tensor(
                 [self._root(cell) not in leaving for cell in cells.tolist()])
+            if not stays.any():
+                raise PPCDError(
+                    f'All channels of {owner} are pruned, and no layer can be '
+                    'empty: leave one of them alive.')
             if not stays.all():
                 kept[owner, side] = stays.nonzero().flatten()
         return {**kept, **self._kept_of_masks(leaving)}
@@ -222,6 +226,12 @@ def mask_channels(module: nn.Module,
         0     8 channels  masked, can leave
         2     3 channels  not masked: is the image
     """
+    for name, conv in convolutions(module).items():
+        gate = _masks.output_gate(conv)
+        if gate is not None and gate.tied != tie:
+            raise PPCDError(
+                f'{name} has a mask of tie={not tie} already; give all masks '
+                'of a module the same.')
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
     chosen, left_out = _choose(module, recording, convs, exclude)

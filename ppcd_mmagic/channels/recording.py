@@ -50,8 +50,8 @@ def _proportional(name: str) -> Callable:
         known = isinstance(other, Extent) or type(other) is int and (
             other == 0 or 'add' not in name and 'sub' not in name)
         if 'floordiv' in name:
-            known = 'r' not in name and type(other) is int and not int(
-                self) % (other or 1)
+            known = name == '__floordiv__' and type(
+                other) is int and other != 0 and not int(self) % other
         if not known:
             self.counted.update(self.sources)
         if type(out) is not int:
@@ -138,8 +138,8 @@ def record(module: nn.Module, example_inputs: Any,
         Recording: Its placeholders are the tensors among the inputs.
 
     Raises:
-        PPCDError: If a tensor is written through a view of it, which a
-            recording does not see.
+        PPCDError: If the module does not run on the inputs, or a tensor is
+            written through a view of it, which a recording does not see.
     """
     args, kwargs = split_inputs(example_inputs)
     recorder = _Recorder(module)
@@ -148,9 +148,9 @@ def record(module: nn.Module, example_inputs: Any,
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(_devices(module)), \
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(_devices(module)), \
                 recorder.calls_of(is_leaf), recorder:
-            out = module(*args, **kwargs)
+            out = _run(module, args, kwargs)
     finally:
         for child, mode in modes.items():
             child.training = mode
@@ -162,6 +162,17 @@ def record(module: nn.Module, example_inputs: Any,
                           type(module).__name__)
     recording.counted = set(recorder.counted)
     return recording
+
+
+def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:
+    try:
+        return module(*args, **kwargs)
+    except PPCDError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        why = str(error).partition('\n')[0]
+        raise PPCDError(f'{type(module).__name__} does not run on the example '
+                        f'inputs: {why}') from error
 
 
 def _devices(module: nn.Module) -> list:
