@@ -178,7 +178,7 @@ def shapes_after_removal(name: str) -> Dict[str, str]:
     student = build_student(name)
     runner = SimpleNamespace(
         iter=0,
-        model=SimpleNamespace(generator=student),
+        model=torch.nn.ModuleDict(dict(generator=student)),
         optim_wrapper=OptimWrapperDict(
             generator=OptimWrapper(torch.optim.Adam(student.parameters()))))
     HOOKS.build(dict(type='ShrinkHook', interval=1)).after_train_iter(runner, 0)
