@@ -33,3 +33,17 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
     table = path.with_suffix('.md').read_text()
     assert '## Peers' in table and '## Training step' in table
     assert path.with_suffix('.png').stat().st_size > 1000
+
+
+def test_table_of_generators_says_what_is_left_or_why_nothing_can_leave(
+        monkeypatch):
+    monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
+    import generators
+    name, masked, tied, independent, difference, peer = generators.line('SRCNN')
+    # 9 x 9, 1 x 1 and 5 x 5 pixels; 3, 64, 32 and 3 channels, half of both
+    dense = 64 * 3 * 81 + 64 + 32 * 64 + 32 + 3 * 32 * 25 + 3
+    left = 32 * 3 * 81 + 32 + 16 * 32 + 16 + 3 * 16 * 25 + 3
+    assert (masked, tied, independent) == ('2', *[f'{left / dense:.0%}'] * 2)
+    assert float(difference) < 1e-12 and peer.startswith(tied)
+    name, refused, *_ = generators.line('StyleGAN2')
+    assert refused.startswith('refused: convs: no convolution matches')
