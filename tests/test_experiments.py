@@ -14,13 +14,13 @@ from conftest import ROOT
 from painting import COLOURS, Painter
 from test_training import ENV
 
+from ppcd_mmagic import experiments
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.experiments import runs as library
 
 sys.path.insert(0, osp.join(ROOT, 'tools'))
 import alpha_sweep  # noqa: E402
 import baselines  # noqa: E402
-import experiments  # noqa: E402
-import results  # noqa: E402
 import table_a  # noqa: E402
 
 
@@ -96,7 +96,7 @@ def test_options_of_the_teacher_are_for_those_that_have_one():
 
 def test_table_shows_mean_and_sample_deviation():
     values = [.25, .5, 1.5]
-    table = results.table_of({
+    table = experiments.table_of({
         'one': [{'domain/frechet': v, 'parameters': 1200} for v in values]
     })
     assert table == [['', 'frechet', 'parameters'],
@@ -107,7 +107,7 @@ def test_table_shows_mean_and_sample_deviation():
 def test_a_table_is_written_as_it_is_printed(tmp_path, capsys):
     found = {'a': [{'domain/frechet': 1.5, 'parameters': 1234567}],
              'long name': [{'domain/frechet': 12.25, 'parameters': 8}]}
-    results.save_table(found, str(tmp_path / 'new'), 'Title', 'A note.')
+    experiments.save_table(found, str(tmp_path / 'new'), 'Title', 'A note.')
     text = (tmp_path / 'new' / 'table.md').read_text()
     assert text.splitlines() == [
         '# Title', '',
@@ -132,14 +132,14 @@ class Painted:
 
 
 def test_pictures_of_a_run_are_class_by_class():
-    images = results.images_of(Painted(), per_class=2)
+    images = experiments.images_of(Painted(), per_class=2)
     assert torch.equal(images[:, :, 0, 0], COLOURS.repeat_interleave(2, 0))
-    few = results.images_of(Painted(), per_class=1, max_classes=2)
+    few = experiments.images_of(Painted(), per_class=1, max_classes=2)
     assert torch.equal(few[:, :, 0, 0], COLOURS[:2])
 
 
 def test_all_runs_are_drawn_with_the_same_noise():
-    one, other = (results.images_of(run, 2) for run in (Dotted(), Dotted()))
+    one, other = (experiments.images_of(run, 2) for run in (Dotted(), Dotted()))
     assert torch.equal(one, other)
     assert not torch.equal(one[0], one[1])
 
@@ -161,14 +161,14 @@ def columns_of_colours(path):
 
 
 def test_classes_are_rows_of_the_pictures_and_keep_their_colours(tmp_path):
-    results.draw_pictures([Painted()], str(tmp_path / 'p.png'), columns=2)
+    experiments.draw_pictures([Painted()], str(tmp_path / 'p.png'), columns=2)
     red, green, blue = columns_of_colours(tmp_path / 'p.png')
     assert red[0] < green[0] < blue[0]
     assert red[1] == pytest.approx(green[1], abs=1)
 
 
 def test_classes_are_columns_of_the_picture_table(tmp_path):
-    results.draw_picture_table({'row': {'column': Painted()}},
+    experiments.draw_picture_table({'row': {'column': Painted()}},
                                str(tmp_path / 't.png'))
     red, green, blue = columns_of_colours(tmp_path / 't.png')
     assert red[1] < green[1] < blue[1]
@@ -196,12 +196,12 @@ def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
 
     run, = runs()
     (tmp_path / 'dense_seed0').mkdir()
-    written = experiments._seeded(run)
+    written = library._seeded(run)
     written.update(resume=True, load_from='iter_400.pth')  # was once resumed
     written.dump(f'{run.work_dir}/config.py')
-    experiments._refuse_other_runs(runs(max_iters=20))  # nothing trained yet
+    library._refuse_other_runs(runs(max_iters=20))  # nothing trained yet
     (tmp_path / 'dense_seed0' / 'last_checkpoint').touch()
-    experiments._refuse_other_runs([run])
+    library._refuse_other_runs([run])
     with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
         experiments.run_all(runs(max_iters=20), 1)
     with pytest.raises(PPCDError, match='dense_seed0.*model'):

@@ -423,6 +423,21 @@ def test_a_student_that_is_more_than_its_weights_is_refused(
     export_student(training_config(config), checkpoint, max_classes=2)
 
 
+def test_summary_says_what_can_leave_and_why_not_the_rest(tmp_path):
+    """conv_1 and the shortcut are masked, conv_2 is not: their sum stays."""
+    config = dict(SAGAN, masked_convs=['conv_1', 'shortcut'])
+    generator = build_generator(config)
+    lines = export_student(
+        training_config(config),
+        student_checkpoint(tmp_path / 's.pth', generator)).summary['channels']
+    assert lines[0].endswith('masks on 4 of 11 convolutions')
+    said = {line.split()[0]: line for line in lines[1:]}
+    assert said['conv_blocks.0.conv_1'].endswith('masked, can leave')
+    assert 'stays: meets the unmasked conv_blocks.0.conv_2' in said[
+        'conv_blocks.0.shortcut']
+    assert said['to_rgb'].endswith('not masked')
+
+
 @pytest.mark.parametrize('max_classes', [-1, 0, 1])
 def test_comparing_less_than_two_classes_is_refused(max_classes, tmp_path):
     generator = build_generator(SAGAN)

@@ -4,12 +4,13 @@ import os.path as osp
 from copy import deepcopy
 from typing import Dict, List
 
-from command_line import fraction, run
-from experiments import (STUDENTS, Run, add_arguments, changed, read_config,
-                         run_all, set_alpha)
+from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
-from results import (draw_picture_table, draw_pictures, labels_for,
-                     line_chart, of_one_seed, save_table, seeds_in_words)
+
+from ppcd_mmagic.experiments import (Run, STUDENTS, changed, draw_picture_table,
+                                    draw_pictures, labels_for, line_chart,
+                                    of_one_seed, read_config, run_all,
+                                    save_table, seeds_in_words, set_alpha)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         default=list(AFTER_TRAINING),
         help='for figure H: generators to prune after training and fine-tune '
         '(default: all)')
-    add_arguments(parser, 'work_dirs/alpha_sweep')
+    add_experiment_arguments(parser, 'work_dirs/alpha_sweep')
     parser.set_defaults(seeds=[0])
     return parser.parse_args()
 

@@ -3,11 +3,12 @@ import argparse
 import os.path as osp
 from dataclasses import replace
 
-from command_line import run
-from experiments import (STUDENTS, add_arguments, make_runs, read_config,
-                         read_lines, run_all, shorten)
-from results import (bar_chart, draw_pictures, labels_for, of_one_seed,
-                     save_table, seeds_in_words)
+from command_line import add_experiment_arguments, run
+
+from ppcd_mmagic.experiments import (STUDENTS, bar_chart, draw_pictures,
+                                    labels_for, make_runs, of_one_seed,
+                                    read_config, read_lines, run_all,
+                                    save_table, seeds_in_words, shorten)
 
 LINES = {
     'PPCD-GAN': '{student}_alpha06.py',
@@ -25,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         description='Train the baselines and PPCD-GAN, all equally long; '
         'print and draw the table and pictures. PPCD-GAN* is pruned after '
         'such a training and fine-tuned for half as long again.')
-    add_arguments(parser, 'work_dirs/baselines')
+    add_experiment_arguments(parser, 'work_dirs/baselines')
     parser.set_defaults(seeds=[0])
     return parser.parse_args()
 

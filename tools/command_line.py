@@ -126,3 +126,38 @@ def build_runner(config: Config) -> Runner:
         return SafeRunner.from_cfg(config)
     except ValueError as error:
         raise PPCDError(str(error)) from error
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser, root: str) -> None:
+    """Options that all experiments share."""
+    from ppcd_mmagic.experiments import STUDENTS  # it brings matplotlib along
+    parser.add_argument(
+        '--data',
+        default='digits_16',
+        choices=list(STUDENTS),
+        help='digits, or ImageNet where you have it (default: %(default)s)')
+    parser.add_argument(
+        '--seeds',
+        type=natural,
+        nargs='+',
+        default=[0, 1, 2],
+        help='seeds of the trainings (default: %(default)s)')
+    parser.add_argument(
+        '--max-iters',
+        type=positive,
+        help='train for so many iterations instead of the config\'s')
+    parser.add_argument(
+        '--jobs',
+        type=positive,
+        default=1,
+        help='trainings at a time; they share the cores (default: 1)')
+    parser.add_argument(
+        '--root', default=root, help='where runs and results go (default: '
+        '%(default)s)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='override settings of every config, as key=value; name another '
+        '--root for it')

@@ -54,6 +54,10 @@ def main() -> None:
     for key in before:
         print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
               f'({before[key] / after[key]:.2f}x smaller)')
+    if before['parameters'] == after['parameters']:
+        print('nothing was discarded: no channel that can leave was pruned by '
+              'all masks that write it')
+        print('\n'.join(export.summary['channels']))
     print(f'largest difference on {export.summary["classes_compared"]} '
           f'classes: {export.summary["max_difference"]:.2g}')
     print(f'written to {out_dir}')

@@ -2,11 +2,13 @@
 import argparse
 import os.path as osp
 
-from command_line import run
-from experiments import add_arguments, make_runs, read_lines, run_all
+from command_line import add_experiment_arguments, run
 from mmengine.config import Config
-from results import (bar_chart, draw_leakage, draw_pictures, labels_for,
-                     of_one_seed, save_table, seeds_in_words)
+
+from ppcd_mmagic.experiments import (bar_chart, draw_leakage, draw_pictures,
+                                    labels_for, make_runs, of_one_seed,
+                                    read_lines, run_all, save_table,
+                                    seeds_in_words)
 
 LINES = {
     'PPCD-GAN (complete)': '{student}_alpha05.py',
@@ -21,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         description='Train, or read where they have been trained, the four '
         'models of Table A at alpha 0.5; print and draw the table, pictures '
         'and class leakage.')
-    add_arguments(parser, 'work_dirs/table_a')
+    add_experiment_arguments(parser, 'work_dirs/table_a')
     parser.add_argument(
         '--classifier',
         metavar='PATH',

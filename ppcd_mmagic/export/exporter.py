@@ -99,8 +99,10 @@ def export_student(config: Config,
     if len(names) > 1:
         generator_cfg['narrow_to_weights'] = True
 
-    exported, differences, sparsity = {}, [], {}
+    exported, differences, sparsity, channels = {}, [], {}, []
     for name, student in students.items():
+        channels += str(link_masks(
+            student, example_inputs(student))).splitlines()
         exported[name] = _built(config, generator_cfg)
         exported[name].load_state_dict(slim[name].state_dict())
         probes = list(class_inputs(student, max_classes))
@@ -113,7 +115,8 @@ def export_student(config: Config,
         after=_total(exported.values()),
         max_difference=max(differences),
         classes_compared=len(probes),
-        sparsity=sparsity)
+        sparsity=sparsity,
+        channels=channels)
     return Export(exported, _export_config(config, generator_cfg), summary)
 
 

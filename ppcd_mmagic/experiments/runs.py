@@ -3,28 +3,32 @@
 Shared by the tools that reproduce tables and figures. Whatever has finished is
 kept in its work directory and not done again.
 """
-import argparse
 import json
 import os
 import os.path as osp
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch.nn as nn
-from command_line import natural, positive
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from tqdm import tqdm
 
-from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
+from ppcd_mmagic.errors import PPCDError
 
-TOOLS = osp.dirname(osp.abspath(__file__))
-CONFIGS = osp.join(osp.dirname(TOOLS), 'configs')
+PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+# tools and configs lie beside the package, or in it where it was installed
+HOME = next(
+    (home for home in (osp.dirname(PACKAGE), osp.join(PACKAGE, '.mim'))
+     if osp.isfile(osp.join(home, 'tools', 'train.py'))),
+    osp.dirname(PACKAGE))
+TOOLS, CONFIGS = (osp.join(HOME, name) for name in ('tools', 'configs'))
 # by data set, what the names of the configs of PPCD-GAN begin with
 STUDENTS = dict(digits_16='ppcd_digits_16', imagenet_128='ppcd_biggan_128')
 Metrics = Dict[str, float]
@@ -86,6 +90,7 @@ class Run:
 
 
 def read_config(name: str) -> Config:
+    """One of the configs of this package, by its file's name."""
     return Config.fromfile(osp.join(CONFIGS, name))
 
 
@@ -101,40 +106,6 @@ def read_lines(files: Dict[str, str], data: str) -> Dict[str, Config]:
         name: read_config(file.format(student=STUDENTS[data], data=data))
         for name, file in files.items()
     }
-
-
-def add_arguments(parser: argparse.ArgumentParser, root: str) -> None:
-    """Options that all experiments share."""
-    parser.add_argument(
-        '--data',
-        default='digits_16',
-        choices=list(STUDENTS),
-        help='digits, or ImageNet where you have it (default: %(default)s)')
-    parser.add_argument(
-        '--seeds',
-        type=natural,
-        nargs='+',
-        default=[0, 1, 2],
-        help='seeds of the trainings (default: %(default)s)')
-    parser.add_argument(
-        '--max-iters',
-        type=positive,
-        help='train for so many iterations instead of the config\'s')
-    parser.add_argument(
-        '--jobs',
-        type=positive,
-        default=1,
-        help='trainings at a time; they share the cores (default: 1)')
-    parser.add_argument(
-        '--root', default=root, help='where runs and results go (default: '
-        '%(default)s)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='override settings of every config, as key=value; name another '
-        '--root for it')
 
 
 def shorten(config: Config, max_iters: Optional[int]) -> Config:
@@ -278,7 +249,7 @@ def _seeded(run: Run) -> Config:
 
 
 def _tool(name: str, folder: str, jobs: int, *arguments: str) -> None:
-    """Run one of the tools beside this file, its output kept in ``folder``."""
+    """Run one of the tools, its output kept in ``folder``."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     log = osp.join(folder, f'{osp.splitext(name)[0]}.log')
     with open(log, 'w') as file:
@@ -298,16 +269,21 @@ def _tool(name: str, folder: str, jobs: int, *arguments: str) -> None:
                         f'{"; ".join(errors or lines[-1:])}')
 
 
-def make_runs(lines: Dict[str, Config],
-              args: argparse.Namespace) -> List[Run]:
-    """A run for every line of the table and every seed."""
+def make_runs(lines: Dict[str, Config], args: Namespace) -> List[Run]:
+    """A run for every line of the table and every seed.
+
+    Args:
+        lines (dict): Configs by line, see :func:`read_lines`.
+        args (Namespace): ``seeds``, ``max_iters``, ``cfg_options`` and
+            ``root``.
+    """
     return [
         Run(name, changed(config, args), seed, args.root)
         for name, config in lines.items() for seed in args.seeds
     ]
 
 
-def changed(config: Config, args: argparse.Namespace) -> Config:
+def changed(config: Config, args: Namespace) -> Config:
     """The config with what the command line says of it."""
     config = shorten(config, args.max_iters)
     config.merge_from_dict({

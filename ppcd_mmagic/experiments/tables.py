@@ -1,13 +1,12 @@
-"""Tables and pictures of what :mod:`experiments` has run."""
+"""Tables and pictures of what was run."""
 import json
 import os
 import os.path as osp
 import statistics
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import matplotlib
 import torch
-from experiments import Metrics, Run
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -19,6 +18,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import EngFormatter  # noqa: E402
 
+from .runs import Metrics, Run  # noqa: E402
+
 
 def mean_and_spread(values: Sequence[float]) -> tuple:
     """Mean and sample standard deviation (0 for a single value)."""
@@ -27,6 +28,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
+    """What a table says of its seeds."""
     if len(seeds) == 1:
         return f'Seed {seeds[0]} alone.'
     return f'Mean and standard deviation over {len(seeds)} seeds.'
@@ -147,7 +149,7 @@ def of_one_seed(runs: Sequence[Run]) -> List[Run]:
 def images_of(run: Run, per_class: int, max_classes: int = 10) -> torch.Tensor:
     """The same noise for every run; images (classes * per_class, 3, h, w),
     class by class, of the first classes."""
-    generator = run.generator()
+    generator: Any = run.generator()
     torch.manual_seed(0)
     classes = min(generator.num_classes, max_classes)
     labels = torch.arange(classes).repeat_interleave(per_class)
@@ -187,7 +189,7 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
     if metric is None:
         return
     init_default_scope('ppcd_mmagic')  # to find the data set
-    classifier = build_classifier(metric.classifier, metric.checkpoint)
+    classifier: Any = build_classifier(metric.classifier, metric.checkpoint)
     matrices = {}
     for run in runs:
         images = images_of(run, 100, max_classes=classifier.num_classes)
