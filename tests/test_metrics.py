@@ -251,8 +251,9 @@ def test_score_of_unsure_predictions_by_entropies():
 
 
 def broken(images, value):
+    """The whole green of one image."""
     images = images.clone()
-    images[3, 1, 0, 0] = value
+    images[3, 1] = value
     return images
 
 
@@ -274,6 +275,20 @@ def test_images_of_another_range_are_refused(real, side):
     pair = (other, real) if side == 'generated' else (real, other)
     with pytest.raises(PPCDError, match=rf'{side} images go from .* \[-1, 1\]'):
         domain_quality(*pair, ColourJudge())
+
+
+@pytest.mark.parametrize('excess, refused', [(.0019, False), (.0021, True)])
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_thousandth_of_the_range_is_taken_for_rounding(
+        real, excess, refused, sign):
+    images = real.images.clone()
+    images[0, 0, 0, 0] = sign * (1 + excess)
+    try:
+        recognise(ColourJudge(), images, real.labels)
+    except PPCDError:
+        assert refused
+    else:
+        assert not refused
 
 
 def test_no_images_are_refused(real):
@@ -447,6 +462,34 @@ def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
         [0, 1, 2, 3, 3, 2])))
     metric.process({}, samples_of(bright[:2], torch.tensor([0, 0])))
     assert metric.evaluate() == {'class/accuracy': pytest.approx(6 / 8)}
+
+
+def test_class_accuracy_takes_the_images_of_the_model_it_was_asked_for(
+        tmp_path, monkeypatch):
+    metric = colour_metric(tmp_path, monkeypatch, sample_model='orig')
+    red, blue = (torch.stack([solid((c + 1) * 127.5)] * 4)
+                 for c in (RED, BLUE))
+    labels = torch.zeros(4)
+    metric.process({}, [{
+        **ema,
+        **orig
+    } for ema, orig in zip(
+        samples_of(blue, labels), samples_of(red, labels, 'orig'))])
+    assert metric.evaluate() == {'class/accuracy': 1}
+
+
+def test_weights_for_imagenet_s_thousand_classes_fit_as_they_are(tmp_path):
+    path = str(tmp_path / 'squeezenet.pth')
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), path)
+    metric = METRICS.build(
+        dict(
+            type='ClassAccuracy',
+            fake_nums=1,
+            arch='squeezenet1_1',
+            checkpoint=path))
+    gray = torch.full((1, 3, 2, 2), 128.)
+    metric.process({}, samples_of(gray, torch.tensor([1000])))
+    assert metric.evaluate() == {'class/accuracy': 0}
 
 
 @pytest.mark.parametrize('value, said', [
