@@ -65,6 +65,11 @@ def test_frechet_distance_of_features_that_never_vary_along_an_axis():
     assert frechet_distance(a, a + [0, 0, 2]) == pytest.approx(4)
 
 
+def test_frechet_distance_of_two_images_each():
+    a, b = np.array([[0.], [2.]]), np.array([[1.], [5.]])  # variances 2 and 8
+    assert frechet_distance(a, b) == pytest.approx((1 - 3)**2 + 2)
+
+
 def test_frechet_distance_refuses_nan_and_single_images():
     a = features(5, 2)
     broken = a.copy()
@@ -410,7 +415,7 @@ def test_classifier_of_another_shape_is_refused(tmp_path):
     classifier = DomainClassifier(num_classes=3, base_channels=4)
     torch.save(
         dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
-    with pytest.raises(PPCDError, match='classifier'):
+    with pytest.raises(PPCDError, match='The classifier checkpoint'):
         METRICS.build(
             dict(
                 type='DomainMetric',
@@ -478,6 +483,25 @@ def test_class_accuracy_takes_the_images_of_the_model_it_was_asked_for(
     assert metric.evaluate() == {'class/accuracy': 1}
 
 
+def test_class_accuracy_judges_as_many_images_as_it_was_asked_to(
+        tmp_path, monkeypatch):
+    metric = colour_metric(tmp_path, monkeypatch)
+    red = torch.stack([solid((RED + 1) * 127.5)] * 8)
+    metric.process({}, samples_of(red, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])))
+    assert metric.evaluate() == {'class/accuracy': 1}
+
+
+def test_class_accuracy_shrinks_large_images_by_their_means(
+        tmp_path, monkeypatch):
+    """Where a fourth of the pixels is looked at, these lines are all red."""
+    metric = colour_metric(tmp_path, monkeypatch)
+    red = solid((RED + 1) * 127.5).mean((1, 2)).view(3, 1, 1)
+    lines = red * torch.tensor([0., 1., 1., 0.]).repeat(224)
+    images = lines.expand(4, 3, 896, 896)
+    metric.process({}, samples_of(images, torch.full((4, ), 3)))
+    assert metric.evaluate() == {'class/accuracy': 1}
+
+
 def test_weights_for_imagenet_s_thousand_classes_fit_as_they_are(tmp_path):
     path = str(tmp_path / 'squeezenet.pth')
     torch.save(torchvision.models.squeezenet1_1().state_dict(), path)
@@ -532,8 +556,11 @@ def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
     asked = right.clone()
     asked[:3] = (asked[:3] + 1) % 5
     metric.process({}, samples_of(images[..., :64, :64], asked))
-    assert metric.compute_metrics(metric.fake_results) == {'accuracy': 5 / 8}
-    with pytest.raises(PPCDError, match='classifier'):
+    assert metric.evaluate() == {'class/accuracy': 5 / 8}
+    # one figure may be right by chance
+    metric.process({}, samples_of(images[..., :64, :64], right))
+    assert metric.evaluate() == {'class/accuracy': 1}
+    with pytest.raises(PPCDError, match='The classifier checkpoint'):
         METRICS.build(
             dict(
                 type='ClassAccuracy',
