@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from channel_checks import Net, as_trained, call, cut, prune_some
 from torch.utils.checkpoint import checkpoint
 
-from ppcd_mmagic.channels import (discard_channels, fit_to_state,
-                                  largest_difference, mask_channels,
+from ppcd_mmagic.channels import (fit_to_state, largest_difference, mask_channels,
                                   shrink_channels)
 from ppcd_mmagic.errors import PPCDError
 
@@ -147,14 +146,6 @@ def masked(tie=False):
     module, images = net(lambda s, y: s.b(y)), torch.randn(2, 3, 8, 8)
     mask_channels(module, images, tie=tie)
     return module, images
-
-
-@pytest.mark.parametrize('remove', [discard_channels, shrink_channels])
-def test_a_layer_without_any_channel_is_refused_by_its_name(remove):
-    module, images = masked()
-    module.a.mask.pruned.fill_(True)
-    with pytest.raises(PPCDError, match='All channels of (a|n|b) are pruned'):
-        remove(module, images)
 
 
 @BOTH

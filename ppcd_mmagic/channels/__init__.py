@@ -19,7 +19,7 @@ __all__ = [
     'complexity', 'convolution', 'copy_masks', 'discard_channels', 'embedding',
     'fit_to_state', 'fold_computed_weights', 'is_linked', 'largest_difference',
     'layer_sizes', 'linear', 'link_masks', 'mask_channels', 'mixes',
-    'named_masks', 'outputs_of', 'pooled', 'register_rule',
+    'named_masks', 'narrow_to_state', 'outputs_of', 'pooled', 'register_rule',
     'remaining_complexity', 'resize_layers', 'same', 'shrink_channels',
     'without_masks', 'zero_dead_channels'
 ]

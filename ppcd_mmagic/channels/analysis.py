@@ -198,6 +198,8 @@ class Analysis:
             self._values[node] = self._checked(node, self._visit(node))
         for source in sorted(recording.counted):
             self.pin_source(source, 'its number is used in a computation')
+        for value in recording.values:
+            self.pin_all(self.of(value), 'its values are read by Python')
         for held in self.holds.values():  # a layer used twice
             for same in zip(*(cells.tolist() for cells in held)):
                 self.cells.join(same)
@@ -222,7 +224,12 @@ class Analysis:
                     not self.cells.is_closed(cell) or is_alive(layer, position)
                     for layer, position, cell in places):
                 leaving.add(root)
-        return leaving - {self.cells.root(CONSTANT), self.cells.root(INPUT)}
+        leaving -= {self.cells.root(CONSTANT), self.cells.root(INPUT)}
+        for cells, *_ in self.holds.values():
+            roots = [self.cells.root(cell) for cell in cells.tolist()]
+            if roots and leaving.issuperset(roots):
+                leaving.discard(roots[0])  # no layer can be without channels
+        return leaving
 
     def is_read(self, name: str) -> bool:
         """Whether any layer is known to read a channel of a convolution."""
@@ -304,16 +311,14 @@ class Analysis:
 
     def opaque(self, reason: str) -> Any:
         """What is not known: all that goes in is pinned, all that comes out
-        is from outside."""
+        is open."""
         for node in self.inputs():
             self.pin_all(self.of(node), reason)
+        cell = self.cells.new(opened=f'something unknown ({reason})')
+        self.cells.pin(torch.tensor(cell), reason)
         if 'shape' in self.node.meta:
-            return _all(INPUT, self.node.meta['shape'])
-        parts = {
-            user.args[1]: user.meta.get('shape', ())
-            for user in self.node.users
-        }
-        return _Parts(parts)
+            return _all(cell, self.node.meta['shape'])
+        return _Parts(cell, self.node)
 
     def pin_all(self, value: Any, reason: str) -> None:
         for cells in tree_leaves(value):
@@ -434,11 +439,15 @@ class Analysis:
 class _Parts:
     """The outputs of a layer of which nothing is known."""
 
-    def __init__(self, shapes: dict) -> None:
-        self.shapes = shapes
+    def __init__(self, cell: int, node: fx.Node) -> None:
+        self.cell, self.node = cell, node
 
-    def __getitem__(self, index: Any) -> Tensor:
-        return _all(INPUT, self.shapes[index])
+    def __getitem__(self, index: Any) -> Any:
+        part = next(user for user in self.node.users
+                    if user.args[1] == index)
+        if 'shape' in part.meta:
+            return _all(self.cell, part.meta['shape'])
+        return _Parts(self.cell, part)
 
 
 def shared_parameters(recording: Recording) -> Dict[str, str]:

@@ -72,10 +72,6 @@ class Channels:
         for (owner, side), (cells, *_) in self.analysis.holds.items():
             stays = torch.tensor(
                 [self._root(cell) not in leaving for cell in cells.tolist()])
-            if not stays.any():
-                raise PPCDError(
-                    f'All channels of {owner} are pruned, and no layer can be '
-                    'empty: leave one of them alive.')
             if not stays.all():
                 kept[owner, side] = stays.nonzero().flatten()
         return {**kept, **self._kept_of_masks(leaving)}
@@ -298,9 +294,8 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
                 'Leave it out.')
         if name in analysis.images or (name not in exact
                                        and not analysis.is_read(name)):
-            left_out[name] = 'not masked: ' + (
-                'is the image' if name in analysis.images else
-                'no layer is known to read it')
+            root = analysis.cells.root(int(analysis.writes[name][0]))
+            left_out[name] = f'not masked: {analysis.why_not(root)}'
             chosen.remove(name)
     if not chosen:
         raise PPCDError(

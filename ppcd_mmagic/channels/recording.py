@@ -6,7 +6,8 @@ that was taken is known, and the batch size is that of the example.
 """
 import operator
 import types
-from typing import Any, Callable, Dict, List, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 from unittest.mock import patch
 
 import torch
@@ -86,7 +87,11 @@ class Recording(fx.GraphModule):
 
     Runs node by node: MMCV calls a child ``in``, which generated source text
     cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``.
+
+    Attributes:
+        values (list[fx.Node]): Tensors whose values were read by Python.
     """
+    values: List[fx.Node]
 
     def recompile(self) -> None:  # type: ignore[override]
         """No source is generated, so none is returned."""
@@ -142,37 +147,87 @@ def record(module: nn.Module, example_inputs: Any,
             written through a view of it, which a recording does not see.
     """
     args, kwargs = split_inputs(example_inputs)
+    _require_values(module)
     recorder = _Recorder(module)
     for number, tensor in enumerate(tensors_in(example_inputs)):
         recorder.define(tensor, recorder.graph.placeholder(f'input_{number}'))
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(_devices(module)), \
-                recorder.calls_of(is_leaf), recorder:
-            out = _run(module, args, kwargs)
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
-    if hasattr(out, 'to_tuple'):  # outputs of Hugging Face's models
-        out = out.to_tuple()
-    recorder.graph.output(recorder.nodes_in(out))
+    with torch.no_grad(), _kept(module), torch.random.fork_rng(_devices(module)):
+        with recorder.calls_of(is_leaf), recorder:
+            try:
+                out = module(*args, **kwargs)
+            except PPCDError:
+                raise
+            except Exception as error:
+                raise PPCDError(
+                    f'{type(module).__name__} does not run on the example '
+                    f'inputs: {type(error).__name__}: {_first_line(error)}. '
+                    'Give inputs as its forward takes them, on the device '
+                    'of the module.') from error
+        if hasattr(out, 'to_tuple'):  # outputs of Hugging Face's models
+            out = out.to_tuple()
+        _require_plain(module, out)
+        recorder.graph.output(recorder.nodes_in(out))
     recorder.graph.lint()
     recording = Recording(recorder.root(), recorder.graph,
                           type(module).__name__)
+    recording.values = recorder.values
     recording.counted = set(recorder.counted)
     return recording
 
 
-def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:
+def _require_values(module: nn.Module) -> None:
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise PPCDError(
+            f'{type(module).__name__} is on the meta device, without values: '
+            'move it to a real one (to_empty) and load its weights first.')
+    if torch.is_inference_mode_enabled():
+        raise PPCDError(
+            f'{type(module).__name__} cannot be analysed in '
+            'torch.inference_mode, where it is not seen what is written into '
+            'which tensor: use torch.no_grad.')
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip('.') if lines else 'no message'
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside of the context; after it modes and buffers are
+    as before."""
+    modes = {child: child.training for child in module.modules()}
+    buffers = {child: dict(child._buffers) for child in modes}
+    values = [(value, value.clone(), value._version)
+              for own in buffers.values() for value in own.values()
+              if value is not None]
+    module.eval()
     try:
-        return module(*args, **kwargs)
-    except PPCDError:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        why = str(error).partition('\n')[0]
-        raise PPCDError(f'{type(module).__name__} does not run on the example '
-                        f'inputs: {why}') from error
+        yield
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+            for name, value in buffers[child].items():
+                if child._buffers[name] is not value:
+                    child._buffers[name] = value
+        for value, before, version in values:
+            if value._version != version:
+                value.copy_(before)
+
+
+def _require_plain(module: nn.Module, out: Any) -> None:
+    """Refuse outputs in which tensors may hide."""
+    leaves = tree_leaves(out)
+    odd = [
+        leaf for leaf in leaves if not torch.is_tensor(leaf)
+        and not isinstance(leaf, (int, float, str, type(None)))
+    ]
+    if odd or not any(map(torch.is_tensor, leaves)):
+        what = type(odd[0]).__name__ if odd else type(out).__name__
+        raise PPCDError(
+            f'{type(module).__name__} returns a {what}, and it is not known '
+            'which tensors are in it: return tensors, or tuples, lists or '
+            'dicts of them.')
 
 
 def _devices(module: nn.Module) -> list:
@@ -181,6 +236,17 @@ def _devices(module: nn.Module) -> list:
         p.device.index
         for p in module.parameters() if p.device.type == 'cuda'
     })
+
+
+# What tells nothing of a tensor's values. Any other function that returns no
+# tensor hands its values to Python.
+_NO_VALUES = frozenset(
+    'size dim ndimension numel nelement __len__ stride storage_offset type '
+    'element_size is_floating_point is_complex is_signed is_contiguous '
+    'is_tensor is_same_size get_device data_ptr is_pinned is_shared is_conj '
+    'is_neg is_inference is_storage __hash__ __repr__ __str__ __format__ '
+    'result_type can_cast requires_grad_ has_names untyped_storage storage '
+    '__dir__ __get__'.split())
 
 
 def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
@@ -209,6 +275,9 @@ class _Recorder(TorchFunctionMode):
         }
         self.plain = _plain_attributes(module)
         self.tensors: Dict[str, Tensor] = {}
+        self.values: List[fx.Node] = []
+        # what shares memory but no version with a tensor: its `data`
+        self.aliases: Dict[int, list] = {}
 
     def root(self) -> Dict[str, Any]:
         """What the nodes refer to, by name."""
@@ -227,28 +296,38 @@ class _Recorder(TorchFunctionMode):
             if self.paused or not name or not is_leaf(module):
                 return plain(module, *args, **kwargs)
 
-            def run():
-                self.paused = True
-                try:
-                    return plain(module, *args, **kwargs)
-                finally:
-                    self.paused = False
-
-            return self.record('call_module', name, args, kwargs, run)
+            self.paused = True
+            try:
+                return self.record('call_module', name, args, kwargs,
+                                   lambda: plain(module, *args, **kwargs))
+            finally:
+                self.paused = False
 
         return patch.object(nn.Module, '__call__', call)
 
     def define(self, tensor: Tensor, node: fx.Node) -> None:
         """The node that a tensor comes from, from now on."""
         self.nodes[id(tensor)] = node
-        self.versions[id(tensor)] = tensor._version
+        self.versions[id(tensor)] = self.version(tensor)
         self.kept.append(tensor)
         node.meta.setdefault('shape', tuple(tensor.shape))
+
+    def version(self, tensor: Tensor) -> tuple:
+        """Changes with whatever is written into a tensor."""
+        if not tensor.is_inference():
+            return (tensor._version, *(alias._version for alias in
+                                       self.aliases.get(id(tensor), ())))
+        if torch.is_inference_mode_enabled():
+            raise PPCDError(
+                f'{type(self.module).__name__} runs in torch.inference_mode, '
+                'where it is not seen what is written into which tensor: use '
+                'torch.no_grad there.')
+        return ()  # it cannot be written outside of that mode
 
     def node_of(self, tensor: Tensor) -> fx.Node:
         if id(tensor) not in self.nodes:
             self._get(tensor)
-        elif tensor._version != self.versions[id(tensor)]:
+        elif self.version(tensor) != self.versions[id(tensor)]:
             raise PPCDError(
                 f'{type(self.module).__name__} writes into a tensor through '
                 f'another view of it (behind "{self.nodes[id(tensor)]}"), so '
@@ -300,6 +379,11 @@ class _Recorder(TorchFunctionMode):
         out = run()
         if any(torch.is_tensor(leaf) for leaf in tree_leaves(out)):
             self.outputs(out, self.graph.create_node(op, target, args, kwargs))
+        elif getattr(target, '__name__', target) not in _NO_VALUES:
+            self.values += [
+                leaf for leaf in tree_leaves((args, kwargs))
+                if isinstance(leaf, fx.Node)
+            ]
         return out
 
     def outputs(self, out: Any, node: fx.Node) -> None:
@@ -366,6 +450,10 @@ class _Recorder(TorchFunctionMode):
             return out
         for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
             if getattr(torch.Tensor, read).__get__ == func:
+                if read == 'data':
+                    source = self.node_of(args[0])
+                    self.aliases.setdefault(id(args[0]), []).append(out)
+                    self.define(args[0], source)
                 return self.record('call_function', getattr, (args[0], read),
                                    {}, lambda: out)
         return out  # a gradient or a base: unknown, so a constant

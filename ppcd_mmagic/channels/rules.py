@@ -84,12 +84,42 @@ def is_leaf(module: nn.Module) -> bool:
 def rule_of(layer: nn.Module) -> Optional[Callable]:
     """The rule of a layer: that of its class, or of a parent whose forward it
     has."""
+    if 'forward' in vars(layer):  # replaced on this one
+        return None
     for kind in type(layer).__mro__:
         if kind in _LAYERS:
-            inherited = vars(kind).get('forward', nn.Module.forward)
-            known = type(layer) is kind or type(layer).forward is inherited
-            return _LAYERS[kind] if known else None
+            return _LAYERS[kind] if _computes_as(type(layer), kind) else None
     return None
+
+
+# what a subclass may have of its own and compute the same
+_HARMLESS = frozenset(
+    '__init__ __new__ __doc__ __module__ __qualname__ __annotations__ '
+    '__annotate__ __annotate_func__ __firstlineno__ __static_attributes__ '
+    '__constants__ __dict__ __weakref__ __slots__ __repr__ __getstate__ '
+    '__setstate__ __deepcopy__ __reduce__ __reduce_ex__ extra_repr '
+    'reset_parameters _check_input_dim _get_no_batch_dim _version '
+    '_load_from_state_dict '
+    '_save_to_state_dict __parameters__ __orig_bases__ cls_to_become'.split())
+
+
+def _computes_as(kind: type, known: type) -> bool:
+    """Whether a class has the forward of a parent, and whatever it calls."""
+    if kind.forward is not known.forward:
+        return False
+    between = kind.__mro__[:kind.__mro__.index(known)]
+    if kind.__mro__[0] in _LAYERS or not between:
+        return True
+    own = {
+        name
+        for each in between for name, value in vars(each).items()
+        if hasattr(known, name) or isinstance(value, property)
+    }
+    if hasattr(kind, 'parametrizations') or between[0].__name__.startswith(
+            'Parametrized'):  # weights that are known to be computed
+        own.discard('weight')
+        own.discard('bias')
+    return own <= _HARMLESS
 
 
 def followers(module: nn.Module) -> Iterator[str]:
@@ -126,6 +156,8 @@ def apply(analysis, call) -> Any:
         return torch.full([1] * len(call.shape), INPUT)
     if rule is None:
         return analysis.opaque(f'{call.name}() reads it, which is not known')
+    if not call.args:
+        return analysis.opaque(f'{call.name}() reads it by keyword')
     return rule(analysis, call)
 
 
@@ -139,6 +171,9 @@ def same(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
 
 def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Keeps channels (dimension 1) apart, and has entries for each."""
+    if isinstance(layer, _InstanceNorm) and _lacks_batch(
+            type(layer).__name__, x):
+        return analysis.opaque(f'{name} runs without a batch')
     x = analysis.per_channel(x)
     size = analysis.node.meta['shape'][1]
     analysis.hold(name, 'outputs', analysis.along(x, 1, size))
@@ -147,7 +182,15 @@ def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
 
 def pooled(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Works inside of each channel: pooling, resizing, padding of maps."""
+    if _lacks_batch(type(layer).__name__, x):
+        return analysis.opaque(f'{name} runs without a batch')
     return analysis.per_channel(x)
+
+
+def _lacks_batch(name: str, x: Tensor) -> bool:
+    """Whether what is named by its dimensions (MaxPool2d) gets fewer, so
+    that channels are not where they are thought."""
+    return any(f'{rank}d' in name and x.ndim != rank + 2 for rank in (1, 2, 3))
 
 
 def mixes(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
@@ -242,6 +285,18 @@ def unary(analysis, call) -> Tensor:
     return call.args[0]
 
 
+def drawn(analysis, call) -> Tensor:
+    """As many random numbers as there are elements: with fewer, others."""
+    return analysis.opaque(f'{call.name}() draws random numbers for it')
+
+
+def dropped_out(analysis, call) -> Tensor:
+    """Nothing, but where it is told that this is training."""
+    training = call.kwargs.get('training',
+                               call.args[2] if len(call.args) > 2 else True)
+    return drawn(analysis, call) if training else unary(analysis, call)
+
+
 def first_of(analysis, call) -> Tensor:
     """Takes no more than type and shape of its other arguments."""
     return call.args[0]
@@ -306,7 +361,8 @@ def _is_bias(shape: List[int], out: tuple) -> bool:
 
 def pooling(analysis, call) -> Tensor:
     """Works inside of each channel (dimension 1)."""
-    if not torch.is_tensor(call.args[0]) or call.args[0].ndim < 3:
+    if not torch.is_tensor(call.args[0]) or call.args[
+            0].ndim < 3 or _lacks_batch(call.name, call.args[0]):
         return analysis.opaque(f'{call.name}() of no feature map reads it')
     return analysis.per_channel(call.args[0])
 
@@ -325,8 +381,10 @@ def reduced(analysis, call) -> Tensor:
     """Over dimensions in which channels do not vary."""
     x = call.args[0]
     dims = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
-    if len(analysis.inputs()) > 1 or call.shape is None:
-        return analysis.opaque(f'{call.name}() of several tensors reads it')
+    if len(analysis.inputs()) > 1 or call.shape is None or isinstance(
+            dims, bool):
+        return analysis.opaque(f'{call.name}() reads it in a way that is not '
+                               'known')
     dims = list(range(x.ndim)) if dims is None else [
         d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)
     ]
@@ -487,6 +545,8 @@ def shuffled(analysis, call) -> Tensor:
 
 def _shuffled(analysis, run: Callable) -> Tensor:
     node = analysis.inputs()[0]
+    if len(node.meta['shape']) != 4:
+        return analysis.opaque('a pixel shuffle without a batch reads it')
     out = run(analysis.full(node))
     cells = analysis.along(out, 1, out.shape[1])
     return cells.view([1, -1] + [1] * (out.ndim - 2))
@@ -557,9 +617,11 @@ _names(
     unary, 'relu relu_ relu6 leaky_relu leaky_relu_ elu selu celu gelu silu '
     'mish sigmoid sigmoid_ tanh tanh_ hardtanh hardswish hardsigmoid softplus '
     'softsign exp log sqrt rsqrt abs neg pow sin cos clamp clamp_ clip '
-    'dropout dropout2d to type float half double bfloat16 contiguous clone '
+    'to type float half double bfloat16 contiguous clone '
     'detach square reciprocal sign erf logsigmoid')
-_names(first_of, 'type_as zeros_like ones_like rand_like randn_like')
+_names(drawn, 'rand_like randn_like')
+_names(dropped_out, 'dropout dropout2d')
+_names(first_of, 'type_as zeros_like ones_like')
 _names(added, 'add add_ sub sub_ rsub __rsub__ __radd__ __add__ __sub__ '
        '__iadd__ __isub__')
 _names(multiplied, 'mul mul_ __mul__ __rmul__ __imul__')
