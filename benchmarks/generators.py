@@ -2,6 +2,7 @@
 
     python benchmarks/generators.py     # about two minutes
 """
+import argparse
 import os.path as osp
 import re
 import sys
@@ -93,7 +94,13 @@ def line(name: str) -> List[str]:
             f'{max(difference, other):.1g}', torch_prunings(name)]
 
 
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    return parser.parse_args()
+
+
 def main() -> None:
+    parse_args()
     torch.set_num_threads(1)
     DefaultScope.get_instance('generators', scope_name='ppcd_mmagic')
     rows = [HEAD, ['---'] * len(HEAD),

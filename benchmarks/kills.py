@@ -176,12 +176,16 @@ def measure(kills: int, seed: int, folder: str) -> dict:
             return found
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=50)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', help='write what was found to this JSON file')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     torch.set_num_threads(1)  # the same sums in the same order
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.kills, args.seed, folder)

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ppcd_mmagic import registry
+from ppcd_mmagic.generators import example_inputs
 
 PAGES = [
     'README.md', *sorted(
@@ -139,6 +140,10 @@ def test_python_blocks_run(case, export, monkeypatch):
     monkeypatch.chdir(export)
     names = dict(noise=torch.randn(2, 24), label=torch.tensor([3, 7]))
     exec(compile(case[1], case[0], 'exec'), names)
+    if 'generator' in names:  # a config, to be built
+        with DefaultScope.overwrite_default_scope('mmagic'):
+            built = registry.MODELS.build(names['generator'])
+        names['images'] = built(*example_inputs(built)[:1])
     assert torch.as_tensor(names['images']).ndim == 4
 
 
