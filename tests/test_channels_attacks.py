@@ -11,7 +11,7 @@ from channel_checks import Net, as_trained, call, prune_some
 from torch.nn.utils import spectral_norm
 
 from ppcd_mmagic.channels import (discard_channels, largest_difference,
-                                  layer_sizes, link_masks, mask_channels,
+                                  layer_sizes, mask_channels,
                                   shrink_channels)
 from ppcd_mmagic.errors import PPCDError
 
@@ -267,10 +267,9 @@ def test_names_may_hold_what_means_something_in_patterns():
 @pytest.mark.parametrize('tie', (False, True))
 def test_spectral_norm_that_is_put_on_afterwards_leaks_nothing(tie):
     module = net()
-    mask_channels(module, IMAGES, tie=tie)
+    channels = mask_channels(module, IMAGES, tie=tie)
     spectral_norm(module.b)
     prune_some(module)
-    channels = link_masks(module, IMAGES)
     module.a.register_forward_hook(
         lambda layer, args, out: out + channels.leaving_of('a').view(
             -1, 1, 1))

@@ -196,6 +196,13 @@ class Gate:
         # saves its memory where no gradient needs both
         return out * gate if torch.is_grad_enabled() else out.mul_(gate)
 
+    def _follows_the_weight(self, layer: nn.Module) -> bool:
+        """Whether the weight has just been computed, by a hook ahead of this
+        one; one that was put on later would compute it anew."""
+        *ahead, last = layer._forward_pre_hooks.values()
+        return ('weight' in vars(layer) and bool(ahead)
+                and getattr(last, '__self__', None) is self)
+
     def mask_input(self, layer: Union[_ConvNd, nn.Linear],
                    args: tuple) -> tuple:
         """Forward pre-hook of a layer that reads the channels.
@@ -209,7 +216,7 @@ class Gate:
         x, *rest = args
         if isinstance(layer, nn.Linear):
             return (x * self.value().to(x.dtype), *rest)
-        if 'weight' in vars(layer) and layer.groups == 1 and (
+        if self._follows_the_weight(layer) and layer.groups == 1 and (
                 layer.weight.numel() < x.numel()):
             gate = self.value()
             layer.weight = layer.weight * _per_channel(
