@@ -404,6 +404,15 @@ def test_domain_metric_takes_the_images_of_the_model_it_was_asked_for(
     assert metric.evaluate()['domain/variety'] == pytest.approx(1)
 
 
+def test_domain_metric_takes_samples_that_are_of_one_model(digits_metric):
+    metric, _, images, labels = digits_metric
+    metric.process({}, [
+        dict(sample['ema'], gt_label=sample['gt_label'])
+        for sample in samples_of(images, labels)
+    ])
+    assert metric.evaluate()['domain/variety'] == pytest.approx(1)
+
+
 def test_domain_metric_refuses_nan(digits_metric):
     metric, _, images, labels = digits_metric
     metric.process({}, samples_of(broken(images, float('nan')), labels))

@@ -51,8 +51,8 @@ def write_table(module: str,
 def _section(module: str, mutants: int, noticed_by: Dict[str, Optional[str]],
              reasons: Dict[str, str]) -> str:
     stay = [key for key, by in noticed_by.items() if by is None]
-    for key in reasons.keys() - set(stay):
-        print(f'{module}: a reason is kept for what is gone or noticed: {key}')
+    for key in (reasons.keys() & noticed_by.keys()) - set(stay):
+        print(f'{module}: noticed, it needs no reason: {key}')
     lines = [
         f'{module}: {mutants} mutants, {len(noticed_by)} run, '
         f'{len(noticed_by) - len(stay)} noticed', ''
