@@ -348,13 +348,18 @@ def test_first_classes_are_walked_through_if_none_are_named(
     assert picture.shape[:2] == (3 * 66 + 2, 2 * 66 + 2)
 
 
-@pytest.mark.parametrize('classes', [(0, 3), (-1, 2)])
-def test_classes_that_there_are_not_are_refused(classes, tmp_path,
-                                                monkeypatch):
+@pytest.mark.parametrize('classes, said', [
+    ((0, 3), 'must be within 0 and 2'),
+    ((-1, 2), '"-1" is no whole number of at least 0'),
+])
+def test_classes_that_there_are_not_are_refused(classes, said, tmp_path,
+                                                monkeypatch, capsys):
+    """By the generator, which knows how many it has, or by the parser."""
     config, checkpoint = painter_files(tmp_path, monkeypatch)
-    with pytest.raises(PPCDError, match='must be within 0 and 2'):
+    with pytest.raises((PPCDError, SystemExit)) as refused:
         call_tool(monkeypatch, 'interpolate', config, checkpoint, '--classes',
                   *classes, '--out-dir', tmp_path / 'out')
+    assert said in str(refused.value) + capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
