@@ -33,7 +33,7 @@ PARTS = dict(
             'chunked_attention domain_classifier grid_sample '
             'image_distillation_gan masks ppcd_gan pruned_generator teacher'),
     hooks=('engine/hooks/*', 'hooks shrinking training'),
-    evaluation=('evaluation/*', 'metrics folder_and_inception'),
+    evaluation=('evaluation/*', 'metrics folder_and_inception real_pictures'),
     export=('export/*', 'export formats'),
     channels=('channels/*', 'channels_toys masks shrinking references'))
 MODULES = {
