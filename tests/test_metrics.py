@@ -147,6 +147,11 @@ def test_confusion_matrix_by_hand():
                                                                [0, 0, 1]]
 
 
+def test_confusion_matrix_has_the_classes_that_nobody_asked_for():
+    matrix = confusion_matrix(torch.tensor([0]), torch.tensor([1]), 4)
+    assert matrix.shape == (4, 4) and matrix[0, 1] == matrix.sum() == 1
+
+
 class ColourJudge(torch.nn.Module):
     """Its features are the mean blue, green and red; the class is the colour
     that is strongest, the surer the larger ``sure``."""
