@@ -394,3 +394,9 @@ def test_discarding_channels_changes_nothing(name, residual_masks):
         torch.testing.assert_close(
             smaller(noise, label=labels), expected, rtol=0, atol=1e-6)
     assert not any(True for _ in named_masks(smaller))
+
+
+def test_no_pattern_at_all_is_refused_as_such():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+    with pytest.raises(PPCDError, match='convs names no convolution'):
+        mask_channels(net, torch.zeros(1, 3, 2, 2), convs=[])

@@ -103,8 +103,8 @@ class Channels:
         """Why channels of a convolution can never be discarded, whatever its
         mask says: reasons, and how many channels each holds."""
         reasons: Dict[str, int] = {}
-        for cell in self.analysis.writes[self._full(name)].tolist():
-            reason = self.analysis.why_not(self._root(cell))
+        for root in self.atoms_of(name):
+            reason = self.analysis.why_not(root)
             if reason is not None:
                 reasons[reason] = reasons.get(reason, 0) + 1
         return reasons
@@ -113,8 +113,7 @@ class Channels:
         """Which channels of a convolution can be discarded now, bool
         (c, )."""
         leaving = self.leaving()
-        cells = self.analysis.writes[self._full(name)].tolist()
-        return torch.tensor([self._root(cell) in leaving for cell in cells])
+        return torch.tensor([root in leaving for root in self.atoms_of(name)])
 
     def atoms_of(self, name: str) -> List[int]:
         """What the channels of a convolution can only leave with: those with
@@ -142,7 +141,7 @@ class Channels:
 
     def _together(self, name: str) -> str:
         """What the channels of a convolution can only leave with."""
-        roots = [self._root(c) for c in self.analysis.writes[name].tolist()]
+        roots = self.atoms_of(name)
         own = len(set(roots))
         parts = []
         if own < len(roots):
@@ -150,8 +149,8 @@ class Channels:
         others = [
             short_name(other)
             for other in _masks.output_gates(self.module)
-            if other != name and not set(roots).isdisjoint(
-                map(self._root, self.analysis.writes[other].tolist()))
+            if other != name
+            and not set(roots).isdisjoint(self.atoms_of(other))
         ]
         if others:
             parts.append('with ' + ', '.join(others))
@@ -266,6 +265,9 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
     matched = matching_convolutions(module, patterns)
     chosen = [name for name in matched if name not in excluded]
     left_out = {name: 'not masked: excluded by name' for name in excluded}
+    if not matched:
+        raise PPCDError('convs names no convolution: give names or patterns, '
+                        'such as "*".')
     if not chosen:
         raise PPCDError('exclude leaves no convolution to mask in '
                         f'{type(module).__name__}.')

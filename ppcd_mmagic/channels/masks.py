@@ -318,10 +318,9 @@ def _remove(registered: dict, kind: type) -> None:
             del registered[key]
 
 
-def add_mask(layer: nn.Module, channels: int, device=None) -> ChannelMask:
+def add_mask(layer: nn.Module, channels: int) -> ChannelMask:
     """Give a convolution a mask of its own."""
-    mask = ChannelMask(channels).to(
-        next(layer.parameters()).device if device is None else device)
+    mask = ChannelMask(channels).to(next(layer.parameters()).device)
     layer.add_module('mask', mask)
     return mask
 
