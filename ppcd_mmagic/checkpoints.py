@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ppcd_mmagic.channels import (fit_to_state, named_masks,
                                   narrow_to_state)
+from ppcd_mmagic.conversion import convert_foreign
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
@@ -29,23 +30,6 @@ def _prefixes(name: str) -> List[str]:
     held, *key = name.split('.', 1)
     return ['.'.join([part, *key, '']) for part in (
         f'{held}_ema.module', f'{held}_ema', held)]
-
-
-# Names in BigGAN-PyTorch (https://github.com/ajbrock/BigGAN-PyTorch) and in
-# MMagic. Blocks are handled apart: there attention sits inside its block.
-_BIGGAN_PYTORCH_NAMES = (
-    (r'^linear\.', 'noise2feat.'),
-    (r'^shared\.', 'shared_embedding.'),
-    (r'^output_layer\.0\.gain$', 'output_layer.bn.weight'),
-    (r'^output_layer\.0\.', 'output_layer.bn.'),
-    (r'^output_layer\.2\.', 'output_layer.conv.'),
-    (r'\.(conv1|conv2|theta|phi|g|o)\.', r'.\1.conv.'),
-    (r'\.conv_sc\.', '.shortcut.conv.'),
-    (r'^(conv_blocks\.\d+\.bn[12])\.(stored_\w+)$', r'\1.bn.\2'),
-    (r'output_layer\.bn\.bn\.', 'output_layer.bn.'),
-    (r'\.stored_mean$', '.running_mean'),
-    (r'\.stored_var$', '.running_var'),
-)
 
 
 def _statistic(owner: type, name: str) -> Any:
@@ -303,7 +287,8 @@ def load_weights(model: nn.Module, path: str, role: str) -> None:
     Args:
         model (nn.Module): Usually a generator.
         path (str): Checkpoint of MMagic (of a whole GAN its generator is
-            taken, EMA weights preferred), or BigGAN-PyTorch's ``G_ema.pth``.
+            taken, EMA weights preferred), or of another project, see
+            :func:`convert_foreign`.
         role (str): What the model is, for the messages: 'teacher'.
 
     Raises:
@@ -378,6 +363,9 @@ def read_weights(path: str,
                  name: str = 'generator') -> Dict[str, Tensor]:
     """The state dict that :func:`load_weights` loads."""
     state = _state_in(path, role)
+    converted = convert_foreign(state)
+    if converted is not None:
+        return converted
     for prefix in _prefixes(name):
         if any(key.startswith(prefix) for key in state):
             return {
@@ -385,35 +373,7 @@ def read_weights(path: str,
                 for key, value in state.items()
                 if key.startswith(prefix) and key != f'{prefix}steps'
             }
-    if any(key.startswith('blocks.') for key in state):
-        return convert_biggan_pytorch(state)
     return state
-
-
-def convert_biggan_pytorch(state: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Rename the generator of BigGAN-PyTorch to MMagic's names.
-
-    Its images are RGB: set ``rgb2bgr=True`` in the generator's config.
-    """
-    attention_blocks = {
-        int(key.split('.')[1])
-        for key in state if re.match(r'blocks\.\d+\.1\.', key)
-    }
-
-    def block_index(match: re.Match) -> str:
-        block, part = int(match[1]), int(match[2])
-        before = sum(other < block for other in attention_blocks)
-        return f'conv_blocks.{block + before + part}.'
-
-    converted = {}
-    for key, value in state.items():
-        if key.endswith('accumulation_counter'):
-            continue
-        key = re.sub(r'^blocks\.(\d+)\.(\d+)\.', block_index, key)
-        for pattern, name in _BIGGAN_PYTORCH_NAMES:
-            key = re.sub(pattern, name, key)
-        converted[key] = value
-    return converted
 
 
 def _differences(state: dict, wanted: dict) -> list:

@@ -1,4 +1,6 @@
 """What is written by each format, read back by its own library."""
+import importlib.util
+import json
 import subprocess
 import sys
 
@@ -11,14 +13,14 @@ from conftest import (CLASSES, NOISE, STUDENTS, build_generator, every_class,
 from mmagic.apis import init_model
 from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.config import Config
+from safetensors import safe_open
 from safetensors.torch import load_file
 from test_export import student_checkpoint, training_config
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.export import (FORMATS, FormatMismatch, build_student,
-                                export_student, save_export)
-from ppcd_mmagic.registry import MODELS
+                                check_formats, export_student, save_export)
 
 NAMES = ['sagan', 'biggan']
 OUT_OF_RANGE = [-1, -CLASSES, CLASSES, CLASSES + 7]
@@ -31,9 +33,14 @@ def written(request, tmp_path_factory):
     out = folder / 'export'
     student = build_generator(STUDENTS[request.param])
     prune(student, 0.5)
-    export = export_student(
-        training_config(STUDENTS[request.param]),
-        student_checkpoint(folder / 's.pth', student))
+    config = training_config(STUDENTS[request.param])
+    config.model.data_preprocessor.output_channel_order = 'RGB'
+    config.train_dataloader = dict(
+        dataset=dict(
+            type='BasicConditionalDataset', data_root=str(folder),
+            classes=list('abcde')))
+    export = export_student(config,
+                            student_checkpoint(folder / 's.pth', student))
     save_export(export, str(out), list(FORMATS))
     return out, student
 
@@ -59,10 +66,11 @@ def test_torch_export(written):
     program = torch.export.load(out / 'generator.pt2')
     for noise, label, expected in batches(student):
         torch.testing.assert_close(
-            program.module()(noise, label), expected, rtol=0, atol=1e-5)
+            program.module()(noise=noise, label=label), expected, rtol=0, atol=1e-5)
     for label in OUT_OF_RANGE:
         with pytest.raises(RuntimeError, match=r'label out of range.*0 to 4'):
-            program.module()(torch.randn(2, NOISE), torch.tensor([0, label]))
+            program.module()(
+                noise=torch.randn(2, NOISE), label=torch.tensor([0, label]))
 
 
 def test_onnx(written):
@@ -86,15 +94,63 @@ def test_onnx(written):
             run(torch.randn(2, NOISE), torch.tensor([0, label]))
 
 
-def test_safetensors(written):
+def test_safetensors_are_the_weights_that_mmagic_opens(written):
     out, student = written
-    model = Config.fromfile(out / 'config.py').model
-    generator = MODELS.build(model.generator).eval()
-    generator.load_state_dict(load_file(out / 'generator.safetensors'))
+    state = torch.load(out / 'generator.pth')['state_dict']
+    tensors = load_file(out / 'generator.safetensors')
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(state[key], tensors[key]) for key in state)
+    model = init_model(
+        str(out / 'config.py'), str(out / 'generator.safetensors'), 'cpu')
     for noise, label, expected in batches(student):
         with torch.no_grad():
-            actual = generator(noise, label=label)
+            actual = model.generator(noise, label=label)
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_every_file_says_what_its_images_are(written):
+    """Range of values, order of channels and names of the classes."""
+    out, _ = written
+    expected = dict(channel_order='RGB', value_range=[-1.0, 1.0],
+                    class_names=list('abcde'))
+    extra = dict.fromkeys(expected, '')
+    torch.export.load(out / 'generator.pt2', extra_files=extra)
+    with safe_open(out / 'generator.safetensors', 'pt') as file:
+        texts = [file.metadata(), extra]
+    texts.append({
+        prop.key: prop.value
+        for prop in onnx.load(out / 'generator.onnx').metadata_props
+        if prop.key in expected
+    })
+    for found in texts:
+        assert found['channel_order'] == 'RGB'
+        assert json.loads(found['value_range']) == [-1.0, 1.0]
+        assert json.loads(found['class_names']) == list('abcde')
+    assert torch.load(
+        out / 'generator.pth')['meta']['images'] == expected
+    assert json.loads(
+        (out / 'summary.json').read_text())['images'] == expected
+
+
+@pytest.mark.parametrize('name, version', [('torch_export', '2.5'),
+                                           ('onnx', '2.6')])
+def test_a_format_that_this_torch_cannot_write_is_refused(
+        name, version, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.4.1')
+    with pytest.raises(PPCDError, match=f'{name} needs torch {version}.*2.4.1'):
+        check_formats([name])
+    check_formats(['mmagic', 'safetensors'])
+
+
+def test_a_format_that_lacks_its_package_is_refused(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        'ppcd_mmagic.export.formats.find_spec',
+        lambda name: None if name == 'onnxscript' else find_spec(name))
+    with pytest.raises(PPCDError, match=r'onnx needs onnxscript: .*\[export\]'):
+        check_formats(['onnx'])
+    with pytest.raises(PPCDError, match='no format "pickle": choose from mm'):
+        check_formats(['pickle'])
 
 
 @pytest.mark.parametrize('call', ['by name', 'by position'])
@@ -115,15 +171,6 @@ def test_mmagic_generator_refuses_labels_out_of_range(written, call):
                     generator(noise, label=labels)
                 else:
                     generator(noise, *positions, labels)
-
-
-def test_mmagic_file_holds_what_is_in_the_safetensors(written):
-    out, _ = written
-    state = torch.load(out / 'generator.pth')['state_dict']
-    tensors = load_file(out / 'generator.safetensors')
-    assert {f'generator.{key}' for key in tensors} == set(state)
-    for key, value in tensors.items():
-        assert torch.equal(state[f'generator.{key}'], value)
 
 
 @pytest.fixture
@@ -190,7 +237,7 @@ def test_trained_student_is_written_in_every_format(trained_student,
         program = torch.export.load(
             tmp_path / 'export' / 'generator.pt2').module()
         torch.testing.assert_close(
-            program(noise, label), expected, rtol=0, atol=1e-5)
+            program(noise=noise, label=label), expected, rtol=0, atol=1e-5)
     image, = session.run(
         None, dict(noise=noise.numpy(), label=label.numpy()))
     torch.testing.assert_close(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, TEACHER, build_generator,
                       every_class, prune)
-from gans import StandInForDDP, build_gan, train_step
+from gans import DISCRIMINATOR, StandInForDDP, batch, build_gan, train_step
 from mmengine.config import Config
 
 from ppcd_mmagic.checkpoints import build_trained_generator, load_weights
@@ -280,6 +280,55 @@ def test_teacher_gives_the_features_and_images_of_its_generator(
     assert not any(t.requires_grad for t in [images, *features.values()])
     for key, value in teacher.generator.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_class_map_says_which_of_the_teacher_s_classes_a_student_has(
+        generator, tmp_path):
+    """In a list or in a file; labels by name or by place."""
+    save(tmp_path / 't.pth', generator, 'generator.')
+    (tmp_path / 'map.txt').write_text('4\n1\n')
+    noise, mine, theirs = (every_class()[0][:3], torch.tensor([0, 1, 0]),
+                           torch.tensor([4, 1, 4]))
+    plain = teacher_with(tmp_path / 't.pth')
+    for given in ([4, 1], str(tmp_path / 'map.txt')):
+        teacher = MODELS.build(
+            dict(
+                type='GeneratorTeacher',
+                generator=TEACHER,
+                checkpoint=str(tmp_path / 't.pth'),
+                class_map=given))
+        assert torch.equal(
+            teacher.images(noise, mine), plain.images(noise, theirs))
+        for features in (teacher(noise, mine), teacher(noise, label=mine)):
+            for size, feature in plain(noise, label=theirs).items():
+                assert torch.equal(features[size], feature)
+        assert not teacher.state_dict()
+
+
+def test_a_student_of_some_of_the_teacher_s_classes_needs_a_class_map():
+    teacher = dict(type='GeneratorTeacher', generator=TEACHER)
+    student = dict(
+        generator=dict(SAGAN, num_classes=2),
+        num_classes=2,
+        discriminator=dict(DISCRIMINATOR, num_classes=2))
+    with pytest.raises(PPCDError, match='2 and the teacher 5.*class_map'):
+        build_gan(teacher=teacher, **student)
+    gan = build_gan(teacher=dict(teacher, class_map=[4, 1]), **student)
+    losses = train_step(gan, data=batch(labels=(0, 1, 1, 0)))
+    assert losses['loss_cd'] > 0
+
+
+@pytest.mark.parametrize('given, message', [
+    ([0, 5], 'class_map has 5.*from 0 to 4'),
+    ([-1], 'class_map has -1'),
+    ([], 'class_map has no class'),
+    ('missing.txt', 'class_map=.missing.txt. cannot be read'),
+    (['cat'], 'cannot be read.*number a line'),
+])
+def test_a_class_map_that_does_not_fit_is_refused(given, message):
+    with pytest.raises(PPCDError, match=message):
+        MODELS.build(
+            dict(type='GeneratorTeacher', generator=TEACHER, class_map=given))
 
 
 def test_teacher_s_layers_can_be_chosen():

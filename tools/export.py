@@ -6,8 +6,8 @@ from command_line import positive, read_config_file, run
 from mmengine.config import DictAction
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.export import FORMATS, export_student, save_export
+from ppcd_mmagic.export import (FORMATS, check_formats, export_student,
+                                save_export)
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,11 +45,9 @@ def main() -> None:
     config = read_config_file(args.config, args.cfg_options)
     out_dir = args.out_dir or osp.join(
         osp.dirname(osp.abspath(args.checkpoint)), 'export')
-    try:
-        export = export_student(config, args.checkpoint, args.max_classes)
-        save_export(export, out_dir, args.format)
-    except ImportError as error:
-        raise PPCDError(f'{error}; install ppcd_mmagic[export]') from error
+    check_formats(args.format)  # before the work
+    export = export_student(config, args.checkpoint, args.max_classes)
+    save_export(export, out_dir, args.format)
     before, after = export.summary['before'], export.summary['after']
     for key in before:
         print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '

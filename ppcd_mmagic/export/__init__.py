@@ -1,10 +1,12 @@
 """From a trained student to files that others can run."""
 from ppcd_mmagic.channels import ExportMismatch
+from .description import describe_images
 from .exporter import Export, build_student, compare, export_student
-from .formats import FORMATS, FormatMismatch
+from .formats import FORMATS, FormatMismatch, check_formats
 from .writing import save_export
 
 __all__ = [
     'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_student',
-    'compare', 'export_student', 'save_export'
+    'check_formats', 'compare', 'describe_images', 'export_student',
+    'save_export'
 ]

@@ -17,6 +17,7 @@ from ppcd_mmagic.checkpoints import (build_generator, build_trained_generator,
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import class_inputs, example_inputs
 from ppcd_mmagic.registry import MODELS
+from .description import describe_images
 
 TOLERANCE = 1e-5
 # what a config needs beside the model to be tested by tools/test.py
@@ -33,7 +34,8 @@ class Export(NamedTuple):
         generators: The exported generators by their names in the model,
             'generator' where it has one.
         config: Config that builds it, ``model`` and what testing needs.
-        summary: Sizes before and after, and the largest difference.
+        summary: Sizes before and after, the largest difference, and what
+            images are, see :func:`describe_images`.
     """
     generators: Dict[str, nn.Module]
     config: Config
@@ -115,6 +117,7 @@ def export_student(config: Config,
         after=_total(exported.values()),
         max_difference=max(differences),
         classes_compared=len(probes),
+        images=describe_images(config),
         sparsity=sparsity,
         channels=channels)
     return Export(exported, _export_config(config, generator_cfg), summary)

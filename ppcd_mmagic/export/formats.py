@@ -1,23 +1,27 @@
 """Files an exported generator can be written to.
 
 ``torch.export`` and ONNX take the generator's own forward function. Its
-arguments are the inputs, the batch is dynamic, and a label out of range is an
-error in every format.
+arguments are the inputs, by name, the batch is dynamic, and a label out of
+range is an error in every format. What images are (range of values, order of
+channels, names of classes) stands in each file.
 """
+import json
 import os.path as osp
 from contextlib import redirect_stdout
 from functools import partial
+from importlib.util import find_spec
 from io import StringIO
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.utils import digit_version
 from torch import Tensor
 
 from ppcd_mmagic.channels import largest_difference
-from ppcd_mmagic.checkpoints import build_generator, build_trained_generator
+from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
 
@@ -27,6 +31,8 @@ ONNX_TOLERANCE = 1e-4
 
 # by their names in the model
 Generators = Dict[str, nn.Module]
+# what images are, see describe_images
+Description = Dict[str, Any]
 
 
 class FormatMismatch(PPCDError):
@@ -68,8 +74,8 @@ def _program(generator: nn.Module) -> torch.export.ExportedProgram:
     batch = torch.export.Dim('batch', min=1)
     plain = _Labelled if 'label' in inputs else _Unlabelled
     return torch.export.export(
-        plain(generator).eval(),
-        tuple(inputs.values()),
+        plain(generator).eval(), (),
+        inputs,
         dynamic_shapes={name: {
             0: batch
         }
@@ -95,48 +101,71 @@ def _paths(generators: Generators, out_dir: str,
         yield generator, osp.join(out_dir, f'{stem}.{ending}')
 
 
-def save_mmagic(generators: Generators, out_dir: str) -> None:
-    """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
-    path = osp.join(out_dir, 'generator.pth')
-    state = {
+def _state(generators: Generators) -> Dict[str, Tensor]:
+    """All weights, by their names in the model."""
+    return {
         f'{name}.{key}': value
         for name, generator in generators.items()
         for key, value in generator.state_dict().items()
     }
-    torch.save(dict(state_dict=state), path)
-    config = Config.fromfile(osp.join(out_dir, 'config.py'))
+
+
+def _check_config(generators: Generators, path: str) -> None:
+    """The config beside a file builds what the file holds."""
+    config = Config.fromfile(osp.join(osp.dirname(path), 'config.py'))
     for name, generator in generators.items():
         built = build_trained_generator(config, path, 'exported', name)
         _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
 
 
-def save_torch_export(generators: Generators, out_dir: str) -> None:
+def save_mmagic(generators: Generators, out_dir: str,
+                images: Description) -> None:
+    """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
+    path = osp.join(out_dir, 'generator.pth')
+    torch.save(
+        dict(state_dict=_state(generators), meta=dict(images=images)), path)
+    _check_config(generators, path)
+
+
+def save_safetensors(generators: Generators, out_dir: str,
+                     images: Description) -> None:
+    """``generator.safetensors``: the weights of ``generator.pth``."""
+    from safetensors.torch import save_file
+    path = osp.join(out_dir, 'generator.safetensors')
+    save_file(_state(generators), path, metadata=dict(_texts(images)))
+    _check_config(generators, path)
+
+
+def save_torch_export(generators: Generators, out_dir: str,
+                      images: Description) -> None:
     """``generator.pt2``, for ``torch.export.load``."""
     for generator, path in _paths(generators, out_dir, 'pt2'):
-        torch.export.save(_program(generator), path)
+        torch.export.save(
+            _program(generator), path, extra_files=dict(_texts(images)))
         loaded = torch.export.load(path).module()
-        _check(generator, lambda inputs: loaded(*inputs.values()),
-               TORCH_TOLERANCE, path)
+        _check(generator, lambda inputs: loaded(**inputs), TORCH_TOLERANCE,
+               path)
 
 
-def save_onnx(generators: Generators, out_dir: str) -> None:
+def save_onnx(generators: Generators, out_dir: str,
+              images: Description) -> None:
     """``generator.onnx``, checked under ONNX Runtime.
 
     Raises:
         FormatMismatch: If images of ONNX Runtime differ by more than 1e-4.
-        ImportError: If onnx, onnxscript or onnxruntime is missing.
     """
     for generator, path in _paths(generators, out_dir, 'onnx'):
-        _save_onnx(generator, path)
+        _save_onnx(generator, path, images)
 
 
-def _save_onnx(generator: nn.Module, path: str) -> None:
+def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
     import onnxruntime
     with redirect_stdout(StringIO()):  # progress
         program = torch.onnx.export(
             _program(generator), dynamo=True, verbose=False)
     for value, name in zip(program.model.graph.outputs, ['image']):
         value.name = name
+    program.model.metadata_props.update(_texts(images))
     program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(
         path, providers=['CPUExecutionProvider'])
@@ -148,23 +177,56 @@ def _save_onnx(generator: nn.Module, path: str) -> None:
     _check(generator, run, ONNX_TOLERANCE, path)
 
 
-def save_safetensors(generators: Generators, out_dir: str) -> None:
-    """``generator.safetensors``: the state dict of the generator that
-    ``config.py`` builds."""
-    from safetensors.torch import load_file, save_file
-    config = Config.fromfile(osp.join(out_dir, 'config.py'))
-    for generator, path in _paths(generators, out_dir, 'safetensors'):
-        save_file(generator.state_dict(), path)
-        built = build_generator(config).eval()
-        built.load_state_dict(load_file(path))
-        _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
+def _texts(images: Description) -> Iterator[Tuple[str, str]]:
+    for key, value in images.items():
+        yield key, value if isinstance(value, str) else json.dumps(value)
+
+
+class Format(NamedTuple):
+    """How a generator is written, and what it takes.
+
+    Attributes:
+        save: Writes the files into a folder that has the export's config.
+        packages: That must be installed.
+        torch: The oldest version that can do it.
+    """
+    save: Callable[[Generators, str, Description], None]
+    packages: Tuple[str, ...] = ()
+    torch: str = '2.1'
 
 
 FORMATS = dict(
-    mmagic=save_mmagic,
-    torch_export=save_torch_export,
-    onnx=save_onnx,
-    safetensors=save_safetensors)
+    mmagic=Format(save_mmagic),
+    torch_export=Format(save_torch_export, torch='2.5'),
+    onnx=Format(
+        save_onnx, ('onnx', 'onnxscript', 'onnxruntime'), torch='2.6'),
+    safetensors=Format(save_safetensors, ('safetensors', )))
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Refuse what cannot be written here.
+
+    Args:
+        names (Sequence[str]): Of ``FORMATS``.
+
+    Raises:
+        PPCDError: If a format is unknown, or needs a package that is missing
+            or a newer torch.
+    """
+    for name in names:
+        if name not in FORMATS:
+            raise PPCDError(f'There is no format "{name}": choose from '
+                            f'{", ".join(FORMATS)}.')
+        needs = FORMATS[name]
+        if digit_version(torch.__version__) < digit_version(needs.torch):
+            raise PPCDError(
+                f'The format {name} needs torch {needs.torch} or newer, and '
+                f'this is {torch.__version__}: export as mmagic or '
+                'safetensors, and write it where torch is newer.')
+        missing = [pkg for pkg in needs.packages if find_spec(pkg) is None]
+        if missing:
+            raise PPCDError(f'The format {name} needs {", ".join(missing)}: '
+                            'install ppcd_mmagic[export].')
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Sequence
 
 from ppcd_mmagic.errors import PPCDError
 from .exporter import Export
-from .formats import FORMATS
+from .formats import FORMATS, check_formats
 
 SUMMARY = 'summary.json'
 
@@ -29,8 +29,10 @@ def save_export(export: Export,
 
     Raises:
         PPCDError: If the folder holds something else than an export, cannot
-            be written, or a written file computes something else.
+            be written, a written file computes something else, and see
+            :func:`check_formats`.
     """
+    check_formats(formats)
     out_dir = osp.abspath(out_dir)
     _refuse_other_folders(out_dir)
     try:
@@ -66,7 +68,8 @@ def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
     os.chmod(folder, 0o755)
     export.config.dump(osp.join(folder, 'config.py'))
     for name in formats:
-        FORMATS[name](export.generators, folder)
+        FORMATS[name].save(export.generators, folder,
+                           export.summary['images'])
     files = {name: _sha256(osp.join(folder, name))
              for name in sorted(os.listdir(folder))}
     with open(osp.join(folder, SUMMARY), 'w') as file:

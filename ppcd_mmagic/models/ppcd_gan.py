@@ -76,19 +76,21 @@ class PPCDGAN(BaseConditionalGAN):
             FeatureTap(self.generator, distill_layers)  # names are checked
             self.distillation_loss = MODELS.build(distillation_loss)
             self.teacher = MODELS.build(teacher)
-            self._check_teacher(self.teacher.generator)
+            self._check_teacher(self.teacher)
 
     def _check_teacher(self, teacher: nn.Module) -> None:
-        for name, what in (('num_classes', 'number of classes'),
-                           ('output_scale', 'resolution'), ('noise_size',
-                                                            'noise size')):
+        for name, what, owner, more in (
+            ('num_classes', 'number of classes', teacher,
+             ', or say which are which in the teacher\'s `class_map`'),
+            ('output_scale', 'resolution', teacher.generator, ''),
+            ('noise_size', 'noise size', teacher.generator, '')):
             of_student = getattr(self.generator, name)
-            of_teacher = getattr(teacher, name)
+            of_teacher = getattr(owner, name)
             if of_student != of_teacher:
                 raise PPCDError(
                     f'Student and teacher must have the same {what}, but the '
                     f'student has {of_student} and the teacher {of_teacher}: '
-                    f'set `{name}` alike in both configs.')
+                    f'set `{name}` alike in both configs{more}.')
 
     def data_sample_to_label(self,
                              data_sample: DataSample) -> Optional[Tensor]:

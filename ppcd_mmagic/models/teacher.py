@@ -1,4 +1,6 @@
 """A frozen generator that guides the student."""
+from inspect import signature
+from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Union
 
 import torch
@@ -7,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ppcd_mmagic.checkpoints import load_weights
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
 
@@ -29,18 +32,28 @@ class GeneratorTeacher(nn.Module):
             None leaves random weights, for tests and for measuring speed.
         layers (str | Sequence[str]): Layers whose outputs are the features.
             Defaults to 'conv_blocks.*'.
+        class_map (Sequence[int] | str, optional): The teacher's class for each
+            class of the student, such as ``[207, 250]`` for a student of two
+            of ImageNet's; or a text file of it, a class a line. None where
+            both have the same classes.
 
     Raises:
-        PPCDError: If the checkpoint does not exist or does not fit, or a
-            layer is unknown.
+        PPCDError: If the checkpoint does not exist or does not fit, a layer
+            is unknown, or ``class_map`` names a class that the teacher lacks.
     """
 
     def __init__(self,
                  generator: dict,
                  checkpoint: Optional[str] = None,
-                 layers: Union[str, Sequence[str]] = 'conv_blocks.*') -> None:
+                 layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+                 class_map: Union[str, Sequence[int], None] = None) -> None:
         super().__init__()
         built = MODELS.build(generator)
+        self._classes: Optional[Tensor]
+        self.register_buffer(
+            '_classes',
+            _class_map(class_map, getattr(built, 'num_classes', None)),
+            persistent=False)
         if checkpoint is not None:
             load_weights(built, checkpoint, 'teacher')
             print_log(f'teacher loaded from {checkpoint}', 'current')
@@ -50,6 +63,13 @@ class GeneratorTeacher(nn.Module):
     @property
     def generator(self) -> nn.Module:
         return self._hidden[0]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes a student of it has."""
+        if self._classes is not None:
+            return len(self._classes)
+        return int(self.generator.num_classes)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> 'GeneratorTeacher':
         self.generator._apply(fn, recurse)
@@ -61,18 +81,48 @@ class GeneratorTeacher(nn.Module):
 
         Args:
             *args, **kwargs: Inputs of the generator: noise (n, noise_size)
-                and ``label`` (n, ), or images (n, c, h, w).
+                and the student's ``label`` (n, ), or images (n, c, h, w).
 
         Returns:
             Dict[int, Tensor]: Feature maps (n, c, h, w) by height h.
         """
         with self._tap:
-            self.generator(*args, **kwargs)
+            self._generate(*args, **kwargs)
         features = self._tap.by_resolution()
         self._tap.features = {}
         return features
 
     @torch.no_grad()
     def images(self, noise: Tensor, label: Tensor) -> Tensor:
-        """The teacher's images (n, 3, h, w) in [-1, 1]."""
-        return self.generator(noise, label=label)
+        """The teacher's images (n, 3, h, w) in [-1, 1], for the student's
+        classes."""
+        return self._generate(noise, label=label)
+
+    def _generate(self, *args, **kwargs) -> Tensor:
+        if self._classes is None:
+            return self.generator(*args, **kwargs)
+        bound = signature(self.generator.forward).bind(*args, **kwargs)
+        bound.arguments['label'] = self._classes[bound.arguments['label']]
+        return self.generator(*bound.args, **bound.kwargs)
+
+
+def _class_map(given: Union[str, Sequence[int], None],
+               num_classes: Optional[int]) -> Optional[Tensor]:
+    if given is None:
+        return None
+    try:
+        numbers = Path(given).read_text().split() if isinstance(
+            given, str) else given
+        classes = [int(number) for number in numbers]
+    except (OSError, ValueError) as error:
+        raise PPCDError(
+            f'class_map={given!r} cannot be read ({error}): expected the '
+            "teacher's class for each class of the student, in a list or in "
+            'a text file, a number a line.') from error
+    wrong = [c for c in classes if not 0 <= c < (num_classes or 0)]
+    if wrong or not classes:
+        raise PPCDError(
+            f'class_map has {wrong[0] if wrong else "no class"}: its numbers '
+            f'must be from 0 to {(num_classes or 0) - 1}, the classes of the '
+            'teacher.')
+    return torch.tensor(classes)
