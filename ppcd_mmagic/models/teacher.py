@@ -37,6 +37,9 @@ class GeneratorTeacher(nn.Module):
             of ImageNet's; or a text file of it, a class a line. None where
             both have the same classes.
 
+    Attributes:
+        num_classes (int): How many classes a student of it has.
+
     Raises:
         PPCDError: If the checkpoint does not exist or does not fit, a layer
             is unknown, or ``class_map`` names a class that the teacher lacks.
@@ -49,11 +52,14 @@ class GeneratorTeacher(nn.Module):
                  class_map: Union[str, Sequence[int], None] = None) -> None:
         super().__init__()
         built = MODELS.build(generator)
+        self.num_classes = getattr(built, 'num_classes', None)
         self._classes: Optional[Tensor]
         self.register_buffer(
             '_classes',
-            _class_map(class_map, getattr(built, 'num_classes', None)),
+            _class_map(class_map, self.num_classes),
             persistent=False)
+        if self._classes is not None:
+            self.num_classes = len(self._classes)
         if checkpoint is not None:
             load_weights(built, checkpoint, 'teacher')
             print_log(f'teacher loaded from {checkpoint}', 'current')
@@ -63,13 +69,6 @@ class GeneratorTeacher(nn.Module):
     @property
     def generator(self) -> nn.Module:
         return self._hidden[0]
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes a student of it has."""
-        if self._classes is not None:
-            return len(self._classes)
-        return int(self.generator.num_classes)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> 'GeneratorTeacher':
         self.generator._apply(fn, recurse)
