@@ -20,6 +20,7 @@ from ppcd_mmagic.channels import (fit_to_state, named_masks,
                                   narrow_to_state)
 from ppcd_mmagic.conversion import convert_foreign
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import local_file
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
@@ -101,7 +102,8 @@ def read_checkpoint(path: str,
     """What a checkpoint holds; nothing in it is executed.
 
     Args:
-        path (str): File of torch, with or without MMEngine's history, or
+        path (str): File of torch, or its address (see
+            :func:`local_file`), with or without MMEngine's history, or
             ``.safetensors``, which is read to the CPU.
         role (str): What it is the checkpoint of, for the messages: 'teacher'.
         map_location: As in ``torch.load``. Defaults to 'cpu'.
@@ -110,6 +112,7 @@ def read_checkpoint(path: str,
         PPCDError: If there is no such file, it cannot be read, holds objects
             beside data, or values that are not finite.
     """
+    path = local_file(path)
     if not osp.isfile(path):
         what = 'is a folder' if osp.isdir(path) else 'does not exist'
         raise PPCDError(f'The {role} checkpoint "{path}" {what} (looked for '

@@ -1,8 +1,11 @@
 """Files that are there whole, or not at all."""
+import hashlib
 import os
 import os.path as osp
 from contextlib import contextmanager
 from typing import Iterator
+
+import torch
 
 from ppcd_mmagic.errors import PPCDError
 
@@ -41,3 +44,32 @@ def partial_of(path: str) -> str:
     """Where :func:`written_whole` writes."""
     folder, name = osp.split(path)
     return osp.join(folder, f'.{name}.partial')
+
+
+def local_file(path: str) -> str:
+    """The path itself, or that of the copy of a file in the net.
+
+    What begins with ``http://`` or ``https://`` is downloaded, with a bar,
+    into the folder of ``torch.hub`` (``$TORCH_HOME``), where it is found the
+    next time.
+
+    Args:
+        path (str): A path or an address.
+
+    Raises:
+        PPCDError: If it cannot be downloaded.
+    """
+    if not path.startswith(('http://', 'https://')):
+        return path
+    address = hashlib.sha256(path.encode()).hexdigest()[:8]
+    folder = osp.join(torch.hub.get_dir(), 'checkpoints')
+    copy = osp.join(folder, f'{address}-{osp.basename(path)}')
+    if not osp.isfile(copy):
+        os.makedirs(folder, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(path, copy)
+        except OSError as error:
+            raise PPCDError(
+                f'{path} cannot be downloaded ({error}): fetch it where that '
+                'is possible, and name the file.') from error
+    return copy

@@ -1,6 +1,9 @@
 """Weights are read whole, finite and without running anything, or refused."""
 import os
 import pickle
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -213,3 +216,38 @@ def test_a_training_is_not_resumed_from_weights_alone(trained, tmp_path):
     runner = tiny_runner(tmp_path / 'run', load_from=path, resume=True)
     with pytest.raises(PPCDError, match='weights alone.*load_from=PATH'):
         runner.load_or_resume()
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder and its address; downloads go to a place of their own."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message',
+                        lambda *args: None)
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    server = ThreadingHTTPServer(
+        ('127.0.0.1', 0),
+        partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+def test_a_checkpoint_in_the_net_is_downloaded_once(served, capfd):
+    folder, address = served
+    net = nn.Linear(2, 2)
+    torch.save(net.state_dict(), folder / 'net.pth')
+    for _ in range(2):
+        other = nn.Linear(2, 2)
+        load_weights(other, f'{address}/net.pth', 'teacher')
+        assert torch.equal(other.weight, net.weight)
+        (folder / 'net.pth').unlink(missing_ok=True)  # the copy serves now
+
+
+def test_a_checkpoint_that_cannot_be_downloaded_is_one_line(served):
+    _, address = served
+    with pytest.raises(PPCDError, match='net.pth cannot be downloaded .*404'):
+        read_checkpoint(f'{address}/net.pth', 'teacher')
+    with pytest.raises(PPCDError, match='cannot be downloaded'):
+        read_checkpoint('http://127.0.0.1:9/net.pth', 'teacher')

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import local_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    if not osp.isfile(args.checkpoint):
+    if not osp.isfile(local_file(args.checkpoint)):
         raise PPCDError(f'checkpoint "{args.checkpoint}" not found.')
     config = read_config(args)
     config.load_from = args.checkpoint

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from ppcd_mmagic.datasets import ENDINGS, faults_in, pictures_in
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import local_file
 from ppcd_mmagic.registry import DATASETS
 
 
@@ -35,7 +36,7 @@ def find_problems(config: Config) -> List[str]:
 
 
 def _start_problems(path: Optional[str]) -> Iterator[str]:
-    if path and not osp.isfile(path):
+    if path and not osp.isfile(local_file(path)):
         yield (f'checkpoint to start from not found: looked for '
                f'{osp.abspath(path)}; train it first, or name yours with '
                '--cfg-options load_from=PATH')
@@ -43,7 +44,7 @@ def _start_problems(path: Optional[str]) -> Iterator[str]:
 
 def _teacher_problems(teacher: Optional[dict]) -> Iterator[str]:
     path = teacher and teacher.get('checkpoint')
-    if path and not osp.isfile(path):
+    if path and not osp.isfile(local_file(path)):
         yield (f'teacher checkpoint not found: looked for {osp.abspath(path)}; '
                'put a BigGAN checkpoint of MMagic or BigGAN-PyTorch there, or '
                'name yours with --cfg-options model.teacher.checkpoint=PATH')
@@ -174,7 +175,7 @@ def _metric_problems(metrics: list) -> Iterator[str]:
     for metric in [metrics] if isinstance(metrics, dict) else metrics:
         kind = metric['type'].split('.')[-1]
         judge = metric.get('checkpoint')
-        if judge and not osp.isfile(judge):
+        if judge and not osp.isfile(local_file(judge)):
             yield (f'classifier of {kind} not found: looked for '
                    f'{osp.abspath(judge)}; train it first with its own config '
                    '(configs/classifier_*.py)')
