@@ -31,6 +31,20 @@ class Net(nn.Module):
         return self.run(self, *inputs)
 
 
+def conv(inputs, outputs, kernel=3, **kwargs):
+    """One that keeps the size of a map."""
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
+
+
+def net(run=lambda s, y: s.b(y), last=8, **layers):
+    """``p`` of 6 channels, ``y`` of 8 behind ``a`` and a norm, and ``b``."""
+    torch.manual_seed(0)
+    return as_trained(
+        Net(lambda s, x: run(s, s.n(s.a(s.p(x).relu()))), p=conv(3, 6),
+            a=conv(6, 8), n=nn.BatchNorm2d(8), b=conv(last, 3),
+            **layers)).eval()
+
+
 @torch.no_grad()
 def as_trained(module: nn.Module, seed: int = 0) -> nn.Module:
     """No value is at its default, and none is so small that it hides."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import Net, as_trained, call, prune_some
+from channel_checks import call, conv, net, prune_some
 from torch.nn.utils import spectral_norm
 
 from ppcd_mmagic.channels import (discard_channels, largest_difference,
@@ -16,19 +16,6 @@ from ppcd_mmagic.channels import (discard_channels, largest_difference,
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-def conv(inputs, outputs, kernel=3, **kwargs):
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
-
-
-def net(run=lambda s, y: s.b(y), last=8, **layers):
-    """``p`` of 6 channels, ``y`` of 8 behind a norm, and ``b``."""
-    torch.manual_seed(0)
-    return as_trained(
-        Net(lambda s, x: run(s, s.n(s.a(s.p(x).relu()))), p=conv(3, 6),
-            a=conv(6, 8), n=nn.BatchNorm2d(8), b=conv(last, 3),
-            **layers)).eval()
 
 
 def require_exact(module, inputs, **options):

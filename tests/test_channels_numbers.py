@@ -11,25 +11,12 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import Net, as_trained, call, cut, prune_some
+from channel_checks import call, conv, cut, net, prune_some
 from torch.utils.checkpoint import checkpoint
 
 from ppcd_mmagic.channels import (fit_to_state, largest_difference, mask_channels,
                                   shrink_channels)
 from ppcd_mmagic.errors import PPCDError
-
-
-def conv(inputs, outputs, kernel=3, **kwargs):
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
-
-
-def net(run, last=8, **layers):
-    """``p`` of 6 channels, ``y`` of 8 behind a norm, and ``b``."""
-    torch.manual_seed(0)
-    return as_trained(
-        Net(lambda s, x: run(s, s.n(s.a(s.p(x).relu()))), p=conv(3, 6),
-            a=conv(6, 8), n=nn.BatchNorm2d(8), b=conv(last, 3),
-            **layers)).eval()
 
 
 def other(outputs):

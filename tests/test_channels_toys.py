@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import (Net, as_trained, call, closed_but_moving, cut,
-                            leak, prune_half, prune_some, same_state,
+from channel_checks import (Net, as_trained, call, closed_but_moving, conv,
+                            cut, leak, prune_half, prune_some, same_state,
                             state_of)
 from mmagic.models.editors.biggan.biggan_snmodule import SNConv2d
 from mmagic.models.editors.pggan.pggan_modules import equalized_lr
@@ -39,10 +39,6 @@ class Case(NamedTuple):
     exclude: tuple = ()
     inputs: tuple = ()
     gated: bool = False
-
-
-def conv(inputs, outputs, kernel=3, **kwargs):
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **kwargs)
 
 
 def up(inputs, outputs, **kwargs):

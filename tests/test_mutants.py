@@ -1,8 +1,10 @@
 """The tool that counts what the tests notice; `make mutants` runs these."""
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
+from mutants import trial
 from mutants.table import BEGIN, END, write_table
 from mutants.trial import Known, Trial
 
@@ -112,24 +114,67 @@ def test_end(): assert count(2) == 0
 '''
 
 
-@pytest.mark.parametrize(
-    'source, failed', [
-        (THING, None),
-        (THING.replace('> 0', '> 1'), 'tests/test_thing.py::test_end'),
-        (THING.replace('-= 1', '-= 0'), '(out of time, or crashed)'),
-        (THING.replace('count', 'other'), 'tests/test_thing.py'),
-    ],
-    ids=['unchanged', 'wrong', 'endless', 'not importable'])
-def test_a_fork_tells_which_test_notices(tmp_path, source, failed):
+@pytest.fixture
+def tree(tmp_path):
     (tmp_path / 'tests').mkdir()
     (tmp_path / 'tests' / 'test_thing.py').write_text(TESTS)
     (tmp_path / 'pytest.ini').write_text('[pytest]\nmarkers = slow: slow\n')
     (tmp_path / 'thing.py').write_text(THING)
-    trial = Trial(tmp_path, ['tests/test_thing.py'], Known(cpu_limit=4),
-                  'thing.py', source)
-    while not trial.ended():
+    return tmp_path
+
+
+def tried(tree, source, **limits):
+    fork = Trial(tree, ['tests/test_thing.py'], Known(**limits), 'thing.py',
+                 source)
+    while not fork.ended():
         time.sleep(0.02)
-    result = trial.result()
+    result = fork.result()
+    assert (tree / 'thing.py').read_text() == THING
+    return result
+
+
+@pytest.mark.parametrize(
+    'source, failed', [
+        (THING, None),
+        (THING.replace('> 0', '> 1'), 'tests/test_thing.py::test_end'),
+        (THING.replace('-= 1', '-= 0'), '(out of time)'),
+        (f'import os\nos.abort()\n{THING}', '(crashed)'),
+        (THING.replace('count', 'other'), 'tests/test_thing.py'),
+    ],
+    ids=['unchanged', 'wrong', 'endless', 'dead', 'not importable'])
+def test_a_fork_tells_which_test_notices(tree, source, failed):
+    result = tried(tree, source, cpu_limit=4)
     assert result['passed'] == (failed is None)
     assert result['failed'] == failed
-    assert (tmp_path / 'thing.py').read_text() == THING
+
+
+def test_what_waits_for_ever_is_ended_and_what_waits_a_while_is_not(
+        tree, monkeypatch):
+    monkeypatch.setattr(trial, 'HANGS', 4)
+    waiting = 'import time\ntime.sleep({})\n' + THING
+    assert tried(tree, waiting.format(2))['passed']
+    assert tried(tree, waiting.format(99))['failed'] == '(out of time)'
+
+
+def test_edited_tests_concern_what_they_noticed_and_what_nothing_did(
+        tmp_path, monkeypatch):
+    run = pytest.importorskip('mutants.run')
+    monkeypatch.setattr(run, 'RESULTS', tmp_path)
+    (tmp_path / 'tests').mkdir()
+    tests = [f'tests/test_{name}.py' for name in ('a', 'b')]
+    for name in ('thing.py', *tests):
+        (tmp_path / name).write_text(SOURCE)
+    mutants = [SimpleNamespace(key=key, path='thing.py') for key in 'nab']
+    by = dict(n=None, a=f'{tests[0]}::test', b=f'{tests[1]}::test')
+    for mutant in mutants:
+        run.Results('m', tmp_path, tests).keep(mutant, by[mutant.key])
+
+    def valid():
+        results = run.Results('m', tmp_path, tests)
+        return [m.key for m in mutants if results.valid_for(m)]
+
+    assert valid() == ['n', 'a', 'b']
+    (tmp_path / tests[0]).write_text('# edited')
+    assert valid() == ['b']
+    (tmp_path / 'thing.py').write_text('# edited')
+    assert valid() == []

@@ -1,5 +1,6 @@
 """Masks on a module: which convolutions carry one, and what follows from it
 for all other layers."""
+from difflib import get_close_matches
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -22,6 +23,9 @@ Patterns = Union[str, Sequence[str]]
 class Channels:
     """What is masked in a module, what can be discarded, and why not the
     rest; ``print`` it.
+
+    Methods that take a name of a layer raise a PPCDError if there is none of
+    that name that writes (or reads) channels.
 
     Attributes:
         module (nn.Module): The masked module.
@@ -118,26 +122,35 @@ class Channels:
     def atoms_of(self, name: str) -> List[int]:
         """What the channels of a convolution can only leave with: those with
         the same number leave together."""
+        name = self._full(name, self.analysis.writes, 'writes')
         return [self._root(cell)
-                for cell in self.analysis.writes[self._full(name)].tolist()]
+                for cell in self.analysis.writes[name].tolist()]
 
     def alive_outputs(self, name: str) -> Tensor:
         """Which outputs of a convolution its masks leave alive, bool (c, );
         all where it has no mask."""
-        gate = _masks.output_gate(self.module.get_submodule(self._full(name)))
+        name = self._full(name, self.analysis.writes, 'writes')
+        gate = _masks.output_gate(self.module.get_submodule(name))
         return gate.alive() if gate else torch.ones(
-            len(self.analysis.writes[self._full(name)]), dtype=torch.bool)
+            len(self.analysis.writes[name]), dtype=torch.bool)
 
     def alive_inputs(self, name: str) -> Tensor:
         """Which inputs of a layer are read, bool (c, )."""
-        if name not in self.analysis.reads:
-            name = f'{name}.conv'
+        name = self._full(name, self.analysis.reads, 'reads')
         gate = self._gates[name]
         return gate.alive() if gate else torch.ones(
             len(self.analysis.reads[name]), dtype=torch.bool)
 
-    def _full(self, name: str) -> str:
-        return name if name in self.analysis.writes else f'{name}.conv'
+    def _full(self, name: str, known: Dict[str, Tensor], does: str) -> str:
+        """Of the known layers the one of this name, or of a ConvModule's."""
+        for full in (name, f'{name}.conv'):
+            if full in known:
+                return full
+        names = [short_name(each) for each in known]
+        close = get_close_matches(name, names) or names
+        raise PPCDError(
+            f'{type(self.module).__name__} has no layer "{name}" that {does} '
+            f'channels, or did not run it; there is: {", ".join(close)}.')
 
     def _together(self, name: str) -> str:
         """What the channels of a convolution can only leave with."""
@@ -161,15 +174,14 @@ class Channels:
             return self.left_out.get(name, 'not masked')
         reasons = self.why_not(name)
         count = len(self.analysis.writes[name])
-        stuck = sum(reasons.values())
-        if stuck == count and len(reasons) == 1:
+        if len(reasons) == 1 and count in reasons.values():
             return f'masked, stays: {next(iter(reasons))}'
-        together = self._together(name)
-        line = f'masked, can leave {together}'.rstrip()
-        if reasons:
-            line += ', but ' + '; '.join(
-                f'{n} of {count} stay: {why}' for why, n in reasons.items())
-        return line
+        stay = '; '.join(f'{n} of {count} stay: {why}'
+                         for why, n in reasons.items())
+        if sum(reasons.values()) == count:
+            return f'masked, {stay}'
+        line = f'masked, can leave {self._together(name)}'.rstrip()
+        return f'{line}, but {stay}' if stay else line
 
     def __str__(self) -> str:
         convs = convolutions(self.module)

@@ -427,9 +427,29 @@ def output_gates(module: nn.Module) -> Dict[str, OutputGate]:
 
 
 def copy_masks(source: nn.Module, target: nn.Module) -> None:
-    """Copy what is pruned in ``source`` to the same masks of ``target``."""
-    for (_, src), (_, dst) in zip(named_masks(source), named_masks(target)):
-        dst.pruned.copy_(src.pruned)
+    """Copy what is pruned in ``source`` to the masks of ``target``, which are
+    to be the same by name and size, as in a copy.
+
+    Raises:
+        PPCDError: If they are not; nothing is copied then.
+    """
+    theirs, ours = dict(named_masks(source)), dict(named_masks(target))
+    differ = sorted(name for name in theirs.keys() | ours.keys()
+                    if _size(theirs.get(name)) != _size(ours.get(name)))
+    if differ:
+        raise PPCDError(
+            f'The masks of {type(source).__name__} do not fit '
+            f'{type(target).__name__}: {differ[0]} has '
+            f'{_size(theirs.get(differ[0]))} entries in the one and '
+            f'{_size(ours.get(differ[0]))} in the other'
+            f'{f", and {len(differ) - 1} more differ" if differ[1:] else ""}. '
+            'Give two models of one config that were cut alike.')
+    for name, mask in theirs.items():
+        ours[name].pruned.copy_(mask.pruned)
+
+
+def _size(mask: Optional[ChannelMask]) -> int:
+    return 0 if mask is None else mask.present
 
 
 # -- gates from an analysis

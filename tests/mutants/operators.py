@@ -167,18 +167,31 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
     """All mutants of a file, each of which is valid Python and differs from
     the source and from the other mutants."""
     module = cst.MetadataWrapper(cst.parse_module(source)).module
+    # a file is long: only the statement that a change is in is written anew
+    written = [module.code_for_node(statement) for statement in module.body]
+    end, texts = source.index(''.join(written)), {}
+    for statement, was in zip(module.body, written):
+        ahead, end = source[:end], end + len(was)
+        for code in _changed(module, statement, was):
+            lines = tuple(_changed_lines(was.split('\n'), code.split('\n')))
+            texts[lines] = number = texts.get(lines, 0) + 1
+            yield Mutant(path, *lines, number, ahead + code + source[end:])
+
+
+def _changed(module: cst.Module, statement: cst.CSTNode,
+             was: str) -> Iterator[str]:
+    """The text of a statement of a module after each change."""
     changes = _Changes()
-    module.visit(changes)
-    seen, texts = {ast.dump(ast.parse(source))}, {}
+    statement.visit(changes)
+    seen = {ast.dump(ast.parse(was))}
     for node, other in changes.found:
-        code = module.deep_replace(node, other).code
+        changed = other if node is statement else statement.deep_replace(
+            node, other)
+        code = module.code_for_node(changed)
         try:
             tree = ast.dump(ast.parse(code))
         except SyntaxError:
             continue
-        if tree in seen:
-            continue
-        seen.add(tree)
-        was, becomes = _changed_lines(source.split('\n'), code.split('\n'))
-        texts[was, becomes] = number = texts.get((was, becomes), 0) + 1
-        yield Mutant(path, was, becomes, number, code)
+        if tree not in seen:
+            seen.add(tree)
+            yield code

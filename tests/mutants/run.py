@@ -7,8 +7,9 @@
 Each mutant is run, in a copy of the repository, against the tests of its
 module that are not slow, up to the first that fails. Results are kept in
 ``work_dirs/mutants``: a second run repeats only what may have changed, that is
-the mutants of a file that was edited, and those whose module's tests were.
-The table in ``docs/tests.md`` is written anew after each module.
+the mutants of a file that was edited, those whose test was, and, if any test
+of the module was, those that nothing has noticed. The table in
+``docs/tests.md`` is written anew after each module.
 """
 import argparse
 import fcntl
@@ -29,13 +30,15 @@ RESULTS = ROOT / 'work_dirs' / 'mutants'
 # the sources of each module, and the tests that are held to know it
 PARTS = dict(
     losses=('models/losses/*', 'losses ppcd_gan'),
-    models=('models/* checkpoints', 'augmentation checkpoints '
-            'chunked_attention domain_classifier grid_sample '
-            'image_distillation_gan masks ppcd_gan pruned_generator teacher'),
+    models=('models/*', 'augmentation chunked_attention domain_classifier '
+            'grid_sample image_distillation_gan masks ppcd_gan '
+            'pruned_generator teacher'),
+    checkpoints=('checkpoints', 'checkpoints resumption teacher'),
     hooks=('engine/hooks/*', 'hooks shrinking training'),
     evaluation=('evaluation/*', 'metrics folder_and_inception real_pictures'),
     export=('export/*', 'export formats'),
-    channels=('channels/*', 'channels_toys masks shrinking references'))
+    channels=('channels/*', 'channels_answers channels_attacks '
+              'channels_numbers channels_toys complexity masks'))
 MODULES = {
     name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
            [f'tests/test_{part}.py' for part in tests.split()])
@@ -52,10 +55,10 @@ def digest(paths: List[Path]) -> str:
 
 class Results:
     """What noticed each mutant of a module (None: nothing), kept in a file
-    with what it depends on: the mutated file, the tests and their helpers."""
+    with what it depends on: the mutated file, the helpers of tests, and the
+    file with the test that noticed it, or else all the tests."""
 
-    def __init__(self, module: str, base: Path, sources: List[str],
-                 tests: List[str]):
+    def __init__(self, module: str, base: Path, tests: List[str]):
         self.path = RESULTS / f'{module}.json'
         self.entries: Dict[str, dict] = {}
         if self.path.exists():
@@ -64,22 +67,29 @@ class Results:
             path for path in sorted((base / 'tests').glob('*.py'))
             if not path.name.startswith('test_')
         ]
-        same = [*(base / test for test in tests), *helpers]
-        self._of = {name: digest([base / name, *same]) for name in sources}
+        self._base, self._tests, self._helpers = base, tests, helpers
+        self._digests: Dict[tuple, str] = {}
 
     def valid_for(self, mutant: Mutant) -> bool:
         entry = self.entries.get(mutant.key)
-        return entry is not None and entry['of'] == self._state(mutant)
+        return entry is not None and entry['of'] == self._state(
+            mutant, entry['by'])
 
     def by(self, mutant: Mutant) -> Optional[str]:
         return self.entries.get(mutant.key, dict(by=None))['by']
 
     def keep(self, mutant: Mutant, by: Optional[str]) -> None:
-        self.entries[mutant.key] = dict(by=by, of=self._state(mutant))
+        self.entries[mutant.key] = dict(by=by, of=self._state(mutant, by))
         self.path.write_text(json.dumps(self.entries, indent=1))
 
-    def _state(self, mutant: Mutant) -> str:
-        return self._of[mutant.path]
+    def _state(self, mutant: Mutant, by: Optional[str]) -> str:
+        test = (by or '').partition('::')[0]
+        tests = [test] if test in self._tests else self._tests
+        key = (mutant.path, *tests)
+        if key not in self._digests:
+            self._digests[key] = digest(
+                [*(self._base / name for name in key), *self._helpers])
+        return self._digests[key]
 
 
 def sample(found: List[Mutant], size: int) -> List[Mutant]:
@@ -126,7 +136,7 @@ def run_module(module: str, size: int, trees: List[Path],
         sorted(
             str(path.relative_to(base)) for pattern in patterns
             for path in base.glob(pattern)) for patterns in MODULES[module])
-    results = Results(module, base, sources, tests)
+    results = Results(module, base, tests)
     every = [
         mutant for name in sources
         for mutant in mutants(name, (base / name).read_text())
