@@ -147,6 +147,8 @@ PRUNING = {
     'ppcd_biggan_128_alpha06.py': (0.6, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_irrelevant_alpha05.py':
     (0.5, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_deep_128_alpha06.py':
+    (0.6, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_star_alpha06.py': (0.6, 'linear', 100, 0, 1, 500000),
 }
 

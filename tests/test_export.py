@@ -330,10 +330,11 @@ def test_config_of_an_export_tests_the_only_generator_there_is(
     config = Config.fromfile(trained_student.config)
     config.test_evaluator = dict(
         metrics=[dict(type='DomainMetric', sample_model='ema'),
-                 dict(type='IS')])
+                 dict(type='IS'), dict(type='PSNR', crop_border=2)])
     exported = export_student(config, trained_student.checkpoint).config
-    assert [metric.sample_model for metric in exported.test_evaluator.metrics
-            ] == ['orig', 'orig']
+    first, second, without = exported.test_evaluator.metrics
+    assert (first.sample_model, second.sample_model) == ('orig', 'orig')
+    assert without == config.test_evaluator.metrics[2]
     assert exported.model.data_preprocessor == config.model.data_preprocessor
     assert exported.test_dataloader == config.test_dataloader
     assert config.test_evaluator.metrics[0].sample_model == 'ema'

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import ROOT
 from mmagic.apis import init_model
+from mmagic.models.editors.biggan import BigGANDeepGenerator
 from mmengine.config import Config
 
-from ppcd_mmagic.engine import SafeRunner
+from ppcd_mmagic.engine import SafeRunner, config_problems, find_problems
 from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.generators import example_inputs, generators_of
 
@@ -52,6 +53,20 @@ CONFIGS = dict(
         **DIGITS, 'model.noise_size': 16,
         'model.generator.generator.noise_size': 16
     },
+    sagan_imagenet_128={
+        'dataset': dict(
+            type='ppcd_mmagic.DigitsDataset',
+            size=128,
+            pipeline=[dict(type='PackInputs')]),
+        'model.num_classes': 10,
+        'model.generator.generator.num_classes': 10,
+        'model.generator.generator.base_channels': 4,
+        'model.discriminator.num_classes': 10,
+        'model.discriminator.base_channels': 8,
+        'custom_hooks.1.teacher.checkpoint': 'teacher.pth',
+        'custom_hooks.1.teacher.generator.num_classes': 10,
+        'custom_hooks.1.teacher.generator.base_channels': 4,
+    },
     pix2pix_facades_256={
         **TRANSLATION,
         'model.generator.generator.num_down': 5,
@@ -79,6 +94,19 @@ CONFIGS = dict(
     })
 
 
+def deep_teacher():
+    """BigGAN-deep of 128 px and ten classes, narrow; what its spectral norm
+    divides by is first found in training."""
+    torch.manual_seed(0)
+    teacher = BigGANDeepGenerator(
+        128, noise_size=128, num_classes=10, base_channels=4,
+        sn_style='torch', auto_sync_bn=False).train()
+    with torch.no_grad():
+        for _ in range(8):
+            teacher(torch.randn(2, 128), label=torch.tensor([1, 2]))
+    return teacher
+
+
 @pytest.fixture(scope='session')
 def pictures(tmp_path_factory):
     """Photographs of scikit-image and digits of scikit-learn, in the folders
@@ -86,6 +114,8 @@ def pictures(tmp_path_factory):
     from skimage import data
     from sklearn.datasets import load_digits
     root = tmp_path_factory.mktemp('pictures')
+    torch.save(dict(state_dict=deep_teacher().state_dict()),
+               root / 'teacher.pth')
 
     def write(name, image, size):
         path = root / name
@@ -115,9 +145,10 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
         if key.startswith(('val_', 'test_')):
             config.pop(key)
     overrides = {**CONFIGS[name], **options}
-    root = overrides.get('train_dataloader.dataset.data_root')
-    if root:
-        overrides['train_dataloader.dataset.data_root'] = str(pictures / root)
+    for key in ('train_dataloader.dataset.data_root',
+                'custom_hooks.1.teacher.checkpoint'):
+        if key in overrides:
+            overrides[key] = str(pictures / overrides[key])
     dataset = overrides.pop('dataset', None)
     if dataset:
         config.train_dataloader.dataset = dataset
@@ -153,6 +184,9 @@ def sizes(generators):
                for p in each.module.parameters())
 
 
+# what tools/prepare_photographs.py is for
+PHOTOGRAPHS = ('edsr_x2_photographs_dense', 'edsr_x2_photographs',
+               'pix2pix_photographs_dense', 'pix2pix_photographs')
 # generators by domain, one optimizer for all, an EMA copy
 SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'biggan_cifar10_32')
 
@@ -204,4 +238,56 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
 def test_every_config_is_trained_here():
     found = {osp.basename(path).removesuffix('.py')
              for path in glob(osp.join(ROOT, 'configs', 'foreign', '*.py'))}
-    assert found == set(CONFIGS)
+    assert found == {*CONFIGS, *PHOTOGRAPHS}
+
+
+@pytest.fixture(scope='module')
+def photographs(tmp_path_factory):
+    """What tools/prepare_photographs.py writes, of three photographs."""
+    out = tmp_path_factory.mktemp('photographs')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(osp.join(ROOT, 'tools'))
+        import prepare_photographs
+        patch.setattr(prepare_photographs, 'TRAIN', ('coins.png', 'moon.png'))
+        patch.setattr(prepare_photographs, 'TEST', ('camera.png', ))
+        patch.setattr('sys.argv', ['prepare', '--out', str(out)])
+        prepare_photographs.main()
+    return out
+
+
+def test_prepared_photographs_fit_the_tasks(photographs):
+    assert len(list(photographs.glob('train/gt/coins_*'))) == 2 * 3
+    for path in photographs.glob('*/gt/*.png'):
+        split, name = path.parts[-3], path.name
+        photo = cv2.imread(str(path)).astype(float)
+        half = cv2.imread(str(photographs / split / 'lq' / name))
+        assert np.abs(cv2.resize(photo, None, fx=.5, fy=.5,
+                                 interpolation=cv2.INTER_AREA) -
+                      half).mean() < 4
+        pair = cv2.imread(str(photographs / 'pairs' / split / name))
+        first, made = np.split(pair.astype(float), 2, axis=1)
+        assert (first == photo).all() and set(np.unique(made)) == {0., 255.}
+        # error diffusion keeps the brightness, where there is room for it
+        assert made.mean() == pytest.approx(photo.mean(), abs=4)
+
+
+@pytest.mark.parametrize('name', PHOTOGRAPHS)
+def test_models_of_the_photographs_train(name, photographs, tmp_path,
+                                         monkeypatch):
+    config = Config.fromfile(f'{ROOT}/configs/foreign/{name}.py')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'photographs').symlink_to(photographs)
+    monkeypatch.chdir(tmp_path)
+    assert not config_problems(config) and not find_problems(config)
+    config.train_cfg.update(max_iters=2, val_interval=2)
+    config.custom_hooks[-1].update(
+        {'begin': 0, 'end': 2} if 'dense' not in name else {})
+    config.update(work_dir='run', experiment_name=f'{name}_{next(_serial)}',
+                  log_level='ERROR')
+    runner = SafeRunner.from_cfg(config)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    assert ('train/loss_pp' in str(list(scalars))) is ('dense' not in name)
+    if 'edsr' in name:
+        assert 5 < scalars['val/PSNR'].current() < 40
+    assert osp.exists('run/iter_2.pth')

@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import (CLASSES, NOISE, STUDENTS, build_generator, every_class,
-                      prune)
+from conftest import (CLASSES, NOISE, ROOT, STUDENTS, build_generator,
+                      every_class, prune)
 from mmagic.apis import init_model
 from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.config import Config
@@ -18,9 +18,12 @@ from safetensors.torch import load_file
 from test_export import student_checkpoint, training_config
 
 from ppcd_mmagic import PPCDError
+from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.export import (FORMATS, FormatMismatch, build_student,
                                 check_formats, export_student, save_export)
+from ppcd_mmagic.generators import generators_of
+from ppcd_mmagic.registry import MODELS
 
 NAMES = ['sagan', 'biggan']
 OUT_OF_RANGE = [-1, -CLASSES, CLASSES, CLASSES + 7]
@@ -242,6 +245,45 @@ def test_trained_student_is_written_in_every_format(trained_student,
         None, dict(noise=noise.numpy(), label=label.numpy()))
     torch.testing.assert_close(
         torch.from_numpy(image), expected, rtol=0, atol=1e-4)
+
+
+def test_each_of_several_generators_has_a_file_of_its_own(tmp_path):
+    """CycleGAN's two, pruned each in its own way."""
+    config = Config.fromfile(f'{ROOT}/configs/foreign/cyclegan_facades_256.py')
+    config.merge_from_dict({
+        'model.generator.generator.base_channels': 4,
+        'model.generator.generator.num_blocks': 1,
+        'model.generator.input_shape': (3, 16, 16)
+    })
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    trained = generators_of(model)
+    for fraction, generator in zip((3, 2), trained):
+        for _, mask in named_masks(generator.module):
+            torch.nn.init.uniform_(mask.weight)
+            mask.prune(mask.channels // fraction)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    export = export_student(config, str(tmp_path / 'model.pth'), 2)
+    out = tmp_path / 'export'
+    save_export(export, str(out), list(FORMATS))
+
+    opened = generators_of(init_model(
+        str(out / 'config.py'), str(out / 'generator.safetensors'), 'cpu'))
+    sizes, images = set(), torch.randn(3, 3, 16, 16)
+    for (name, generator, _, _), of_mmagic in zip(trained, opened):
+        session = onnxruntime.InferenceSession(
+            out / f'{name}.onnx', providers=['CPUExecutionProvider'])
+        program = torch.export.load(out / f'{name}.pt2').module()
+        with torch.no_grad():
+            expected = generator.eval()(images)
+            for found, tolerance in (
+                (of_mmagic.module.eval()(images), 1e-5),
+                (program(input=images), 1e-5),
+                (session.run(None, dict(input=images.numpy()))[0], 1e-4)):
+                torch.testing.assert_close(
+                    torch.as_tensor(found), expected, rtol=0, atol=tolerance)
+        sizes.add(sum(p.numel() for p in of_mmagic.module.parameters()))
+    assert len(sizes) == 2
 
 
 @pytest.mark.slow

@@ -92,6 +92,22 @@ def test_list_of_pictures_takes_the_place_of_class_folders(folder):
     assert find_problems(config) == []
 
 
+def test_pairs_of_folders_are_no_classes(folder):
+    """As of super-resolution; a validation of several data sets is a list."""
+    config = Config.fromfile(f'{ROOT}/configs/foreign/edsr_x2_div2k.py')
+    dataset = config.train_dataloader.dataset
+    dataset.update(ann_file='', data_root=str(folder / 'train'),
+                   data_prefix=dict(img='n00', gt='n01'))
+    config.val_dataloader = [dict(dataset=dict(dataset))]
+    config.val_evaluator = [config.val_evaluator]
+    assert find_problems(config) == []
+    dataset.data_prefix.gt = 'n07'
+    problem, = find_problems(config)
+    assert problem.startswith('training data not found')
+    assert str(folder / 'train' / 'n07') in problem
+    assert 'per class' not in problem
+
+
 def test_data_of_no_files_is_not_looked_for():
     config = config_for('unused')
     del config.train_dataloader.dataset['data_root']
@@ -107,6 +123,15 @@ def test_teacher_that_is_there_and_teacher_without_checkpoint(folder):
     assert find_problems(config) == []
     config.model.teacher = dict(checkpoint=None)
     assert find_problems(config) == []
+
+
+def test_teacher_of_a_hook(folder):
+    config = config_for(folder)
+    config.custom_hooks = Config.fromfile(
+        f'{ROOT}/configs/foreign/sagan_imagenet_128.py').custom_hooks
+    problem, = find_problems(config)
+    assert problem.startswith('teacher checkpoint not found')
+    assert 'custom_hooks.1.teacher.checkpoint=' in problem
 
 
 def test_classifier_of_a_metric(folder):

@@ -1,22 +1,14 @@
 """MMagic's CycleGAN, both of whose generators are pruned by half."""
-_base_ = 'mmagic::cyclegan/cyclegan_lsgan-resnet-in_1xb1-80kiters_facades.py'
+_base_ = [
+    'mmagic::cyclegan/cyclegan_lsgan-resnet-in_1xb1-80kiters_facades.py',
+    '_base_/ppcd.py'
+]
 
-custom_imports = dict(imports=['ppcd_mmagic'], allow_failed_imports=False)
 model = dict(
     generator=dict(
         _delete_=True,
-        type='MaskedGenerator',
         generator=_base_.model.generator,
         input_shape=(3, 64, 64),
-        # a score for what only leaves together, as along the residual path
-        tie=True))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='ExtraLossesHook'),
-    dict(
-        type='MaskBinarizationHook',
-        alpha=0.5,
-        schedule='cubic',
-        begin=8000,
-        end=60000),
-]
+        **_base_.masked))
+custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
+custom_hooks[-1].update(begin=8000, end=60000)

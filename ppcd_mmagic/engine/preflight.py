@@ -3,9 +3,10 @@ import inspect
 import logging
 import os
 import os.path as osp
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
+from mmagic.datasets import BasicConditionalDataset
 from mmengine.config import Config
 from mmengine.logging import print_log
 
@@ -28,11 +29,16 @@ def find_problems(config: Config) -> List[str]:
     model = config.model
     return [
         *_start_problems(config.get('load_from')),
-        *_teacher_problems(model.get('teacher')),
+        *_teacher_problems(model.get('teacher'), 'model'),
+        *_hook_problems(config.get('custom_hooks')),
         *_data_problems(config),
-        *_metric_problems((config.get('val_evaluator') or {}).get(
-            'metrics', []))
+        *_metric_problems(config.get('val_evaluator'))
     ]
+
+
+def _listed(parts: Any) -> list:
+    """What a config has once or, in a list, several times."""
+    return parts if isinstance(parts, list) else [parts] if parts else []
 
 
 def _start_problems(path: Optional[str]) -> Iterator[str]:
@@ -42,12 +48,19 @@ def _start_problems(path: Optional[str]) -> Iterator[str]:
                '--cfg-options load_from=PATH')
 
 
-def _teacher_problems(teacher: Optional[dict]) -> Iterator[str]:
+def _teacher_problems(teacher: Optional[dict], owner: str) -> Iterator[str]:
     path = teacher and teacher.get('checkpoint')
     if path and not osp.isfile(local_file(path)):
         yield (f'teacher checkpoint not found: looked for {osp.abspath(path)}; '
                'put a BigGAN checkpoint of MMagic or BigGAN-PyTorch there, or '
-               'name yours with --cfg-options model.teacher.checkpoint=PATH')
+               f'name yours with --cfg-options {owner}.teacher.checkpoint='
+               'PATH')
+
+
+def _hook_problems(hooks: Optional[list]) -> Iterator[str]:
+    for index, hook in enumerate(hooks or ()):
+        yield from _teacher_problems(
+            hook.get('teacher'), f'custom_hooks.{index}')
 
 
 def _data_problems(config: Config) -> Iterator[str]:
@@ -55,19 +68,22 @@ def _data_problems(config: Config) -> Iterator[str]:
     found: Dict[str, Optional[List[str]]] = {}
     for loader, what in (('train_dataloader', 'training data'),
                          ('val_dataloader', 'validation data')):
-        dataset = (config.get(loader) or {}).get('dataset') or {}
-        folder = _folder_of(dataset)
-        if folder is None or folder in found:
-            continue  # made of no files, like the digits, or looked at
-        found[folder] = None
-        how = ('put one folder of pictures per class there, or name yours '
-               f'with --cfg-options {loader}.dataset.data_root=PATH')
-        problems = [*_layout_problems(folder, dataset, what, how)]
-        if not problems and not dataset.get('ann_file'):
-            found[folder] = classes = _classes_in(folder)
-            problems = [*_class_problems(folder, classes, num_classes, what)]
-            problems += _picture_problems(folder, dataset, what)
-        yield from problems
+        for folder, dataset in _folders_of(config.get(loader)):
+            if folder in found:
+                continue
+            found[folder] = None
+            by_class = _has_class_folders(dataset)
+            there = 'one folder of pictures per class' if by_class else 'them'
+            how = (f'put {there} there, or name yours with --cfg-options '
+                   f'{loader}.dataset.data_root=PATH')
+            problems = [*_layout_problems(folder, dataset, what, how)]
+            if by_class and not problems and not dataset.get('ann_file'):
+                found[folder] = classes = _classes_in(folder)
+                problems = [
+                    *_class_problems(folder, classes, num_classes, what)
+                ]
+                problems += _picture_problems(folder, dataset, what)
+            yield from problems
     first, *others = [classes for classes in found.values() if classes] or [[]]
     for classes in others:
         if classes != first:
@@ -77,14 +93,22 @@ def _data_problems(config: Config) -> Iterator[str]:
                    'have the same number in both')
 
 
-def _folder_of(dataset: dict) -> Optional[str]:
-    root = dataset.get('data_root')
-    if root is None:
-        return None
-    prefix = dataset.get('data_prefix', '')
-    if isinstance(prefix, dict):
-        prefix = next(iter(prefix.values()), '')
-    return osp.join(root, prefix)
+def _folders_of(loaders: Any) -> Iterator[Tuple[str, dict]]:
+    """Folders that data sets read, none for those made of no files."""
+    for loader in _listed(loaders):
+        dataset = loader.get('dataset') or {}
+        root, prefix = dataset.get('data_root'), dataset.get('data_prefix', '')
+        prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+        if root is not None:
+            yield from ((osp.join(root, each), dataset) for each in prefixes)
+
+
+def _has_class_folders(dataset: dict) -> bool:
+    """Whether it takes folders for classes; CIFAR-10 and the pictures of
+    translation and super-resolution do not."""
+    built = DATASETS.get(dataset.get('type', 'PictureFolder'))
+    return getattr(built, 'load_data_list',
+                   None) is BasicConditionalDataset.load_data_list
 
 
 def _endings_of(dataset: dict) -> Sequence[str]:
@@ -113,6 +137,8 @@ def _layout_problems(folder: str, dataset: dict, what: str,
             yield (f'list of training images not found: looked for '
                    f'{osp.abspath(ann_file)}; set ann_file=\'\' to take all '
                    f'pictures of {where}')
+        return
+    if not _has_class_folders(dataset):
         return
     classes = _classes_in(folder)
     if not classes:
@@ -170,9 +196,13 @@ def _picture_problems(folder: str, dataset: dict,
                   logging.WARNING)
 
 
-def _metric_problems(metrics: list) -> Iterator[str]:
+def _metric_problems(evaluators: Any) -> Iterator[str]:
     reported = [None]  # MMagic takes None for a path of its own
-    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+    metrics = [
+        metric for evaluator in _listed(evaluators)
+        for metric in _listed(evaluator.get('metrics'))
+    ]
+    for metric in metrics:
         kind = metric['type'].split('.')[-1]
         judge = metric.get('checkpoint')
         if judge and not osp.isfile(local_file(judge)):

@@ -158,6 +158,24 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     return results
 
 
+def train_all(runs: Sequence[Run], jobs: int) -> None:
+    """Train all runs, and export those with masks, without testing them.
+
+    Raises:
+        PPCDError: If a folder holds a run of another config, or a run fails.
+    """
+    _refuse_other_runs(runs)
+    left = [run for run in runs if not _is_finished(run)]
+    _in_parallel(_train_and_export, left, jobs, 'trainings')
+
+
+def _is_finished(run: Run) -> bool:
+    last = f'iter_{run.config.train_cfg.max_iters}.pth'
+    written = last if not run.is_masked else osp.join('export', 'summary.json')
+    return all(
+        osp.exists(osp.join(run.work_dir, name)) for name in (last, written))
+
+
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
     """A table must not mix lengths or settings of different calls."""
     resumption = ('load_from', 'resume')
@@ -211,11 +229,7 @@ def _train_judge(checkpoint: str) -> None:
 def _metrics_of(run: Run, jobs: int) -> Metrics:
     path = osp.join(run.work_dir, 'metrics.json')
     if not osp.exists(path):
-        _train(run, jobs)
-        if run.is_masked:
-            _tool('export.py', run.work_dir, jobs,
-                  osp.join(run.work_dir, 'config.py'), run.checkpoint,
-                  '--out-dir', osp.join(run.work_dir, 'export'))
+        _train_and_export(run, jobs)
         out = osp.join(run.work_dir, 'test.json')
         _tool('test.py', run.work_dir, jobs, *run.tested, '--out', out,
               '--work-dir', osp.join(run.work_dir, 'test'))
@@ -227,6 +241,14 @@ def _metrics_of(run: Run, jobs: int) -> Metrics:
             json.dump(metrics, file, indent=2)
     with open(path) as file:
         return json.load(file)
+
+
+def _train_and_export(run: Run, jobs: int) -> None:
+    _train(run, jobs)
+    if run.is_masked:
+        _tool('export.py', run.work_dir, jobs,
+              osp.join(run.work_dir, 'config.py'), run.checkpoint,
+              '--out-dir', osp.join(run.work_dir, 'export'))
 
 
 def _train(run: Run, jobs: int) -> None:

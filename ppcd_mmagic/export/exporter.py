@@ -16,7 +16,7 @@ from ppcd_mmagic.checkpoints import (build_generator, build_trained_generator,
                                      generator_names)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import class_inputs, example_inputs
-from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.registry import METRICS, MODELS
 from .description import describe_images
 
 TOLERANCE = 1e-5
@@ -250,9 +250,22 @@ def _export_config(config: Config, generator_cfg: dict) -> Config:
     for key in _TEST_KEYS:
         if key in config:
             exported[key] = deepcopy(config[key])
-    for metric in exported.get('test_evaluator', {}).get('metrics', []):
-        metric['sample_model'] = 'orig'  # there is no EMA copy any more
+    for metric in _metrics_in(exported.get('test_evaluator')):
+        kind = METRICS.get(metric['type'])
+        # there is no EMA copy any more; PSNR knows of none
+        if kind is None or 'sample_model' in _optional_arguments(kind):
+            metric['sample_model'] = 'orig'
     return Config(exported)
+
+
+def _metrics_in(evaluators: Any) -> Iterator[dict]:
+    """Metrics of an evaluator, or of several for as many data sets."""
+    if isinstance(evaluators, list):
+        for evaluator in evaluators:
+            yield from _metrics_in(evaluator)
+    elif evaluators:
+        metrics = evaluators.get('metrics') or []
+        yield from [metrics] if isinstance(metrics, dict) else metrics
 
 
 def inference_config(model: ConfigDict, generator_cfg: dict) -> dict:

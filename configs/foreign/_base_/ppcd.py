@@ -1,0 +1,12 @@
+# What makes a model of MMagic one that is pruned: a config takes these parts
+# beside its base, as those of this folder do.
+custom_imports = dict(imports=['ppcd_mmagic'], allow_failed_imports=False)
+
+# Around the generator of the base. One score for what only leaves together,
+# as along a residual path.
+masked = dict(type='MaskedGenerator', tie=True)
+# After the base's own hooks; the last one is told when to begin and to end.
+pruning = [
+    dict(type='ExtraLossesHook'),
+    dict(type='MaskBinarizationHook', alpha=0.5, schedule='cubic')
+]
