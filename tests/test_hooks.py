@@ -327,10 +327,11 @@ class TestMaskBinarization:
     interval=st.integers(1, 5),
     begin=st.integers(0, 5),
     length=st.integers(1, 12),
+    multiple_of=st.sampled_from([1, 1, 3, 4]),
     seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
-                                           length, seed):
+                                           length, multiple_of, seed):
     generator = build_generator(SAGAN)
     torch.manual_seed(seed)
     hook = build_hook(
@@ -338,7 +339,8 @@ def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
         schedule=schedule,
         interval=interval,
         begin=begin,
-        end=begin + length)
+        end=begin + length,
+        multiple_of=multiple_of)
     runner = runner_for(generator, begin + length + 3)
     start(hook, runner)
     masks = dict(named_masks(generator))
@@ -353,13 +355,18 @@ def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
             cap = math.floor(round(alpha * mask.channels, 6))
             assert (mask.pruned | ~before[name]).all()
             assert mask.num_pruned <= min(cap, mask.channels - 1)
+            living = mask.channels - mask.num_pruned
+            assert living % multiple_of == 0 or living == mask.channels
             if frozen:
                 assert torch.equal(mask.pruned, before[name])
             before[name] = mask.pruned.clone()
     if schedule != 'threshold':
         for mask in masks.values():
             cap = math.floor(round(alpha * mask.channels, 6))
-            assert mask.num_pruned == min(cap, mask.channels - 1)
+            least = mask.channels - min(cap, mask.channels - 1)
+            least = math.ceil(least / multiple_of) * multiple_of
+            assert mask.channels - mask.num_pruned == min(
+                least, mask.channels)
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -415,18 +422,27 @@ def prune_on_rank(rank, folder):
         name: mask.pruned.nonzero().flatten()
         for name, mask in named_masks(generator)
     }
-    torch.save((own, pruned), f'{folder}/{rank}.pth')
+    budgeted = build_hook(end=1, budget=dict(multiply_adds=.5))
+    for _, mask in named_masks(generator):
+        mask.pruned.fill_(False)
+    runner = runner_for(generator, 1)
+    start(budgeted, runner)
+    step(budgeted, runner)
+    torch.save((own, pruned, [m.pruned for m in masks_of(generator)]),
+               f'{folder}/{rank}.pth')
 
 
 @pytest.mark.slow
 def test_every_rank_takes_the_masks_of_rank_0(tmp_path):
     torch.multiprocessing.spawn(prune_on_rank, (str(tmp_path), ), nprocs=2)
-    (expected, first), (other, second) = (
+    (expected, first, budgeted), (other, second, same) = (
         torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
     assert any(not torch.equal(expected[name], other[name]) for name in other)
     for name, lowest in expected.items():
         assert torch.equal(first[name], lowest)
         assert torch.equal(second[name], lowest)
+    assert all(map(torch.equal, budgeted, same))
+    assert sum(int(pruned.sum()) for pruned in budgeted)
 
 
 BINARIZATION = dict(
@@ -608,7 +624,9 @@ def multiply_adds(first, second, third, fourth):
     at_16 = (9 * second * third + 9 * third * fourth + second * fourth +
              9 * fourth * 3)
     from_noise = NOISE * 16 * 4 * 4
-    return at_8 * 8**2 + at_16 * 16**2 + from_noise
+    # each query with each of the 4 x 4 keys, and so many values
+    attention = (2 + 8) * 4**2 * 8**2
+    return at_8 * 8**2 + at_16 * 16**2 + from_noise + attention
 
 
 def cost(*kept):

@@ -26,7 +26,7 @@ class OnceForAllHook(Hook):
 
     Args:
         budget (float): Largest fraction of the dense generator's
-            multiply-adds in convolutions and linear layers, in (0, 1].
+            multiply-adds, in (0, 1].
         widths (Sequence[float]): Fractions of channels to choose from.
             Defaults to (0.25, 0.375, 0.5, 0.75, 1).
         candidates (int): Sub-networks to evaluate. Defaults to 8.
