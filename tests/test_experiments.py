@@ -15,12 +15,16 @@ from painting import COLOURS, Painter
 from test_training import ENV
 
 from ppcd_mmagic import experiments
+from ppcd_mmagic.channels import complexity, discard_channels, named_masks
+from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.experiments import runs as library
+from ppcd_mmagic.generators import example_inputs
 
 sys.path.insert(0, osp.join(ROOT, 'tools'))
 import alpha_sweep  # noqa: E402
 import baselines  # noqa: E402
+import budget  # noqa: E402
 import table_a  # noqa: E402
 
 
@@ -82,6 +86,25 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
             assert run.start.config.train_cfg.max_iters == 40
             has_teacher = run.config.model.get('teacher') is not None
             assert has_teacher == (method == 'PPCD-GAN*')
+
+
+def test_budgets_are_what_the_export_of_the_other_student_has():
+    lines = budget.lines_of(.7, .9, 'digits_16')
+    uniform = lines.pop('alpha 0.7')
+    generator = build_generator(uniform)
+    for _, mask in named_masks(generator):  # other channels than the tool's
+        mask.weight.data.uniform_()
+        mask.prune(int(.7 * mask.channels + 1e-6))
+    inputs = example_inputs(generator, batch=1)
+    left = complexity(discard_channels(generator, inputs), inputs)
+    hooks = [line.custom_hooks[-1] for line in lines.values()]
+    assert uniform.custom_hooks[-1].alpha == .7
+    assert [hook.budget for hook in hooks] == [
+        dict(parameters=left['parameters']),
+        dict(multiply_adds=left['multiply_adds'])]
+    assert {hook.alpha for hook in hooks} == {.9}
+    assert {line.model.generator.residual_masks
+            for line in (uniform, *lines.values())} == {'shared'}
 
 
 def test_options_of_the_teacher_are_for_those_that_have_one():

@@ -137,6 +137,16 @@ def set_alpha(config: Config, alpha: float) -> Config:
     return config
 
 
+def set_budget(config: Config, budget: dict, alpha: float) -> Config:
+    """The config with a budget for the whole generator, and the largest
+    fraction of a mask that may fall for it."""
+    config = set_alpha(config, alpha)
+    for hook in config.custom_hooks:
+        if 'MaskBinarizationHook' in hook['type']:
+            hook['budget'] = dict(budget)
+    return config
+
+
 def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     """Do all runs, and return the metrics of each name, a dict per seed.
 

@@ -43,7 +43,7 @@ def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
         cells = []
         for key in keys:
             mean, spread = mean_and_spread([m[key] for m in metrics])
-            if key == 'parameters':
+            if key in ('parameters', 'multiply_adds'):
                 cells.append(f'{mean:,.0f}')
             else:
                 cells.append(f'{mean:.3f}')

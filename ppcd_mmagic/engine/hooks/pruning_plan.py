@@ -92,8 +92,9 @@ class PruningPlan:
         starts = np.cumsum([0, *(mask.present for mask in self._masks)])
         first = dict(zip(channels.masks, starts.tolist()))
         self._entries = [
-            [np.array([first[name] + i for name, i in unit])
-             for unit in group.units] for group in self.groups
+            np.array(_even([[first[name] + i for name, i in unit]
+                            for unit in group.units]))
+            for group in self.groups
         ]
         self._analysed = self._sizes()
 
@@ -106,14 +107,14 @@ class PruningPlan:
         pruned = torch.cat([m.pruned for m in self._masks])
         # one transfer from the device
         values = torch.stack([scores.double(), pruned.double()]).cpu().numpy()
-        self._living: List[List[np.ndarray]] = []
+        self._living: List[np.ndarray] = []
         self._scores: List[np.ndarray] = []
         for units in self._entries:
-            living = [u for u in units if not values[1, u].all()]
+            living = units[~values[1, units].astype(bool).all(1)]
             # a channel is wanted while any of its masks wants it
-            wanted = np.array([values[0, u].max() for u in living])
+            wanted = values[0, living].max(1)
             order = np.argsort(wanted, kind='stable')
-            self._living.append([living[i] for i in order])
+            self._living.append(living[order])
             self._scores.append(wanted[order])
 
     def _widths(self, group: int) -> Iterator[int]:
@@ -135,8 +136,7 @@ class PruningPlan:
         starts = np.cumsum([0, *self._analysed])
         fallen = torch.zeros(int(starts[-1]), dtype=torch.bool)
         for group, count in counts.items():
-            for unit in self._living[group][:count]:
-                fallen[torch.from_numpy(unit)] = True
+            fallen[torch.from_numpy(self._living[group][:count].ravel())] = True
         for mask, start in zip(self._masks, starts.tolist()):
             part = fallen[start:start + mask.present]
             if part.any():
@@ -242,6 +242,12 @@ class PruningPlan:
             yield Step(group, now - living - start,
                        float(worth[start:now - living].mean()))
             start = now - living
+
+
+def _even(rows: List[List[int]]) -> List[List[int]]:
+    """Rows of one length, their first entries repeated."""
+    longest = max(map(len, rows))
+    return [row + row[:1] * (longest - len(row)) for row in rows]
 
 
 def _after(living: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
