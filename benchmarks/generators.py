@@ -4,7 +4,6 @@
 """
 import argparse
 import os.path as osp
-import re
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -15,6 +14,7 @@ import torch.nn as nn
 import torch_pruning
 from mmengine.registry import DefaultScope
 from peers import dead_by_writer
+from tables import put_into_page, table
 from tqdm import tqdm
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -103,16 +103,9 @@ def main() -> None:
     parse_args()
     torch.set_num_threads(1)
     DefaultScope.get_instance('generators', scope_name='ppcd_mmagic')
-    rows = [HEAD, ['---'] * len(HEAD),
-            *map(line, tqdm(ZOO, unit='generator'))]
-    table = '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-    with open(PAGE) as file:
-        page = file.read()
-    page = re.sub(r'(<!-- table -->\n).*?(\n<!-- end -->)',
-                  lambda found: found[1] + table + found[2], page, flags=re.S)
-    with open(PAGE, 'w') as file:
-        file.write(page)
-    print(table)
+    text = table([HEAD, *map(line, tqdm(ZOO, unit='generator'))])
+    put_into_page(PAGE, 'table', text)
+    print(text)
 
 
 if __name__ == '__main__':

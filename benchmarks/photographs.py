@@ -6,7 +6,6 @@
 import argparse
 import json
 import os.path as osp
-import re
 import sys
 from copy import deepcopy
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from tables import put_into_page, table
 from timing import by_turns
 
 from ppcd_mmagic.channels import complexity
@@ -225,11 +225,11 @@ def cell(key: str, value) -> str:
                                    if spread else '')
 
 
-def table(lines: List[dict]) -> str:
+def rows_of(lines: List[dict]) -> List[List[str]]:
+    """Head and rows; what a line has not been measured in stays empty."""
     keys = list(lines[-1])
-    rows = [keys, ['---'] * len(keys)]
-    rows += [[cell(key, line.get(key, '')) for key in keys] for line in lines]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    return [keys, *([cell(key, line.get(key, '')) for key in keys]
+                    for line in lines)]
 
 
 def show(name: str, task: Task, columns: Dict[str, Pictures],
@@ -255,15 +255,6 @@ def show(name: str, task: Task, columns: Dict[str, Pictures],
     print(f'drawn to {path}')
 
 
-def put_into_page(name: str, text: str) -> None:
-    with open(PAGE) as file:
-        page = file.read()
-    page = re.sub(rf'(<!-- {name} -->\n).*?(\n<!-- end -->)',
-                  lambda found: found[1] + text + found[2], page, flags=re.S)
-    with open(PAGE, 'w') as file:
-        file.write(page)
-
-
 def main() -> None:
     args = parse_args()
     DefaultScope.get_instance('photographs', scope_name='ppcd_mmagic')
@@ -280,11 +271,11 @@ def main() -> None:
     train_all(sorted(everything, key=lambda one: one.seed), args.jobs)
     for name, several in runs.items():
         lines, columns = measured(name, TASKS[name], several)
-        text = table(lines)
+        text = table(rows_of(lines))
         print(f'\n{name}\n{text}')
         with open(osp.join(args.root, f'{name}.json'), 'w') as file:
             json.dump(lines, file, indent=1)
-        put_into_page(name, text)
+        put_into_page(PAGE, name, text)
         show(name, TASKS[name], columns,
              osp.join(ROOT, 'docs', f'foreign_{name}.png'))
 

@@ -2,8 +2,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
+import torch.nn as nn
 from conftest import ROOT
 from test_training import ENV
 
@@ -47,3 +51,50 @@ def test_table_of_generators_says_what_is_left_or_why_nothing_can_leave(
     assert float(difference) < 1e-12 and peer.startswith(tied)
     name, refused, *_ = generators.line('StyleGAN2')
     assert refused.startswith('refused: convs: no convolution matches')
+
+
+def test_table_of_mmagics_models_counts_what_is_left(monkeypatch):
+    monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
+    import foreign
+    name, kind, masked, size, left, _, _, difference, _ = foreign.line(
+        'dcgan_mnist_64')
+    assert (kind, masked) == ('DCGANGenerator', '4 of 5')
+
+    def parameters(widths):  # of 4 x 4 kernels, norms and one bias
+        return 1 + 2 * sum(widths[1:-1]) + 16 * sum(
+            a * b for a, b in zip(widths, widths[1:]))
+
+    dense = parameters([100, 1024, 512, 256, 128, 1])
+    assert size == f'{dense / 1e6:.2f} M'
+    assert left == f'{parameters([100, 512, 256, 128, 64, 1]) / dense:.0%}'
+    assert float(difference) < 1e-12
+
+
+def test_quality_on_photographs_is_that_of_what_a_generator_draws(
+        monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
+    import photographs
+    truth = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    for kind, picture in (('gt', truth), ('lq', truth[::2, ::2])):
+        folder = tmp_path / 'data' / 'photographs' / 'test' / kind
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / 'a.png'), picture)
+    monkeypatch.chdir(tmp_path)
+    generator = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 1))
+    nn.init.dirac_(generator[1].weight)
+    nn.init.zeros_(generator[1].bias)
+    generator.input_shape = (3, 8, 8)
+    monkeypatch.setattr(photographs, 'generator_of', lambda *_: generator)
+    lines, columns = photographs.measured(
+        'edsr', photographs.TASKS['edsr'],
+        [SimpleNamespace(name='nearest', seed=seed) for seed in range(2)])
+
+    drawn = truth[::2, ::2].repeat(2, 0).repeat(2, 1)
+    assert (columns['nearest'][0][..., ::-1] == drawn).all()
+    inside = (slice(2, -2), slice(2, -2))
+    mse = np.square(drawn[inside] - truth[inside].astype(float)).mean()
+    bicubic, nearest = lines
+    assert nearest['PSNR, dB'] == (
+        pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3), 0)
+    assert nearest['parameters'] == '12' and 'latency' not in bicubic
+    assert photographs.rows_of(lines)[1][0] == 'bicubic'

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ppcd_mmagic import registry
+from ppcd_mmagic.engine import config_problems
 from ppcd_mmagic.generators import example_inputs
 
 PAGES = [
@@ -139,7 +140,16 @@ def runnable():
 def test_python_blocks_run(case, export, monkeypatch):
     monkeypatch.chdir(export)
     names = dict(noise=torch.randn(2, 24), label=torch.tensor([3, 7]))
-    exec(compile(case[1], case[0], 'exec'), names)
+    if '_base_' in case[1]:  # a whole config
+        Path('whole.py').write_text(case[1])
+        config = Config.fromfile('whole.py')
+        assert not config_problems(config)
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            for hook in config.custom_hooks:
+                registry.HOOKS.build(hook)
+        names['generator'] = config.model.generator
+    else:
+        exec(compile(case[1], case[0], 'exec'), names)
     if 'generator' in names:  # a config, to be built
         with DefaultScope.overwrite_default_scope('mmagic'):
             built = registry.MODELS.build(names['generator'])

@@ -241,6 +241,40 @@ def test_every_config_is_trained_here():
     assert found == {*CONFIGS, *PHOTOGRAPHS}
 
 
+def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
+    """At full depth and resolution, all sizes that both have."""
+    config = Config.fromfile(f'{ROOT}/configs/ppcd_biggan_deep_128_alpha06.py')
+    config.merge_from_dict({
+        'model.num_classes': 10,
+        'model.generator.num_classes': 10,
+        'model.generator.base_channels': 4,
+        'model.discriminator.num_classes': 10,
+        'model.discriminator.base_channels': 8,
+        'model.teacher.checkpoint': str(pictures / 'teacher.pth'),
+        'model.teacher.generator.num_classes': 10,
+        'model.teacher.generator.base_channels': 4,
+        'train_dataloader.dataset': dict(
+            CONFIGS['sagan_imagenet_128']['dataset'], _delete_=True),
+        'train_cfg.max_iters': 1,
+        'work_dir': str(tmp_path),
+    })
+    config.train_dataloader.update(
+        batch_size=2, num_workers=0, persistent_workers=False)
+    for key in list(config):
+        if key.startswith(('val_', 'test_')):
+            config.pop(key)
+    del config.default_hooks.checkpoint
+    config.custom_hooks = config.custom_hooks[-1:]
+    config.custom_hooks[0].update(begin=0, end=1)
+    runner = SafeRunner.from_cfg(config)
+    runner.train()
+    log, = tmp_path.glob('*/*.log')
+    assert 'compares features of [8, 16, 32, 64, 128] pixels' in log.read_text()
+    # five distances of maps of norm 1, weighed 10
+    assert 0 < runner.message_hub.get_scalar(
+        'train/loss_cd').current() < 10 * 5 * 2**.5
+
+
 @pytest.fixture(scope='module')
 def photographs(tmp_path_factory):
     """What tools/prepare_photographs.py writes, of three photographs."""

@@ -81,7 +81,7 @@ def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
             continue
         known = _parameters(built)
         for key, value in part.items():
-            if key == 'type':
+            if key in ('type', '_scope_'):  # of bases in another scope
                 continue
             if known is not None and key not in known:
                 yield f'{name}.{key}', (

@@ -1,0 +1,24 @@
+"""Tables in the pages of docs/, between two marks."""
+import re
+from typing import List, Sequence
+
+
+def table(rows: List[Sequence[str]]) -> str:
+    """Markdown; the first row is the head."""
+    head, *lines = rows
+    return '\n'.join('| ' + ' | '.join(row) + ' |'
+                     for row in [head, ['---'] * len(head), *lines])
+
+
+def put_into_page(path: str, name: str, text: str) -> None:
+    """Replace what is between ``<!-- name -->`` and the next
+    ``<!-- end -->``."""
+    with open(path) as file:
+        page = file.read()
+    changed, count = re.subn(
+        rf'(<!-- {name} -->\n).*?(\n?<!-- end -->)',
+        lambda found: found[1] + text + '\n<!-- end -->', page, count=1,
+        flags=re.S)
+    assert count, f'{path} has no <!-- {name} -->'
+    with open(path, 'w') as file:
+        file.write(changed)
