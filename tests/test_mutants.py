@@ -156,6 +156,59 @@ def test_what_waits_for_ever_is_ended_and_what_waits_a_while_is_not(
     assert tried(tree, waiting.format(99))['failed'] == '(out of time)'
 
 
+WATCHED = '''
+import functools, pytest, subprocess, sys
+from thing import count, double
+
+@functools.cache
+def kept(n): return count(n)
+
+@pytest.fixture(scope='module')
+def made(): return count(3)
+
+def test_fixture(made): assert made == 0
+def test_count(): assert count(2) == 0
+def test_double(): assert double(2) == 4
+def test_again(made): assert double(1) == 2
+@pytest.mark.parametrize('n', [1])
+def test_kept(n): assert kept(n) == 0
+@pytest.mark.parametrize('n, m', [(1, 2)])
+def test_what_was_kept(n, m): assert kept(n) == 0
+def test_process(): subprocess.run([sys.executable, '-c', ''])
+'''
+DOUBLE = '''
+def double(n):
+    def times(m):
+        return m * n
+    return times(2)
+'''
+
+
+@pytest.mark.parametrize('change, run', [
+    (('n > 0', 'n >= 1'),
+     'fixture count again kept[1] what_was_kept[1-2] process'),
+    (('m * n', 'n * m'), 'double again process'),
+    (('LIMIT = 0', 'LIMIT = 1 - 1'), 'fixture count double again kept[1] '
+     'what_was_kept[1-2] process'),
+])
+def test_only_tests_that_run_the_changed_function_are_run(tree, change, run):
+    source = THING + DOUBLE + 'LIMIT = 0'
+    (tree / 'thing.py').write_text(source)
+    (tree / 'tests' / 'test_thing.py').write_text(WATCHED)
+    done = []
+    for known in (Known(), None):
+        fork = Trial(tree, ['tests/test_thing.py'],
+                     known or Known(called=done[0]['called']), 'thing.py',
+                     source.replace(*change) if done else source + '#',
+                     watch=not done)
+        while not fork.ended():
+            time.sleep(0.02)
+        done.append(fork.result())
+    assert done[1]['passed']
+    assert {name.partition('::test_')[2]
+            for name in done[1]['seconds']} == set(run.split())
+
+
 def test_edited_tests_concern_what_they_noticed_and_what_nothing_did(
         tmp_path, monkeypatch):
     run = pytest.importorskip('mutants.run')

@@ -254,7 +254,7 @@ def discard_channels(module: nn.Module,
         raise PPCDError(f'{type(module).__name__} has no masks, there is '
                         'nothing to discard: mask_channels gives it some.')
     expected = outputs_of(module, example_inputs)
-    smaller = deepcopy(module).cpu().requires_grad_(False)
+    smaller = deepcopy(module).cpu()
     inputs = tree_map(lambda v: v.cpu() if torch.is_tensor(v) else v,
                       example_inputs)
     fold_computed_weights(smaller)
@@ -267,4 +267,5 @@ def discard_channels(module: nn.Module,
         raise ExportMismatch(
             f'Without its dead channels {type(module).__name__} differs by '
             f'{difference:.3g} (allowed: {tolerance}); it was not returned.')
-    return smaller.to(next(module.parameters()).device)
+    # NNI's layers ask for gradients, whatever those before did
+    return smaller.requires_grad_(False).to(next(module.parameters()).device)

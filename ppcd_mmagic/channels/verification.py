@@ -37,13 +37,15 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
 def largest_difference(expected: List[Tensor],
                        found: List[Tensor]) -> float:
     """Largest difference between two lists of tensors; not a number if any
-    value is not."""
-    worst = 0.0
-    for a, b in zip(expected, found):
-        if a.numel():
-            difference = float((a.double() - b.to(a.device).double()).abs().max())
-            worst = difference if not difference <= worst else worst
-    return worst
+    value is not, infinite if they are not as many or of other shapes."""
+    if [a.shape for a in expected] != [b.shape for b in found]:
+        return float('inf')
+    differences = [
+        float((a.double() - b.to(a.device).double()).abs().max())
+        for a, b in zip(expected, found) if a.numel()
+    ]
+    # Python's own max forgets what is not a number
+    return float(torch.tensor(differences).max()) if differences else 0.0
 
 
 def relative_difference(expected: List[Tensor],

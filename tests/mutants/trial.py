@@ -1,10 +1,12 @@
 """A mutant's tests, run in a fork of a process that has imported the rest."""
+import ast
 import compileall
 import gc
 import importlib
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -12,10 +14,13 @@ import subprocess
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from py_compile import PycInvalidationMode
+from subprocess import Popen
+from types import CodeType, FrameType
 from typing import Dict, Iterator, List, Optional
 
 import pytest
@@ -32,24 +37,107 @@ HANGS = 60
 
 @dataclass
 class Known:
-    """What is known from the unchanged tests."""
+    """What is known from the unchanged tests.
+
+    ``called`` has by test the functions of the package that ran, as (file,
+    first line); those without a test ran before them. None: not looked at.
+    """
     seconds: Dict[str, float] = field(default_factory=dict)  # of each test
+    called: Optional[Dict[str, List[list]]] = None
     fixtures: Dict[str, str] = field(default_factory=dict)  # pickled
     cpu_limit: int = 3600  # in seconds, which no other process can use up
 
 
+class Calls:
+    """Which functions of the package each test runs.
+
+    What a fixture of several tests runs counts for all of them; and tests of
+    a file with the same first parameter count as one, since they may keep
+    for each other what they made of it.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.package = f'{package}/'
+        self.by: Dict[str, Dict[int, CodeType]] = {'': {}}
+        self.fixtures: Dict[str, Dict[int, CodeType]] = {}
+        self.uses: Dict[str, List[str]] = {}
+        self.present = self.by['']
+        sys.setprofile(self._note)
+
+    def _note(self, frame: FrameType, event: str, _) -> None:
+        if event == 'call':
+            self.present[id(frame.f_code)] = frame.f_code
+
+    def begin(self, test: str, fixtures: List[str]) -> None:
+        self.uses[test] = fixtures
+        self.present = self.by.setdefault(self._unit(test), {})
+
+    @contextmanager
+    def of_fixture(self, name: str) -> Iterator[None]:
+        before = self.present
+        self.present = self.fixtures.setdefault(name, {})
+        try:
+            yield
+        finally:
+            self.present = before
+
+    @staticmethod
+    def _unit(test: str) -> str:
+        name, _, parameters = test.partition('[')
+        first = re.split(r'[-\]]', parameters)[0]
+        return f'{name.partition("::")[0]}[{first}' if parameters else name
+
+    def called(self) -> Dict[str, List[list]]:
+        """By test; '' has what ran before them. A process of its own that a
+        test starts runs nobody knows what: None."""
+        sys.setprofile(None)
+        found = {'': self._places([self.by['']])}
+        for test, fixtures in self.uses.items():
+            found[test] = self._places([
+                self.by[self._unit(test)],
+                *(self.fixtures[f] for f in fixtures if f in self.fixtures)
+            ])
+        return found
+
+    def _places(self, parts: List[dict]) -> Optional[List[list]]:
+        codes = [code for part in parts for code in part.values()]
+        if any(code is Popen.__init__.__code__ for code in codes):
+            return None
+        return sorted({(code.co_filename[len(self.package):],
+                        code.co_firstlineno)
+                       for code in codes if code.co_name != '<module>'
+                       and code.co_filename.startswith(self.package)})
+
+
 class Plan:
     """A pytest plugin: ``favourite`` first, then the cheapest; it keeps what
-    fails first, and what each test takes."""
+    fails first, and what each test takes.
 
-    def __init__(self, known: Known, favourite: Optional[str]):
-        self.known, self.favourite = known, favourite
+    Args:
+        known (Known): From the unchanged tests.
+        favourite (str, optional): The test to run first.
+        chosen (set, optional): The tests to run. Defaults to all.
+        calls (Calls, optional): Is told which test begins.
+    """
+
+    def __init__(self, known: Known, favourite: Optional[str],
+                 chosen: Optional[set], calls: Optional[Calls]):
+        self.known, self.favourite, self.chosen = known, favourite, chosen
+        self.calls = calls
         self.failed, self.seconds, self.fixtures = None, {}, {}
 
     @pytest.hookimpl(tryfirst=True)  # pytest then puts parameters together
     def pytest_collection_modifyitems(self, items):
+        if self.chosen is not None:
+            items[:] = [i for i in items if i.nodeid in self.chosen]
         items.sort(key=lambda item: (item.nodeid != self.favourite,
                                      self.known.seconds.get(item.nodeid, 0)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        if self.calls:
+            self.calls.begin(item.nodeid, item.fixturenames)
+        return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef):
@@ -57,7 +145,11 @@ class Plan:
         if name in self.known.fixtures:
             made = pickle.loads(bytes.fromhex(self.known.fixtures[name]))
             fixturedef.func = lambda **_: made
-        result = yield
+        if self.calls and fixturedef.scope != 'function':
+            with self.calls.of_fixture(name):
+                result = yield
+        else:
+            result = yield
         if name in KEPT_FIXTURES:
             self.fixtures[name] = pickle.dumps(result).hex()
         return result
@@ -85,6 +177,7 @@ class Trial:
         path (str): The file to change. Defaults to none.
         source (str): What it becomes.
         favourite (str): The test to run first.
+        watch (bool): Whether to note what each test runs.
     """
 
     def __init__(self,
@@ -94,12 +187,15 @@ class Trial:
                  path: Optional[str] = None,
                  source: str = '',
                  favourite: Optional[str] = None,
-                 temporary: str = 'tmp'):
+                 temporary: str = 'tmp',
+                 watch: bool = False):
         self.tree, self.known = tree, known
         self.temporary = tree / temporary
         self.changed = tree / path if path else None
+        chosen = None
         if self.changed:
             self.original = self.changed.read_text()
+            chosen = tests_of(known, path, self.original, source)
             self.changed.write_text(source)
         self.answer = tree / 'answer.json'
         self.answer.unlink(missing_ok=True)
@@ -108,7 +204,7 @@ class Trial:
         if self.child == 0:
             code = TOOL_FAILED
             try:
-                self._run(tests, Plan(known, favourite))
+                self._run(tests, favourite, chosen, watch)
                 code = 0
             except Exception:
                 traceback.print_exc()
@@ -151,7 +247,8 @@ class Trial:
             result = json.loads(self.answer.read_text())
         return dict(result, cpu=usage.ru_utime + usage.ru_stime)
 
-    def _run(self, tests: List[str], plan: Plan) -> None:
+    def _run(self, tests: List[str], favourite: Optional[str],
+             chosen: Optional[set], watch: bool) -> None:
         os.setsid()
         limit(self.known.cpu_limit)
         os.chdir(self.tree)
@@ -171,9 +268,16 @@ class Trial:
         settings.load_profile('mutants')
         options = ['-x', '-q', '--tb=native', '-m', 'not slow']
         options += ['-p', 'no:cacheprovider', f'--basetemp={self.temporary}']
+        if chosen is not None:
+            # the first is collected even if nothing of it is to be run
+            tests = sorted({test.partition('::')[0]
+                            for test in chosen}) or tests[:1]
+        calls = Calls(self.tree) if watch else None
+        plan = Plan(self.known, favourite, chosen, calls)
         code = pytest.main([*options, *tests], plugins=[plan])
         sys.stdout.flush()
-        passed = code == pytest.ExitCode.OK
+        passed = code == pytest.ExitCode.OK or (
+            chosen == set() and code == pytest.ExitCode.NO_TESTS_COLLECTED)
         failed = plan.failed or '(what all the tests need)'
         self.answer.write_text(
             json.dumps(
@@ -182,6 +286,7 @@ class Trial:
                     failed=None if passed else failed,
                     seconds=plan.seconds,
                     fixtures=plan.fixtures,
+                    called=calls and calls.called(),
                     imported=[
                         name for name, module in sys.modules.items()
                         if not self._is_of_tree(module)
@@ -191,6 +296,34 @@ class Trial:
         # not by getattr, which would import the lazy ones
         path = getattr(module, '__dict__', {}).get('__file__')
         return path is not None and path.startswith(f'{self.tree}/')
+
+
+def tests_of(known: Known, path: str, before: str,
+             after: str) -> Optional[set]:
+    """The tests that run the function in which two texts of a file differ;
+    None (all of them) where it is in no function, or one that is run before
+    the tests are."""
+    if known.called is None:
+        return None
+    lines = zip(before.split('\n'), after.split('\n'))
+    line = next(n for n, (a, b) in enumerate(lines, 1) if a != b)
+    functions = [
+        range(min(n.lineno for n in [node, *node.decorator_list]),
+              node.end_lineno + 1) for node in ast.walk(ast.parse(before))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    around = max((f for f in functions if line in f), key=len, default=None)
+
+    def runs_it(places):
+        return places is None or any(
+            name == path and first in around for name, first in places)
+
+    if around is None or runs_it(known.called['']):
+        return None
+    return {
+        test for test, places in known.called.items()
+        if test and runs_it(places)
+    }
 
 
 def _states(leader: int) -> Iterator[str]:
@@ -251,10 +384,10 @@ def rehearse(tree: Path, tests: List[str], fixtures: Dict[str, str]) -> Known:
         SystemExit: If they do not pass.
     """
     known = Known(fixtures=dict(fixtures))
-    for _ in range(2):
+    for watch in (True, False):
         # later forks empty theirs, what is made here is still needed
         trial = Trial(
-            tree, tests, known, temporary=f'made_{len(known.fixtures)}')
+            tree, tests, known, temporary=f'made_{int(watch)}', watch=watch)
         while not trial.ended():
             time.sleep(0.1)
         result = trial.result()
@@ -264,5 +397,6 @@ def rehearse(tree: Path, tests: List[str], fixtures: Dict[str, str]) -> Known:
                      f'package, first {result["failed"]}: mend them first.')
         import_third_party(result['imported'])
         known.fixtures.update(result['fixtures'])
-    return Known(result['seconds'], known.fixtures,
-                 int(10 + 3 * result['cpu']))
+        known.called = known.called or result['called']
+    return replace(
+        known, seconds=result['seconds'], cpu_limit=int(10 + 3 * result['cpu']))
