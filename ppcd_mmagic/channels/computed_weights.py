@@ -3,7 +3,7 @@
 Which layers and hooks compute theirs, :mod:`~ppcd_mmagic.channels.rules`
 says.
 """
-from typing import Callable, Dict
+from typing import Callable, Dict, cast
 
 import torch
 import torch.nn as nn
@@ -65,10 +65,11 @@ def _fold_parametrizations(module: nn.Module) -> None:
     has in common with its copies: those would be left without a weight."""
     values = {
         name: getattr(module, name).detach().clone()
-        for name in module.parametrizations
+        for name in cast(nn.ModuleDict, module.parametrizations)
     }
     del module.parametrizations
-    module.__class__ = type(module).__base__  # as torch made it a subclass
+    # as torch made it a subclass
+    module.__class__ = type(module).__base__  # type: ignore[assignment]
     for name, value in values.items():
         setattr(module, name, nn.Parameter(value))
 

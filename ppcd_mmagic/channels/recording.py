@@ -90,8 +90,11 @@ class Recording(fx.GraphModule):
 
     Attributes:
         values (list[fx.Node]): Tensors whose values were read by Python.
+        counted (set): Sources of numbers of channels that were computed with,
+            see :class:`Extent`.
     """
     values: List[fx.Node]
+    counted: set
 
     def recompile(self) -> None:  # type: ignore[override]
         """No source is generated, so none is returned."""
@@ -263,7 +266,7 @@ class _Recorder(TorchFunctionMode):
         self.module = module
         self.graph = fx.Graph()
         self.nodes: Dict[int, fx.Node] = {}
-        self.versions: Dict[int, int] = {}
+        self.versions: Dict[int, tuple] = {}
         self.kept: List[Tensor] = []  # an id must not be given to another tensor
         self.paused = False
         self.counted: set = set()  # sources of extents, see Extent

@@ -9,7 +9,7 @@ function as ``rule(analysis, call)`` with a
 output. ``register_rule`` adds one.
 """
 import operator
-from typing import Any, Callable, Dict, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Type, Union
 
 import torch
 import torch.nn as nn
@@ -32,12 +32,12 @@ from .widths import Widths, is_depthwise, set_widths
 
 INPUT = 1  # see analysis
 
-_LAYERS: Dict[type, Callable] = {}
+_LAYERS: Dict[Type[nn.Module], Callable] = {}
 _FUNCTIONS: Dict[str, Callable] = {}
 _FOLLOWERS: Dict[type, str] = {}
 
 
-def register_rule(kind: Union[type, str],
+def register_rule(kind: Union[Type[nn.Module], str],
                   rule: Callable,
                   widths: Optional[Widths] = None) -> None:
     """Teach the channel library a layer or a function.
@@ -103,7 +103,7 @@ _HARMLESS = frozenset(
     '_save_to_state_dict __parameters__ __orig_bases__ cls_to_become'.split())
 
 
-def _computes_as(kind: type, known: type) -> bool:
+def _computes_as(kind: Type[nn.Module], known: Type[nn.Module]) -> bool:
     """Whether a class has the forward of a parent, and whatever it calls."""
     if kind.forward is not known.forward:
         return False

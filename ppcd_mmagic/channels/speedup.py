@@ -91,7 +91,13 @@ class _OtherLayers(Replacer):
 
 
 class _Speedup(ModelSpeedup):
-    """NNI's own, without what finds out again what the analysis knows."""
+    """NNI's own, without what finds out again what the analysis knows.
+
+    Attributes:
+        losing (set): Names of the layers that lose channels.
+    """
+    node_infos: dict
+    losing: set
 
     def fix_mask_conflict(self) -> None:
         pass
@@ -115,7 +121,7 @@ class _Losing(dict):
             if node.op == 'call_module' and node.target not in losing:
                 info.replaced = True
 
-    def items(self) -> list:
+    def items(self) -> list:  # type: ignore[override]
         return [(node, info) for node, info in super().items()
                 if node.op != 'call_module' or node.target in self.losing]
 

@@ -327,7 +327,10 @@ def _sizes_of_layer(layer: nn.Module, name: str,
         value, own, dim = values[0]
         # a grouped kernel has the channels of one group on one side
         own = _computed_from(layer).get(own, own)
-        scale = width(layer, side) // tensor_of(layer, own).shape[dim]
+        held = tensor_of(layer, own)
+        if held is None:  # of another kind of layer
+            return None
+        scale = width(layer, side) // held.shape[dim]
         found.append(value.shape[dim] * max(scale, 1))
     if is_depthwise(layer):
         found = [found[0]] * 2
