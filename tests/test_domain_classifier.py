@@ -100,3 +100,20 @@ def test_it_learns_and_predicts_each_sample_s_own_class():
     predicted = classifier(*network_inputs(classifier, batch(labels)))
     assert [int(sample.pred_label) for sample in predicted] == labels
     assert [int(sample.gt_label.label) for sample in predicted] == labels
+
+
+def test_weights_have_the_names_that_are_stored(repo):
+    """No bias where a norm follows; what is in checkpoints/ loads."""
+    names = [n.partition('.')[2] for n, _ in
+             build_classifier().stages.named_parameters()]
+    assert names == 3 * ['0.weight', '1.weight', '1.bias']
+
+
+def test_what_is_no_sequence_is_every_sample_s(tmp_path):
+    classifier = build_classifier().eval()
+    images, samples = network_inputs(classifier, batch([0, 1]))
+    samples.set_metainfo(dict(dataset='digits'))
+    samples.set_field('digits', 'source')
+    predicted = classifier(images, samples)
+    assert [sample.source for sample in predicted] == ['digits', 'digits']
+    assert {tuple(sample.pred_label.shape) for sample in predicted} == {()}

@@ -7,6 +7,7 @@ from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS, build_generator,
                       every_class, prune)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.logging import MMLogger
 
 from ppcd_mmagic.channels import (ChannelMask, copy_masks, discard_channels,
                                   link_masks, mask_channels, named_masks)
@@ -400,3 +401,52 @@ def test_no_pattern_at_all_is_refused_as_such():
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
     with pytest.raises(PPCDError, match='convs names no convolution'):
         mask_channels(net, torch.zeros(1, 3, 2, 2), convs=[])
+
+
+def test_biggan_s_blocks_plug_into_a_generator_of_mmagic():
+    plain = {k: v for k, v in BIGGAN.items()}
+    plain.update(
+        type='BigGANGenerator',
+        blocks_cfg=dict(type='ppcd_mmagic.PPResBigGANGenResBlock'))
+    masks = dict(named_masks(MODELS.build(plain)))
+    assert masks.keys() == dict(named_masks(build_generator(BIGGAN))).keys()
+    assert {name.rpartition('.')[2] for name in masks} == {
+        'conv1', 'conv2', 'shortcut'}
+
+
+def masked_by_name(**options):
+    return MODELS.build(
+        dict(
+            type='MaskedGenerator',
+            generator=dict(SAGAN, type='SAGANGenerator'),
+            **options))
+
+
+def test_all_that_can_be_masked_by_name_is_unless_it_is_left_out():
+    every = {name for name, _ in named_masks(masked_by_name())}
+    assert 'conv_blocks.0.conv_1' in every and 'to_rgb' not in every
+    assert 'conv_blocks.1.o' in every
+    some = {name for name, _ in named_masks(
+        masked_by_name(convs='conv_blocks.*', exclude=['conv_blocks.1.*']))}
+    assert some == {n for n in every if not n.startswith('conv_blocks.1.')}
+
+
+def test_masks_by_name_are_tied_if_they_are_told_to():
+    """conv_2 and shortcut then have one score for both."""
+    untied, tied = (
+        dict(named_masks(masked_by_name(
+            convs=['conv_blocks.*.conv_*', 'conv_blocks.*.shortcut'], **tie)))
+        for tie in ({}, dict(tie=True)))
+    assert len(untied) == 6 and len(tied) == 4
+
+
+def test_the_shape_of_an_input_is_told_to_the_generator():
+    generator = masked_by_name(input_shape=[NOISE])
+    assert generator.input_shape == (NOISE, )
+    assert not hasattr(masked_by_name(), 'input_shape')
+
+
+def test_what_was_masked_is_in_the_log(capsys):
+    MMLogger.get_instance('test_what_was_masked', log_level='INFO')
+    masked_by_name(convs='conv_blocks.0.*')
+    assert 'masks on 3 of' in ''.join(capsys.readouterr())

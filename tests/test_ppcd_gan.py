@@ -11,6 +11,7 @@ from gans import (DISCRIMINATOR, HINGE, R1, Calls, StandInForDDP,
                   train_step, trained_gan)
 from mmagic.registry import MODELS as MMAGIC
 from mmengine import MessageHub
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from ppcd_mmagic.channels import named_masks
@@ -401,3 +402,13 @@ def test_gan_is_found_from_a_config_of_mmagic():
                 discriminator=DISCRIMINATOR,
                 data_preprocessor=dict(type='DataPreprocessor')))
     assert len(dict(named_masks(model.generator))) == 6
+
+
+def test_the_log_says_once_what_is_compared(capsys):
+    model = build_gan()
+    MMLogger.get_instance('test_what_is_compared', log_level='INFO')
+    capsys.readouterr()
+    for iteration in range(2):
+        train_step(model, iteration=iteration)
+    out = capsys.readouterr()
+    assert (out.out + out.err).count('compares features of [8, 16]') == 1

@@ -94,3 +94,68 @@ def test_embeddings_of_biggan_are_no_labels():
                 noise, label=embedding, use_outside_embedding=True),
             generator(noise, label=torch.tensor([3])))
         generator(noise, label=9 * embedding, use_outside_embedding=True)
+
+
+@MODELS.register_module()
+class Repeater(torch.nn.Module):
+    """Gives the labels back."""
+    num_classes = 3
+
+    def forward(self, noise, label):
+        return label
+
+
+def test_no_labels_at_all_are_no_mistake():
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert pruned(dict(type='Repeater'))(None, nothing) is nothing
+
+
+def narrower():
+    """Weights of a generator whose first block is narrower inside."""
+    sizes = {
+        'conv_blocks.0.conv_1.conv': (5, 16),
+        'conv_blocks.0.norm_2.norm': (5, ),
+        'conv_blocks.0.norm_2.weight_embedding': (5, ),
+        'conv_blocks.0.norm_2.bias_embedding': (5, ),
+        'conv_blocks.0.conv_2.conv': (16, 5),
+    }
+    return pruned(dict(DENSE, with_spectral_norm=False), sizes)
+
+
+@pytest.mark.parametrize('holder', ['', 'generators.photo.'])
+def test_it_becomes_as_narrow_as_the_weights_if_it_is_told_to(holder):
+    """Also where it is a part of another model."""
+    source = narrower()
+    state = {f'{holder}{k}': v for k, v in source.state_dict().items()}
+    state['conv_blocks.0.conv_1.conv.weight'] = state[
+        f'{holder}conv_blocks.0.conv_1.conv.weight']
+    generator = pruned(
+        dict(DENSE, with_spectral_norm=False), narrow_to_weights=True)
+    model = torch.nn.ModuleDict(dict(photo=generator)) if holder else generator
+    if holder:
+        model = torch.nn.ModuleDict(dict(generators=model))
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not missing and len(unexpected) == bool(holder)
+    noise, labels = every_class()
+    with torch.no_grad():
+        assert torch.equal(
+            generator(noise, label=labels), source(noise, label=labels))
+
+
+def test_weights_that_are_narrower_are_refused_unless_it_is_told():
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        pruned(dict(DENSE, with_spectral_norm=False)).load_state_dict(
+            narrower().state_dict())
+
+
+def test_it_tells_the_shape_of_its_input():
+    assert pruned(input_shape=[3, 8, 8]).input_shape == (3, 8, 8)
+    assert not hasattr(pruned(), 'input_shape')
+
+
+def test_nothing_of_masks_is_left_in_it():
+    generator = pruned(SAGAN)
+    assert not any('mask' in key for key in generator.state_dict())
+    assert all(not layer._forward_hooks and (
+        layer is generator or not layer._forward_pre_hooks)
+               for layer in generator.modules())

@@ -404,3 +404,12 @@ def test_taps_leave_no_hooks_behind(generator):
 def test_tap_names_unknown_layers():
     with pytest.raises(ValueError, match=r'"blocks.\*".*has: .*conv_blocks.0'):
         FeatureTap(build_generator(SAGAN), 'blocks.*')
+
+
+def test_the_teacher_is_moved_as_deep_as_it_is_asked():
+    """As ``to_empty(recurse=False)`` does of a module that is sharded."""
+    teacher = MODELS.build(dict(type='BigGANTeacher', generator=TEACHER))
+    teacher.to_empty(device='meta', recurse=False)
+    assert not any(p.is_meta for p in teacher.generator.parameters())
+    teacher.to_empty(device='meta')
+    assert all(p.is_meta for p in teacher.generator.parameters())

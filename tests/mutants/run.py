@@ -33,12 +33,13 @@ PARTS = dict(
     models=('models/*', 'augmentation chunked_attention domain_classifier '
             'grid_sample image_distillation_gan masks ppcd_gan '
             'pruned_generator teacher'),
-    checkpoints=('checkpoints', 'checkpoints resumption teacher'),
+    checkpoints=('checkpoints conversion', 'checkpoints resumption teacher'),
     hooks=('engine/hooks/*', 'hooks shrinking training'),
     evaluation=('evaluation/*', 'metrics folder_and_inception real_pictures'),
     export=('export/*', 'export formats'),
     channels=('channels/*', 'channels_answers channels_attacks '
-              'channels_numbers channels_toys complexity masks'))
+              'channels_numbers channels_toys channels_verification '
+              'complexity masks'))
 MODULES = {
     name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
            [f'tests/test_{part}.py' for part in tests.split()])
