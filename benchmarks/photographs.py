@@ -232,24 +232,28 @@ def rows_of(lines: List[dict]) -> List[List[str]]:
                     for line in lines)]
 
 
-def show(name: str, task: Task, columns: Dict[str, Pictures],
+def show(columns: Dict[str, Pictures], crop: int, flip: bool,
          path: str) -> None:
-    """The middle of each picture, column by column."""
-    count = len(columns['truth'])
+    """The middle of each picture, column by column.
+
+    Args:
+        columns (dict): Pictures by column; smaller ones are enlarged.
+        crop (int): Size in pixels of the truth.
+        flip (bool): Whether their channels are BGR.
+        path (str): File to write.
+    """
+    truths = columns['truth']
     figure, axes = plt.subplots(
-        count, len(columns), figsize=(2 * len(columns), 2.1 * count))
-    for axis, (column, picture) in zip(
-            axes.T.flat,
-        ((column, picture) for column, pictures in columns.items()
-         for picture in pictures)):
-        size = task.crop if picture.shape == columns['truth'][
-            0].shape or column != 'input' or name != 'edsr' else task.crop // 2
-        top, left = ((full - size) // 2 for full in picture.shape[:2])
-        shown = picture[top:top + size, left:left + size]
-        axis.imshow(shown if name == 'edsr' else shown[..., ::-1])
-        axis.axis('off')
-        if picture is columns[column][0]:
-            axis.set_title(column, fontsize=9)
+        len(truths), len(columns), squeeze=False,
+        figsize=(2 * len(columns), 2.1 * len(truths)))
+    for index, (column, pictures) in enumerate(columns.items()):
+        axes[0, index].set_title(column, fontsize=9)
+        for axis, picture, truth in zip(axes[:, index], pictures, truths):
+            size = crop * len(picture) // len(truth)
+            top, left = ((full - size) // 2 for full in picture.shape[:2])
+            shown = picture[top:top + size, left:left + size]
+            axis.imshow(shown[..., ::-1] if flip else shown)
+            axis.axis('off')
     figure.tight_layout(pad=.3)
     figure.savefig(path, dpi=110)
     print(f'drawn to {path}')
@@ -276,7 +280,7 @@ def main() -> None:
         with open(osp.join(args.root, f'{name}.json'), 'w') as file:
             json.dump(lines, file, indent=1)
         put_into_page(PAGE, name, text)
-        show(name, TASKS[name], columns,
+        show(columns, TASKS[name].crop, name == 'pix2pix',
              osp.join(ROOT, 'docs', f'foreign_{name}.png'))
 
 

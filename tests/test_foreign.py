@@ -1,6 +1,8 @@
 """Models of MMagic with masks, by config alone: configs/foreign/ on a few real
 pictures, from the first iteration to an export that MMagic opens."""
+import json
 import os.path as osp
+import runpy
 from glob import glob
 from itertools import count
 
@@ -309,6 +311,7 @@ def test_prepared_photographs_fit_the_tasks(photographs):
 def test_models_of_the_photographs_train(name, photographs, tmp_path,
                                          monkeypatch):
     config = Config.fromfile(f'{ROOT}/configs/foreign/{name}.py')
+    monkeypatch.syspath_prepend(osp.join(ROOT, 'tools'))
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'photographs').symlink_to(photographs)
     monkeypatch.chdir(tmp_path)
@@ -324,4 +327,18 @@ def test_models_of_the_photographs_train(name, photographs, tmp_path,
     assert ('train/loss_pp' in str(list(scalars))) is ('dense' not in name)
     if 'edsr' in name:
         assert 5 < scalars['val/PSNR'].current() < 40
-    assert osp.exists('run/iter_2.pth')
+    if name == 'edsr_x2_photographs':
+        assert_tested_alike(config, scalars['val/PSNR'].current())
+
+
+def assert_tested_alike(config, psnr):
+    """By what tools/test.py does with the export."""
+    save_export(export_student(config, 'run/iter_2.pth', 2), 'export')
+    exported = Config.fromfile('export/config.py')
+    exported.update(work_dir='tested', load_from='export/generator.pth')
+    runner = SafeRunner.from_cfg(exported)
+    runner.register_hook(
+        runpy.run_path(f'{ROOT}/tools/test.py')['SaveMetrics']('found.json'))
+    runner.test()
+    with open('found.json') as file:
+        assert json.load(file)['PSNR'] == pytest.approx(psnr, abs=1e-3)

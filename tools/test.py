@@ -40,7 +40,11 @@ class SaveMetrics(Hook):
         self.path = path
 
     def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
-        mmengine.dump(metrics, self.path)
+        numbers = {  # MMagic's MAE is a tensor
+            name: value.item() if hasattr(value, 'item') else value
+            for name, value in (metrics or {}).items()
+        }
+        mmengine.dump(numbers, self.path)
         print(f'metrics are in {self.path}')
 
 
