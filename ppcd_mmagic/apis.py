@@ -9,8 +9,9 @@ from mmengine.config import Config
 from torch import Tensor
 
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
-                                  draw_noise, read_config)
+                                  read_config)
 
 Label = Union[int, str]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppcd_mmagic.channels import (fit_to_state, named_masks,
                                   narrow_to_state)
-from ppcd_mmagic.conversion import convert_foreign
+from ppcd_mmagic.conversion import convert_foreign, project_of
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import local_file
 from ppcd_mmagic.generators import example_inputs
@@ -297,7 +297,14 @@ def load_weights(model: nn.Module, path: str, role: str) -> None:
     Raises:
         PPCDError: See :func:`read_checkpoint` and :func:`check_fit`.
     """
-    _load_state(model, read_weights(path, role), path, role)
+    state = _state_in(path, role)
+    project = project_of(state)
+    if project and getattr(model, 'rgb2bgr', None) is False:
+        print_log(
+            f'The {role} checkpoint {path} is of {project}, whose images are '
+            "RGB; MMagic's are BGR: set rgb2bgr=True in the generator's "
+            'config, unless your data are RGB.', 'current', logging.WARNING)
+    _load_state(model, _weights_of(state, 'generator'), path, role)
 
 
 def _load_state(model: nn.Module, state: Dict[str, Tensor], path: str,
@@ -365,10 +372,12 @@ def read_weights(path: str,
                  role: str,
                  name: str = 'generator') -> Dict[str, Tensor]:
     """The state dict that :func:`load_weights` loads."""
-    state = _state_in(path, role)
-    converted = convert_foreign(state)
-    if converted is not None:
-        return converted
+    return _weights_of(_state_in(path, role), name)
+
+
+def _weights_of(state: Dict[str, Tensor], name: str) -> Dict[str, Tensor]:
+    if project_of(state):
+        return convert_foreign(state)
     for prefix in _prefixes(name):
         if any(key.startswith(prefix) for key in state):
             return {

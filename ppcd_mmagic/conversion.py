@@ -1,6 +1,6 @@
 """Generators of other projects under MMagic's names."""
 import re
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 import torch
 from torch import Tensor
@@ -45,22 +45,31 @@ _HUGGING_FACE_EPS = 1e-4
 _MMAGIC_EPS = 1e-5
 
 
-def convert_foreign(state: State) -> Optional[State]:
-    """The generator of another project under MMagic's names; None if it is
-    of none that is known.
-
-    These are known: BigGAN-PyTorch, for ``BigGANGenerator``, and Hugging
-    Face's BigGAN-deep, for ``BigGANDeepGenerator`` with ``sn_style='torch'``.
-    Images of both are RGB: set ``rgb2bgr=True`` in the generator's config.
+def project_of(state: State) -> Optional[str]:
+    """The project whose names a generator has; None if none that is known.
 
     Args:
         state (dict): Weights by name.
     """
     if {'embeddings.weight', 'generator.gen_z.weight_orig'} <= state.keys():
-        return _convert_hugging_face(state)
+        return 'pytorch-pretrained-biggan'
     if any(key.startswith('blocks.') for key in state):
-        return _convert_biggan_pytorch(state)
+        return 'BigGAN-PyTorch'
     return None
+
+
+def convert_foreign(state: State) -> State:
+    """The generator of another project under MMagic's names.
+
+    BigGAN-PyTorch's is for ``BigGANGenerator``, Hugging Face's BigGAN-deep
+    for ``BigGANDeepGenerator`` with ``sn_style='torch'``. Images of both are
+    RGB: set ``rgb2bgr=True`` in the generator's config.
+
+    Args:
+        state (dict): Weights by name, of a project that :func:`project_of`
+            knows.
+    """
+    return _CONVERSIONS[project_of(state)](state)
 
 
 def _renamed(key: str, names: tuple) -> str:
@@ -131,3 +140,9 @@ def _to_three_colours(state: State) -> State:
         f'{name}.weight_v': (right[0] / values[0]).to(dtype),
         f'{name}.bias': state[f'{name}.bias'][:3],
     }
+
+
+_CONVERSIONS: Dict[Optional[str], Callable[[State], State]] = {
+    'pytorch-pretrained-biggan': _convert_hugging_face,
+    'BigGAN-PyTorch': _convert_biggan_pytorch,
+}

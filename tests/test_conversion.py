@@ -169,6 +169,17 @@ def test_hugging_face_s_biggan_deep_draws_its_own_images(original, tmp_path):
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize('rgb2bgr', [False, True])
+def test_a_teacher_that_draws_rgb_beside_bgr_data_is_noticed(
+        rgb2bgr, original, tmp_path, caplog):
+    torch.save(original.state, tmp_path / 'pytorch_model.bin')
+    with caplog.at_level('WARNING'):
+        load_weights(
+            biggan_deep(rgb2bgr=rgb2bgr), str(tmp_path / 'pytorch_model.bin'),
+            'teacher')
+    assert ('set rgb2bgr=True' in caplog.text) != rgb2bgr
+
+
 def test_a_generator_with_layers_of_its_own_is_not_taken_for_another_s(
         tmp_path):
     """Only names decide: 'generator.layers' alone says nothing."""

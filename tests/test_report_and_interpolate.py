@@ -109,7 +109,7 @@ def teacher_by_hand():
 def teachers_images():
     labels = torch.arange(10).repeat_interleave(PER_CLASS)
     torch.manual_seed(5)
-    noise = torch.randn(len(labels), 24)
+    noise = torch.stack([torch.randn(24) for _ in labels])
     with torch.no_grad():
         return teacher_by_hand()(noise, label=labels), labels
 
@@ -325,7 +325,8 @@ def dots(image):
 
 def test_noise_half_way_is_on_the_circle_between_the_ends(walked):
     torch.manual_seed(7)
-    noise = torch.randn(2, 2, 4).numpy()
+    noise = torch.stack([torch.randn(4) for _ in range(4)]).numpy()
+    noise = noise.reshape(2, 2, 4)
     picture = imageio.imread(walked / 'noises.png')
     for row, (start, end) in enumerate(noise):
         angle = np.arccos(start @ end / np.linalg.norm(start) /

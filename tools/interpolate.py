@@ -13,6 +13,7 @@ from torchvision.utils import make_grid, save_image
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
+from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import (interpolate_classes,
                                        interpolate_noises)
 
@@ -43,8 +44,8 @@ def parse_args() -> argparse.Namespace:
 
 def walks(generator, classes: list, steps: int, seed: int) -> dict:
     """Rows of both figures, each (steps, 3, h, w)."""
-    torch.manual_seed(seed)
-    noise = torch.randn(len(classes), 2, generator.noise_size)
+    noise = draw_noise(2 * len(classes), generator.noise_size,
+                       seed).unflatten(0, (-1, 2))
     following = classes[1:] + classes[:1]
     return dict(
         classes=[

@@ -21,7 +21,7 @@ from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
-from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.generators import draw_noise, example_inputs
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
                                        confusion_heatmaps, curves,
                                        read_scalars)
@@ -142,10 +142,9 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
     classifier = build_classifier(
         read_config_file(classifier_config).model, checkpoint)
     generator = entries[0].generator
-    torch.manual_seed(args.seed)
     labels = torch.arange(generator.num_classes).repeat_interleave(
         args.images_per_class)
-    noise = torch.randn(len(labels), generator.noise_size)
+    noise = draw_noise(len(labels), generator.noise_size, args.seed)
     latency = latencies(entries, args.batch_size)
     rows, images = {}, {}
     for entry in tqdm(entries, desc='judging', unit='model'):

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ppcd_mmagic.evaluation import build_classifier, recognise
+from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import (class_grids, confusion_heatmaps,
                                        picture_table)
 
@@ -150,10 +151,9 @@ def images_of(run: Run, per_class: int, max_classes: int = 10) -> torch.Tensor:
     """The same noise for every run; images (classes * per_class, 3, h, w),
     class by class, of the first classes."""
     generator: Any = run.generator()
-    torch.manual_seed(0)
     classes = min(generator.num_classes, max_classes)
     labels = torch.arange(classes).repeat_interleave(per_class)
-    noise = torch.randn(len(labels), generator.noise_size)
+    noise = draw_noise(len(labels), generator.noise_size)
     return generator(noise, label=labels)
 
 

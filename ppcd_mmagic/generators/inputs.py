@@ -1,5 +1,6 @@
 """Inputs that a generator can be run on."""
 import inspect
+from math import erf, sqrt
 from typing import Iterator, Optional, Tuple
 
 import torch
@@ -64,6 +65,47 @@ def random_inputs(generator: nn.Module, batch: int) -> Tuple[tuple, dict]:
     classes = getattr(generator, 'num_classes', None)
     labels = torch.randint(classes, (batch, )) if classes else None
     return (values, ), _keywords(generator, labels, parameter.device)
+
+
+def draw_noise(number: int,
+               size: int,
+               seed: int = 0,
+               truncation: Optional[float] = None) -> Tensor:
+    """Noise that does not depend on how much of it is asked for.
+
+    Args:
+        number (int): How many vectors.
+        size (int): Their length.
+        seed (int): The same seed gives the same vectors on every device; the
+            first ones are the same for every ``number``. Defaults to 0.
+        truncation (float, optional): Draw from the normal distribution cut
+            off at plus and minus this threshold (the "truncation trick", Brock
+            et al. 2019, section 3.1: values beyond it are drawn again). None,
+            the default, cuts nothing off.
+
+    Returns:
+        Tensor: Shape (number, size).
+
+    Raises:
+        PPCDError: If ``truncation`` is not positive.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if truncation is None:
+        rows = [
+            torch.randn(size, generator=generator) for _ in range(number)
+        ]
+        return torch.stack(rows)
+    if not truncation > 0:
+        raise PPCDError(f'truncation={truncation} must be above 0: it is the '
+                        'largest absolute value of the noise.')
+    rows = [
+        torch.rand(size, generator=generator, dtype=torch.float64)
+        for _ in range(number)
+    ]
+    # the inverse of the cut distribution's function
+    inside = (2 * torch.stack(rows) - 1) * erf(truncation / sqrt(2))
+    values = sqrt(2) * torch.erfinv(inside)
+    return values.clamp(-truncation, truncation).float()
 
 
 def _inputs(generator: nn.Module, labels: Tensor, batch: int):
