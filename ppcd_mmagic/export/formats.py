@@ -70,7 +70,7 @@ class _Unlabelled(nn.Module):
 
 def _program(generator: nn.Module) -> torch.export.ExportedProgram:
     # not of size 1, which torch.export would take for a constant
-    inputs = _inputs(generator, 2)
+    inputs = file_inputs(generator, 2)
     batch = torch.export.Dim('batch', min=1)
     plain = _Labelled if 'label' in inputs else _Unlabelled
     return torch.export.export(
@@ -83,8 +83,16 @@ def _program(generator: nn.Module) -> torch.export.ExportedProgram:
         strict=False)
 
 
-def _inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
-    """Inputs by the names they have in the files."""
+def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
+    """Inputs by the names that they have in the files.
+
+    Args:
+        generator (nn.Module): See ``example_inputs``.
+        count (int): Of images; the classes are evenly spread.
+
+    Returns:
+        dict: ``noise`` (n, noise_size) and ``label`` (n, ), or ``input``.
+    """
     values, labels = example_inputs(generator, count)
     if not labels:
         return dict(input=values)
@@ -233,7 +241,7 @@ def check_formats(names: Sequence[str]) -> None:
 def _check(generator: nn.Module, written: Callable, tolerance: float,
            path: str) -> None:
     for count in (1, 16):  # neither is the batch of the example
-        inputs = _inputs(generator, count)
+        inputs = file_inputs(generator, count)
         difference = largest_difference([_call(generator, inputs)],
                                         [written(inputs)])
         if not difference <= tolerance:

@@ -3,7 +3,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from textwrap import fill
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import matplotlib
 
@@ -181,4 +181,30 @@ def confusion_heatmaps(matrices: Dict[str, Tensor],
     axes.flat[0].set_ylabel('asked for')
     figure.colorbar(
         shown, ax=axes, label='share of the row (numbers: %)', shrink=.8)
+    return figure
+
+
+def speed_bars(found: Sequence[Any]) -> Figure:
+    """Milliseconds an image, a panel for each batch size.
+
+    Args:
+        found (Sequence[Speed]): See ``measure_speed``.
+    """
+    sizes = sorted({speed.batch_size for speed in found})
+    figure, axes = plt.subplots(
+        1, len(sizes), squeeze=False, sharey=True, layout='constrained',
+        figsize=(4.2 * len(sizes) + 1.5, .4 * len(found) / len(sizes) + 1.2))
+    for axis, size in zip(axes.flat, sizes):
+        rows = [speed for speed in found if speed.batch_size == size]
+        each = [speed.milliseconds / size for speed in rows]
+        bars = axis.barh([speed.name for speed in rows], each,
+                         color='tab:blue')
+        axis.bar_label(bars, [
+            f' {ms:.3g} ms, {speed.limit:.0%}'
+            for ms, speed in zip(each, rows)
+        ], fontsize=8)
+        axis.set_xlim(0, 1.45 * max(each))
+        axis.set_title(f'batch of {size}', fontsize=10)
+        axis.set_xlabel('ms an image (%: of the machine\'s limit)')
+    axes.flat[0].invert_yaxis()
     return figure
