@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
+from ppcd_mmagic.datasets import class_names
+from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
                                   read_config)
 
 Label = Union[int, str]

@@ -18,7 +18,8 @@ from ppcd_mmagic import PPCDError
 from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
+from ppcd_mmagic.datasets import class_names
+from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
                                   write_pictures)
 
 TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')

@@ -6,7 +6,8 @@ import torch
 from command_line import natural, positive, read_config_file, run
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.sampling import (ClassSampler, choose_classes, class_names,
+from ppcd_mmagic.datasets import class_names
+from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
                                   write_pictures)
 
 

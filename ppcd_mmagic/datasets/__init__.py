@@ -1,3 +1,4 @@
+from .class_names import class_names
 from .digits_dataset import DigitsDataset
 from .picture_folder import PictureFolder
 from .pictures import ENDINGS, fault_of, faults_in, fingerprint, pictures_in
@@ -5,5 +6,5 @@ from .resumable_sampler import ResumableSampler
 
 __all__ = [
     'ENDINGS', 'DigitsDataset', 'PictureFolder', 'ResumableSampler',
-    'fault_of', 'faults_in', 'fingerprint', 'pictures_in'
+    'class_names', 'fault_of', 'faults_in', 'fingerprint', 'pictures_in'
 ]

@@ -3,9 +3,9 @@ from typing import Any, Dict
 
 from mmengine.config import Config
 
+from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
-from ppcd_mmagic.sampling import class_names
 
 
 def describe_images(config: Config) -> Dict[str, Any]:
