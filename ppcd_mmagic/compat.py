@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import warnings
+from datetime import timedelta
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -117,10 +118,14 @@ def join_ranks_without_gpu(config) -> None:
     given GPUs to use.
 
     Args:
-        config (Config): Training config with its ``launcher``.
+        config (Config): Training config with its ``launcher``;
+            ``env_cfg.dist_cfg.timeout`` are seconds, as in MMEngine.
     """
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
+        seconds = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        torch.distributed.init_process_group(
+            'gloo', **dict(timeout=timedelta(seconds=seconds))
+            if seconds else {})
         config.model_wrapper_cfg.device_ids = None
 
 

@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 
 from ppcd_mmagic import PPCDError
+from ppcd_mmagic.engine import lost_processes_named
 
 PROGRAM = '''
 import sys
@@ -35,6 +36,31 @@ def test_other_errors_keep_their_traceback():
     assert code == 1
     assert lines[0].startswith('Traceback')
     assert lines[-1].startswith('ValueError')
+
+
+@pytest.mark.parametrize('said', [
+    '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer '
+    '[127.0.0.1]:25525. This is typically caused by\na remote worker',
+    '[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting '
+    '3000ms for recv operation to complete',
+    'Application timeout caused pair closure',
+])
+def test_the_end_of_another_process_is_a_line(said):
+    """As torch 2.14 words it."""
+    with pytest.raises(PPCDError, match='Another process.*--resume') as found:
+        with lost_processes_named():
+            raise RuntimeError(said)
+    assert '\n' not in str(found.value) and said[:30] in str(found.value)
+
+
+@pytest.mark.parametrize('error', [
+    RuntimeError('Expected all tensors to be on the same device'),
+    ValueError('Connection closed by peer')
+])
+def test_what_no_other_process_is_the_cause_of_stays_as_it_is(error):
+    with pytest.raises(type(error)) as found, lost_processes_named():
+        raise error
+    assert found.value is error
 
 
 def test_nothing_wrong_is_exit_code_zero():

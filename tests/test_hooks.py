@@ -17,7 +17,7 @@ from runs import checkpoint_of, hooked_runner, logged_scalars
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.channels import mask_channels, named_masks
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -401,50 +401,6 @@ def test_pruning_that_starts_at_the_last_iteration_is_not_refused():
         runner_for(build_generator(SAGAN), max_iters=4))
 
 
-def prune_on_rank(rank, folder):
-    """Ranks whose scores have come apart."""
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    generator = build_generator(SAGAN)
-    torch.manual_seed(rank)
-    with torch.no_grad():
-        for _, mask in named_masks(generator):
-            mask.weight.uniform_()
-    own = {
-        name: mask.weight.argsort()[:len(mask.weight) // 2].sort().values
-        for name, mask in named_masks(generator)
-    }
-    hook = build_hook(alpha=0.5, schedule='linear', end=1)
-    runner = runner_for(generator, 1)
-    start(hook, runner)
-    step(hook, runner)
-    pruned = {
-        name: mask.pruned.nonzero().flatten()
-        for name, mask in named_masks(generator)
-    }
-    budgeted = build_hook(end=1, budget=dict(multiply_adds=.5))
-    for _, mask in named_masks(generator):
-        mask.pruned.fill_(False)
-    runner = runner_for(generator, 1)
-    start(budgeted, runner)
-    step(budgeted, runner)
-    torch.save((own, pruned, [m.pruned for m in masks_of(generator)]),
-               f'{folder}/{rank}.pth')
-
-
-@pytest.mark.slow
-def test_every_rank_takes_the_masks_of_rank_0(tmp_path):
-    torch.multiprocessing.spawn(prune_on_rank, (str(tmp_path), ), nprocs=2)
-    (expected, first, budgeted), (other, second, same) = (
-        torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
-    assert any(not torch.equal(expected[name], other[name]) for name in other)
-    for name, lowest in expected.items():
-        assert torch.equal(first[name], lowest)
-        assert torch.equal(second[name], lowest)
-    assert all(map(torch.equal, budgeted, same))
-    assert sum(int(pruned.sum()) for pruned in budgeted)
-
-
 BINARIZATION = dict(
     type='MaskBinarizationHook', alpha=0.6, schedule='cubic', begin=2, end=6)
 # of masks of 10 and 5 after each iteration: 6 and 3, times 1 - (1 - t)^3
@@ -658,7 +614,7 @@ class Search:
         self.values = iter(values)
         self.val_loop = SimpleNamespace(run=self.validate)
         self.logger = Mock()
-        self.work_dir, self.iter = 'work_dir', 30
+        self.work_dir, self.iter, self.max_iters = 'work_dir', 30, 30
         self.validated, self.saved = [], []
         random.seed(0)
 
@@ -675,6 +631,19 @@ class Search:
         self.hook.before_train(self)
         self.hook.after_train(self)
         return self
+
+
+def searched_on_images():
+    """A search in a generator from images to images."""
+    search = Search([1.], with_average=False, budget=1., candidates=1)
+    torch.manual_seed(0)
+    generator = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 3, 3))
+    mask_channels(generator, torch.zeros(2, 3, 8, 8))
+    generator.input_shape = (3, 8, 8)
+    search.generator = search.tested = search.model.generator = generator
+    return search
 
 
 class TestOnceForAll:
@@ -827,6 +796,42 @@ class TestOnceForAll:
         labels = torch.cat([label for _, label in called[-8:]])
         assert set(labels.bincount().gt(50).tolist()) == {True}
         assert labels.max() == 4
+
+    def test_norms_of_what_takes_images_see_those_of_the_training(self):
+        """The last 256 of them, and not noise: they are bright and blue."""
+        search = searched_on_images()
+        batches = [
+            torch.rand(64, 3, 8, 8) * 0.1 + torch.tensor([.1, .5, .9 + i / 90])
+            .view(3, 1, 1) for i in range(6)
+        ]
+        search.max_iters = len(batches)
+        search.hook.before_train(search)
+        for search.iter, images in enumerate(batches):
+            search.hook.before_train_iter(search, search.iter)
+            with torch.no_grad():
+                search.generator(images + 7)  # no step depends on it
+            search.generator(images)
+            search.hook.after_train_iter(search, search.iter)
+            search.generator(images + 7)  # another hook's
+        search.hook.after_train(search)
+        conv, norm = search.tested[:2]
+        with torch.no_grad():
+            given = [conv(images).double() for images in batches[-4:]]
+        mean = torch.stack([x.mean((0, 2, 3)) for x in given]).mean(0)
+        var = torch.stack([x.transpose(0, 1).flatten(1).var(1)
+                           for x in given]).mean(0)
+        torch.testing.assert_close(
+            norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            norm.running_var.double(), var, rtol=1e-4, atol=1e-5)
+        # as before the training: it would keep all images
+        assert not search.generator._forward_pre_hooks
+
+    def test_a_search_without_images_to_calibrate_by_says_so(self):
+        search = searched_on_images()
+        with pytest.raises(PPCDError, match='calibrates norms.*were none'):
+            search.run()
+        assert not search.validated
 
     def test_checking_the_budget_leaves_the_generator_as_it_was(self):
         search = Search(budget=0.8)

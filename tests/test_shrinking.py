@@ -1,29 +1,19 @@
 """A run that removes pruned channels against the one that only masks."""
 import copy
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.nn as nn
 from conftest import CLASSES, NOISE, STUDENTS, build_generator, every_class
-from gans import build_gan
-from mmagic.structures import DataSample
-from mmengine import MessageHub
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from shrink_runs import MASKING, SHRINKING, GanRun as Run
 
 from ppcd_mmagic.channels import (fit_to_state, named_masks, shrink_channels,
                                   zero_dead_channels)
 from ppcd_mmagic.export import export_student
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import HOOKS
-
-ITERATIONS, INTERVAL = 14, 3
-MASKING = dict(type='MaskBinarizationHook', alpha=0.6, schedule='linear',
-               begin=1, end=10)
-SHRINKING = dict(type='ShrinkHook', interval=INTERVAL)
-
 
 @pytest.fixture(autouse=True)
 def double_precision():
@@ -33,77 +23,6 @@ def double_precision():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
-
-
-class Prepared(torch.nn.Module):
-    """Takes the place of the preprocessor, which casts to single."""
-
-    def forward(self, data, training):
-        return data
-
-
-class Run:
-    """As much of a runner as training needs."""
-
-    def __init__(self, name, *hooks, **generator):
-        self.generator_cfg = dict(STUDENTS[name], **generator)
-        self.model = build_gan(generator=self.generator_cfg)
-        self.model.data_preprocessor = Prepared()
-        self.optim_wrapper = OptimWrapperDict(
-            **{
-                part: OptimWrapper(
-                    torch.optim.Adam(
-                        getattr(self.model, part).parameters(),
-                        lr=2e-3,
-                        betas=(0.5, 0.9)))
-                for part in ('generator', 'discriminator')
-            })
-        self.hooks = [HOOKS.build(copy.deepcopy(hook)) for hook in hooks]
-        self.iter, self.max_iters = 0, ITERATIONS
-        self.visualizer = Mock()
-        self.message_hub = MessageHub.get_instance('test_shrinking')
-        for hook in self.hooks:
-            hook.before_run(self)
-            hook.before_train(self)
-
-    def train(self, until=ITERATIONS):
-        """Losses of each iteration."""
-        self.model.train()
-        losses = []
-        while self.iter < until:
-            MessageHub.get_current_instance().update_info('iter', self.iter)
-            torch.manual_seed(self.iter)
-            labels = torch.randint(CLASSES, (6, ))
-            sample = DataSample(gt_img=torch.rand(6, 3, 16, 16) * 2 - 1)
-            sample.set_gt_label(labels)
-            logs = self.model.train_step(
-                dict(inputs=sample.gt_img, data_samples=sample),
-                self.optim_wrapper)
-            losses.append([float(logs[key]) for key in sorted(logs)])
-            for hook in self.hooks:
-                hook.after_train_iter(self, self.iter)
-            self.iter += 1
-        return torch.tensor(losses)
-
-    def checkpoint(self):
-        return copy.deepcopy(
-            dict(
-                state_dict=self.model.state_dict(),
-                optimizer=self.optim_wrapper.state_dict(),
-                iter=self.iter))
-
-    def resume(self, checkpoint):
-        for hook in self.hooks:
-            hook.after_load_checkpoint(self, checkpoint)
-        self.model.load_state_dict(checkpoint['state_dict'])
-        self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
-        self.iter = checkpoint['iter']
-
-    def images(self, part='generator'):
-        noise, labels = every_class(2)
-        generator = getattr(self.model, part).eval()
-        with torch.no_grad():
-            return generator(noise.double(), label=labels)
 
 
 def size(module):
@@ -338,10 +257,11 @@ def without(value, dim, channels):
 
 
 def test_what_all_its_masks_have_pruned_leaves_and_nothing_else():
-    """Every other parameter, and the moments of the optimizer with it."""
+    """Every other parameter, and with it its gradient, which may be summed
+    up over several batches, and the moments of the optimizer."""
     generator, optimizer = pruned_by_hand()
     old = {
-        key: (value.detach().clone(),
+        key: (value.detach().clone(), value.grad,
               copy.deepcopy(optimizer.state[value]))
         for key, value in generator.named_parameters()
     }
@@ -360,8 +280,9 @@ def test_what_all_its_masks_have_pruned_leaves_and_nothing_else():
                 return without(value, int('.o.' not in key), STREAM)
             return without(value, *CUT[key]) if key in CUT else value
 
-        weight, state = old[key]
+        weight, gradient, state = old[key]
         assert torch.equal(parameter, expected(weight)), key
+        assert torch.equal(parameter.grad, expected(gradient)), key
         new = optimizer.state[parameter]
         assert new['step'] == state['step'] == 1
         for moment in ('exp_avg', 'exp_avg_sq'):
@@ -403,6 +324,7 @@ def test_zeroing_keeps_sizes_and_sets_to_zero_what_removal_would_cut():
     zero_dead_channels(generator, example_inputs(generator), optimizer)
     for key, parameter in generator.named_parameters():
         for value, whole in ((parameter, old[key]),
+                             (parameter.grad, None),
                              (optimizer.state[parameter]['exp_avg'], None)):
             cuts = [CUT[key]] if key in CUT else []
             if key == CONV_2:
@@ -437,13 +359,17 @@ def test_a_state_that_does_not_fit_is_left_to_who_loads_it():
     assert {k: v.shape for k, v in generator.state_dict().items()} == shapes
 
 
-@pytest.mark.parametrize('whole', [True, False])
-def test_a_checkpoint_of_either_form_gives_a_tested_model_its_sizes(whole):
+@pytest.mark.parametrize('whole, name', [(True, 'generator'),
+                                         (False, 'generator'),
+                                         (True, 'generator.module'),
+                                         (True, 'module.generator')])
+def test_a_checkpoint_of_either_form_gives_a_tested_model_its_sizes(
+        whole, name):
     """A state dict or a checkpoint with one in it; without an optimizer, as
-    where a model is only tested."""
+    where a model is only tested; with the names of MMEngine's wrappers."""
     cut, _ = pruned_by_hand()
     shrink_channels(cut, example_inputs(cut))
-    state = {f'generator.{k}': v for k, v in cut.state_dict().items()}
+    state = {f'{name}.{k}': v for k, v in cut.state_dict().items()}
     fresh = build_generator(STUDENTS['sagan_plain'])
     runner = SimpleNamespace(
         model=nn.ModuleDict(dict(generator=fresh)), optim_wrapper=dict())
@@ -474,12 +400,11 @@ def test_channels_that_something_unmasked_writes_stay(masked):
 def test_bad_use_is_refused():
     with pytest.raises(ValueError, match='interval=0 must be at least 1'):
         HOOKS.build(dict(SHRINKING, interval=0))
-    from mmengine.model import MMDistributedDataParallel
     hook = HOOKS.build(SHRINKING)
-    generator = nn.Module()
-    generator.__class__ = MMDistributedDataParallel  # joins no group
-    wrapped = SimpleNamespace(model=nn.ModuleDict(dict(generator=generator)))
-    with pytest.raises(ValueError, match='cannot shrink a distributed model'):
+    wrapped = SimpleNamespace(
+        model=nn.ModuleDict(dict(generator=nn.DataParallel(nn.Module()))))
+    with pytest.raises(
+            ValueError, match='ShrinkHook cannot change what DataParallel'):
         hook.before_train(wrapped)
     averaged = SimpleNamespace(
         model=nn.Module(), hooks=[HOOKS.build(dict(type='EMAHook'))])

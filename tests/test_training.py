@@ -34,7 +34,12 @@ SMALL = [
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
 
-def train(work_dir, *arguments, config=DIGITS, options=SMALL, launch=()):
+def train(work_dir,
+          *arguments,
+          config=DIGITS,
+          options=SMALL,
+          launch=(),
+          **variables):
     command = [
         sys.executable, *launch, 'tools/train.py', config, '--work-dir',
         str(work_dir), *arguments, '--cfg-options', *options
@@ -42,7 +47,7 @@ def train(work_dir, *arguments, config=DIGITS, options=SMALL, launch=()):
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=ENV,
+        env=dict(ENV, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True)
@@ -55,6 +60,20 @@ def finish(process):
 
 def load(work_dir, name='iter_12.pth'):
     return torch.load(osp.join(work_dir, name), weights_only=False)
+
+
+def wait_for_iteration_8(work_dir, process):
+    checkpoint, last = work_dir / 'iter_8.pth', work_dir / 'last_checkpoint'
+    until = time.time() + 300
+    while process.poll() is None and time.time() < until and not (
+            checkpoint.exists() and 'iter_8' in last.read_text()):
+        time.sleep(0.01)
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, 'it ended before the kill'
 
 
 def assert_same_run(a, b):
@@ -248,15 +267,8 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert code == 0, out
 
     killed = train(tmp_path / 'killed')
-    checkpoint = tmp_path / 'killed' / 'iter_8.pth'
-    last = tmp_path / 'killed' / 'last_checkpoint'
-    until = time.time() + 300
-    while killed.poll() is None and time.time() < until and not (
-            checkpoint.exists() and 'iter_8' in last.read_text()):
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert killed.returncode == -signal.SIGKILL, 'it ended before the kill'
+    wait_for_iteration_8(tmp_path / 'killed', killed)
+    kill(killed)
     assert not (tmp_path / 'killed' / 'iter_12.pth').exists()
 
     code, out = finish(train(tmp_path / 'killed', '--resume'))
@@ -288,17 +300,23 @@ def test_resume_without_anything_to_resume_starts_from_load_from(tmp_path):
     assert torch.equal(first['state_dict'][name], second['state_dict'][name])
 
 
-@pytest.mark.slow
-def test_shrinking_run_is_resumed_and_exported(tmp_path):
+@pytest.fixture
+def shrinking(tmp_path):
+    """A config that removes what is pruned."""
     config = tmp_path / 'shrinking.py'
     config.write_text(f"_base_ = '{ROOT}/{DIGITS}'\n"
                       'custom_hooks = _base_.custom_hooks + [\n'
                       "    dict(type='ShrinkHook', interval=3)]\n")
-    code, out = finish(train(tmp_path / 'whole', config=str(config)))
+    return str(config)
+
+
+@pytest.mark.slow
+def test_shrinking_run_is_resumed_and_exported(tmp_path, shrinking):
+    code, out = finish(train(tmp_path / 'whole', config=shrinking))
     assert code == 0, out
     code, out = finish(
         train(tmp_path / 'resumed', '--resume',
-              str(tmp_path / 'whole' / 'iter_8.pth'), config=str(config)))
+              str(tmp_path / 'whole' / 'iter_8.pth'), config=shrinking))
     assert code == 0, out
     a, b = load(tmp_path / 'whole'), load(tmp_path / 'resumed')
     assert_same_run(a, b)
@@ -311,8 +329,7 @@ def test_shrinking_run_is_resumed_and_exported(tmp_path):
     # 3, when the hook runs first, and the 4 that alpha allows at iteration 6
     assert widths == [6, 4, 4]
     export = subprocess.run([
-        sys.executable, 'tools/export.py',
-        str(config),
+        sys.executable, 'tools/export.py', shrinking,
         str(tmp_path / 'resumed' / 'iter_12.pth'), '--cfg-options',
         'model.generator.base_channels=4'
     ], cwd=ROOT, env=ENV, capture_output=True, text=True)
@@ -330,22 +347,44 @@ def test_shrinking_run_is_resumed_and_exported(tmp_path):
     assert 4 <= stream <= 8 and 2 <= shapes[3][0] <= 4
 
 
-@pytest.mark.slow
-def test_two_ranks_train_and_prune(tmp_path):
-    options = SMALL + [
-        'custom_hooks.2.schedule=threshold',
-        'custom_hooks.2.threshold=2',  # all are below it
+def two_ranks(work_dir, *arguments, config, port):
+    """Both processes of a training, started without a launcher."""
+    return [
+        train(
+            work_dir, '--launcher', 'pytorch', *arguments, config=config,
+            MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE='2',
+            RANK=rank, LOCAL_RANK=rank) for rank in ('0', '1')
     ]
+
+
+@pytest.mark.slow
+def test_two_ranks_shrink_resume_and_end_when_one_is_killed(tmp_path, shrinking):
     launch = ('-m', 'torch.distributed.run', '--nproc_per_node', '2',
               '--master_port', '29511')
     code, out = finish(
-        train(
-            tmp_path, '--launcher', 'pytorch', options=options, launch=launch))
+        train(tmp_path / 'whole', '--launcher', 'pytorch', config=shrinking,
+              launch=launch))
     assert code == 0, out
-    state = load(tmp_path)['state_dict']
-    pruned = [(len(v), int(v.sum())) for k, v in state.items()
-              if k.startswith('generator.') and k.endswith('mask.pruned')]
-    assert pruned == [(8, 4)] * 3 + [(4, 2)] * 3
+    state = load(tmp_path / 'whole')['state_dict']
+    # as of one rank
+    assert [
+        len(state[f'generator.conv_blocks.{block}.conv_1.conv.mask.pruned'])
+        for block in (0, 2)
+    ] == [4, 2]
+    resumed = tmp_path / 'resumed'
+    first, second = two_ranks(
+        resumed, '--resume', str(tmp_path / 'whole' / 'iter_4.pth'),
+        config=shrinking, port='29512')
+    wait_for_iteration_8(resumed, second)
+    kill(second)
+    code, out = finish(first)
+    assert code == 2, out
+    errors = [line for line in out.splitlines() if 'error:' in line]
+    assert len(errors) == 1 and 'Traceback' not in out, out
+    assert 'Another process of this training has ended' in errors[0]
+    assert not (resumed / 'iter_12.pth').exists()
+    assert_same_run(load(tmp_path / 'whole', 'iter_8.pth'),
+                    load(resumed, 'iter_8.pth'))
 
 
 @pytest.fixture

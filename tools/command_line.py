@@ -8,7 +8,7 @@ from typing import Callable, NoReturn, Optional
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ppcd_mmagic.engine import SafeRunner
+from ppcd_mmagic.engine import SafeRunner, lost_processes_named
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -16,7 +16,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     """The entry of every tool: a user's mistake is one line and exit code 2,
     a fault of the program keeps its traceback."""
     try:
-        main()
+        with lost_processes_named():
+            main()
     except PPCDError as error:
         for problem in error.args:
             # what loads data in another process wraps its traceback around

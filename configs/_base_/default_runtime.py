@@ -5,7 +5,8 @@ randomness = dict(seed=2022, diff_rank_seed=True)
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    # seconds that processes wait for each other before all of them end
+    dist_cfg=dict(backend='nccl', timeout=1800))
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -205,7 +205,8 @@ def replace(module: nn.Module,
             name: str,
             change: Callable[[Tensor], Tensor],
             optimizer: Optional[Optimizer] = None) -> None:
-    """Change a parameter or buffer, and what an optimizer keeps for it.
+    """Change a parameter or buffer, its gradient, and what an optimizer keeps
+    for it.
 
     A new parameter takes the place of the old one: autograd remembers the
     shape of a parameter for as long as any graph does.
@@ -218,6 +219,8 @@ def replace(module: nn.Module,
         return
     new = nn.Parameter(change(old.detach()).clone(), old.requires_grad)
     setattr(module, name, new)
+    if old.grad is not None:  # of a step that takes several batches
+        new.grad = change(old.grad)
     if optimizer is None:
         return
     for group in optimizer.param_groups:
@@ -250,7 +253,7 @@ def zero_channels(layer: nn.Module,
         if not isinstance(value, nn.Parameter):
             continue
         state = optimizer.state.get(value, {}) if optimizer else {}
-        for tensor in (value.data, *state.values()):
+        for tensor in (value.data, value.grad, *state.values()):
             if _like(tensor, value):
                 _zero(layer, side, tensor, dim, dead, count)
 

@@ -2,6 +2,7 @@ from .config_checks import config_problems
 from .hooks import (ExtraLossesHook, FiniteGuardHook, IterSeedHook,
                     MaskBinarizationHook, OnceForAllHook, SafeCheckpointHook,
                     ShrinkHook, StopSignalHook)
+from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
 from .train_loop import ResumableTrainLoop
@@ -11,5 +12,6 @@ __all__ = [
     'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
     'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
     'SafeCheckpointHook', 'SafeRunner', 'ShrinkHook', 'StopSignalHook',
-    'clear', 'config_problems', 'enable_amp', 'find_problems', 'locked', 'refuse_used'
+    'clear', 'config_problems', 'enable_amp', 'find_problems', 'locked',
+    'lost_processes_named', 'refuse_used'
 ]

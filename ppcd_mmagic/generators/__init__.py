@@ -1,10 +1,11 @@
 """What the package asks of a generator."""
 from .features import FeatureTap, common_features, find_layers
 from .inputs import (class_inputs, draw_noise, example_inputs,
-                     random_inputs)
+                     random_inputs, takes_noise)
 from .unwrapping import TrainedGenerator, generators_of
 
 __all__ = [
     'FeatureTap', 'TrainedGenerator', 'class_inputs', 'common_features',
-    'draw_noise', 'example_inputs', 'find_layers', 'generators_of', 'random_inputs'
+    'draw_noise', 'example_inputs', 'find_layers', 'generators_of',
+    'random_inputs', 'takes_noise'
 ]

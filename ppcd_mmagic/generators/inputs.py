@@ -67,6 +67,13 @@ def random_inputs(generator: nn.Module, batch: int) -> Tuple[tuple, dict]:
     return (values, ), _keywords(generator, labels, parameter.device)
 
 
+def takes_noise(generator: nn.Module) -> bool:
+    """Whether :func:`random_inputs` are what the generator is trained with:
+    it takes noise of its own size, and not an ``input_shape``."""
+    return getattr(generator, 'input_shape', None) is None and (
+        'noise' in _arguments(generator) and hasattr(generator, 'noise_size'))
+
+
 def draw_noise(number: int,
                size: int,
                seed: int = 0,
@@ -122,7 +129,7 @@ def _input_shape(generator: nn.Module) -> tuple:
     shape = getattr(generator, 'input_shape', None)
     if shape is not None:
         return tuple(shape)
-    if 'noise' in _arguments(generator) and hasattr(generator, 'noise_size'):
+    if takes_noise(generator):
         return (generator.noise_size, )
     raise PPCDError(
         f'It is not known what {type(generator).__name__} takes: name the '

@@ -1,17 +1,19 @@
 import random
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
+from mmengine.dist import all_reduce, broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.utils import apply_to
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
 from ppcd_mmagic.channels import (copy_masks, link_masks, named_masks,
                                   remaining_complexity)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import (TrainedGenerator, example_inputs,
-                                    generators_of, random_inputs)
+                                    generators_of, random_inputs, takes_noise)
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -22,7 +24,12 @@ class OnceForAllHook(Hook):
     Every iteration trains a random sub-network, whose masks keep the first
     channels of each layer; sub-networks share weights. After the training
     some within the budget are evaluated, their norms re-calibrated, and the
-    best one is what the last checkpoint holds, ready for export.
+    best one is what the last checkpoint holds, ready for export. In a
+    distributed training all processes take the sub-networks of rank 0.
+
+    Norms are calibrated with fresh noise and classes; where a generator takes
+    something else, such as images, with what it was given in the last
+    iterations of the training (256 samples at most).
 
     Args:
         budget (float): Largest fraction of the dense generator's
@@ -36,8 +43,9 @@ class OnceForAllHook(Hook):
     Raises:
         PPCDError: If an argument is out of its range, the model has several
             generators, not even the narrowest
-            sub-network is within the budget, nothing is validated, or the
-            metric is not measured or not finite for any sub-network.
+            sub-network is within the budget, nothing is validated, the metric
+            is not measured or not finite for any sub-network, or there was
+            no training to calibrate norms by.
     """
 
     def __init__(self,
@@ -54,6 +62,7 @@ class OnceForAllHook(Hook):
         self.candidates = candidates
         self.metric = metric
         self._metrics: Dict[str, float] = {}
+        self._inputs = _LastInputs()
 
     def before_train(self, runner: Runner) -> None:
         """Refuse what would fail only after the training."""
@@ -67,13 +76,24 @@ class OnceForAllHook(Hook):
                 f'budget={self.budget} cannot be met: with the narrowest of '
                 f'widths={self.widths} everywhere {least:.3f} of the '
                 'multiply-adds are left. Allow narrower ones or more.')
+        self._inputs.watch(generator)
 
     def before_train_iter(self,
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
         generator = _only(runner).module
-        _set_widths(generator, self._sample(generator))
+        _set_widths(generator, _of_rank_0(self._sample(generator)))
+        self._inputs.listens = (
+            runner.max_iters - runner.iter <= _LastInputs.MOST)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        # what other hooks run the generator with is no training
+        self._inputs.listens = False
 
     def after_val_epoch(self,
                         runner: Runner,
@@ -82,8 +102,9 @@ class OnceForAllHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         generator = _only(runner).module
+        self._inputs.remove()
         best, best_value = None, float('inf')
-        for widths in self._candidates(generator):
+        for widths in _of_rank_0(self._candidates(generator)):
             self._apply(runner, widths)
             runner.val_loop.run()
             value = self._value()
@@ -111,7 +132,17 @@ class OnceForAllHook(Hook):
         tested = trained.both[-1]
         _set_widths(trained.module, widths)
         copy_masks(trained.module, tested)
-        _recalibrate(tested)
+        _recalibrate(tested, self._calibrating(tested))
+
+    def _calibrating(self, generator: nn.Module) -> Iterable[tuple]:
+        if takes_noise(generator):
+            return (random_inputs(generator, 64) for _ in range(8))
+        if not self._inputs.passes and _norms(generator):
+            raise PPCDError(
+                'OnceForAllHook calibrates norms with what the generator was '
+                'trained with in the last iterations, which were none: resume '
+                'from an earlier checkpoint.')
+        return self._inputs.passes
 
     def _sample(self, generator: nn.Module) -> Dict[str, float]:
         return {
@@ -154,22 +185,74 @@ def _set_widths(generator: nn.Module, widths: Dict[str, float]) -> None:
         mask.pruned[kept:] = True
 
 
+def _of_rank_0(value: Any) -> Any:
+    """The same for all processes, whose random numbers differ."""
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
+
+
+class _LastInputs:
+    """What a generator was given last while it was trained.
+
+    Attributes:
+        listens (bool): Whether anything is noted now.
+        passes (list): Positional and keyword arguments of each pass.
+    """
+    MOST = 256  # samples
+
+    def __init__(self) -> None:
+        self.listens = False
+        self.passes: List[Tuple[tuple, dict]] = []
+        self._handle: Any = None
+
+    def watch(self, generator: nn.Module) -> None:
+        self._handle = generator.register_forward_pre_hook(
+            self._note, with_kwargs=True)
+
+    def remove(self) -> None:
+        self._handle.remove()
+
+    def _note(self, generator: nn.Module, args: tuple, kwargs: dict) -> None:
+        if not self.listens or not torch.is_grad_enabled():
+            return
+        self.passes.append(
+            apply_to((args, kwargs), torch.is_tensor, torch.Tensor.detach))
+        while sum(map(_samples, self.passes[1:])) >= self.MOST:
+            self.passes.pop(0)
+
+
+def _samples(inputs: Tuple[tuple, dict]) -> int:
+    args, kwargs = inputs
+    return next((len(value) for value in (*args, *kwargs.values())
+                 if torch.is_tensor(value)), 1)
+
+
+def _norms(generator: nn.Module) -> List[_BatchNorm]:
+    """Norms with statistics of their own."""
+    return [
+        norm for norm in generator.modules()
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats
+    ]
+
+
 @torch.no_grad()
-def _recalibrate(generator: nn.Module, batches: int = 8) -> None:
+def _recalibrate(generator: nn.Module, inputs: Iterable[tuple]) -> None:
     """Norm statistics of one sub-network; training mixed those of all."""
-    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm)]
+    norms = _norms(generator)
     generator.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
         norm.train()
-    for _ in range(batches):
-        args, kwargs = random_inputs(generator, 64)
+    for args, kwargs in inputs:
         generator(*args, **kwargs)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.eval()
+        for mean in (norm.running_mean, norm.running_var):
+            all_reduce(mean, 'mean')
 
 
 def _costs(generator: nn.Module,

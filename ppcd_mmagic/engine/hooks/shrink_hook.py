@@ -1,17 +1,20 @@
 from typing import Optional
 
 import torch.nn as nn
+from mmengine.dist import broadcast
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import BaseAveragedModel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.model import BaseAveragedModel
+from mmengine.runner import Runner, get_state_dict
 from torch.optim import Optimizer
 
-from ppcd_mmagic.channels import (fit_to_state, shrink_channels,
+from ppcd_mmagic.channels import (fit_to_state, named_masks, shrink_channels,
                                   zero_dead_channels)
+from ppcd_mmagic.checkpoints import rename_to_fit
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import HOOKS
 from ..optimizers import optim_wrapper_of
+from ..wrappers import refuse_rigid_wrappers, wrappers_follow
 from .mask_binarization_hook import masked_generators
 
 
@@ -23,7 +26,8 @@ class ShrinkHook(Hook):
     Generator, EMA copy and optimizer state are cut. Checkpoints are of the
     size reached; resumption and export take them as they are. It runs after
     :class:`MaskBinarizationHook`, whose ``alpha`` still counts the channels a
-    mask was built with.
+    mask was built with. In a distributed training all processes cut what the
+    masks of rank 0 have pruned, and the wrappers of MMEngine follow.
 
     Without spectral norm the training is the one that only masks. Spectral
     norm divides by the largest singular value of the weight, which from each
@@ -38,9 +42,10 @@ class ShrinkHook(Hook):
 
     Raises:
         PPCDError: If ``interval`` is less than 1, or when the training
-            starts distributed or with MMEngine's ``EMAHook``: wrappers and
-            the copy that this keeps of the whole model hold on to the sizes
-            they began with.
+            starts with MMEngine's ``EMAHook``, whose copy of the whole model
+            holds on to the sizes it began with, or with a distributed wrapper
+            that does: one that is not ``DistributedDataParallel``, or has a
+            communication hook or mixed precision of its own.
     """
     priority = 'NORMAL'
 
@@ -51,9 +56,7 @@ class ShrinkHook(Hook):
         self.change = shrink_channels if remove else zero_dead_channels
 
     def before_train(self, runner: Runner) -> None:
-        if any(is_model_wrapper(module) for module in runner.model.modules()):
-            raise PPCDError('ShrinkHook cannot shrink a distributed model: '
-                            'train on one device or remove the hook.')
+        refuse_rigid_wrappers(runner.model, type(self).__name__)
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise PPCDError(
                 'ShrinkHook cannot shrink the copy that EMAHook keeps of the '
@@ -62,14 +65,18 @@ class ShrinkHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over the sizes of a checkpoint before it is loaded."""
-        state = checkpoint.get('state_dict', checkpoint)
-        for generator in masked_generators(runner, type(self).__name__):
-            fit_to_state(generator.module, example_inputs(generator.module),
-                         _part(state, f'{generator.name}.'),
-                         _optimizer(runner, generator.module))
-            if generator.ema is not None:
-                fit_to_state(generator.ema, example_inputs(generator.ema),
-                             _part(state, f'{generator.ema_name}.'))
+        state = rename_to_fit(
+            checkpoint.get('state_dict', checkpoint),
+            get_state_dict(runner.model))
+        with wrappers_follow(runner.model):
+            for generator in masked_generators(runner, type(self).__name__):
+                fit_to_state(generator.module,
+                             example_inputs(generator.module),
+                             _part(state, f'{generator.name}.'),
+                             _optimizer(runner, generator.module))
+                if generator.ema is not None:
+                    fit_to_state(generator.ema, example_inputs(generator.ema),
+                                 _part(state, f'{generator.ema_name}.'))
         _refresh_averages(runner.model)
 
     def after_train_iter(self,
@@ -79,12 +86,20 @@ class ShrinkHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         if (runner.iter + 1) % self.interval:
             return
-        for generator in masked_generators(runner, type(self).__name__):
-            self.change(generator.module, example_inputs(generator.module),
-                        _optimizer(runner, generator.module))
-            if generator.ema is not None:
-                self.change(generator.ema, example_inputs(generator.ema))
+        with wrappers_follow(runner.model):
+            for generator in masked_generators(runner, type(self).__name__):
+                self._change(generator.module,
+                             _optimizer(runner, generator.module))
+                if generator.ema is not None:
+                    self._change(generator.ema)
         _refresh_averages(runner.model)
+
+    def _change(self,
+                module: nn.Module,
+                optimizer: Optional[Optimizer] = None) -> None:
+        for _, mask in named_masks(module):
+            broadcast(mask.pruned)
+        self.change(module, example_inputs(module), optimizer)
 
 
 def _optimizer(runner: Runner, generator: nn.Module) -> Optional[Optimizer]:
