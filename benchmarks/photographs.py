@@ -40,6 +40,7 @@ from command_line import natural, positive, run  # noqa: E402
 
 DATA = 'data/photographs'
 PAGE = osp.join(ROOT, 'docs', 'foreign.md')
+LINES = ['dense', 'pruned by half', 'trained as narrow']
 SIGMAS = np.arange(0.6, 2.01, 0.2)
 Pictures = List[np.ndarray]
 
@@ -86,6 +87,12 @@ def parse_args() -> argparse.Namespace:
         '--max-iters',
         type=positive,
         help='train for so many iterations instead of the config\'s')
+    parser.add_argument(
+        '--lines',
+        nargs='+',
+        choices=LINES,
+        default=LINES,
+        help='of the tables (default: all)')
     parser.add_argument('--jobs', type=positive, default=1)
     parser.add_argument('--root', default='work_dirs/photographs')
     return parser.parse_args()
@@ -96,11 +103,8 @@ def configs_of(task: Task) -> Dict[str, Config]:
     dense = read_config(f'foreign/{task.config}_dense.py')
     narrow = deepcopy(dense)
     narrow.model.generator.update(task.narrow)
-    return {
-        'dense': dense,
-        'pruned by half': read_config(f'foreign/{task.config}.py'),
-        'trained as narrow': narrow
-    }
+    pruned = read_config(f'foreign/{task.config}.py')
+    return dict(zip(LINES, (dense, pruned, narrow)))
 
 
 def generator_of(one: Run, task: Task) -> nn.Module:
@@ -267,7 +271,7 @@ def main() -> None:
             Run(line, shorten(config, args.max_iters), seed,
                 osp.join(args.root, name))
             for line, config in configs_of(TASKS[name]).items()
-            for seed in args.seeds
+            if line in args.lines for seed in args.seeds
         ]
         for name in args.tasks
     }
