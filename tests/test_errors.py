@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from tool_calls import load_tool
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.engine import lost_processes_named
@@ -61,6 +62,40 @@ def test_what_no_other_process_is_the_cause_of_stays_as_it_is(error):
     with pytest.raises(type(error)) as found, lost_processes_named():
         raise error
     assert found.value is error
+
+
+class Refuses:
+    """As the parts of MMagic and MMEngine do."""
+
+    def __init__(self, config):
+        raise ValueError(
+            'Only support `IN` and `BN`')
+
+
+class Fails:
+
+    def __init__(self, config):
+        self.width = int('x')
+
+
+class FailsDeeper:
+
+    def __init__(self, config):
+        self.build()
+
+    def build(self):
+        raise ValueError('too many values to unpack')
+
+
+@pytest.mark.parametrize('part, kind', [
+    (Refuses, PPCDError), (Fails, ValueError), (FailsDeeper, ValueError)])
+def test_only_what_a_part_refuses_is_a_mistake_of_the_config(
+        monkeypatch, part, kind):
+    tool = load_tool('command_line')
+    monkeypatch.setattr(tool.SafeRunner, 'from_cfg', part)
+    with pytest.raises(ValueError) as found:
+        tool.build_runner({})
+    assert type(found.value) is kind
 
 
 def test_nothing_wrong_is_exit_code_zero():

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-from conftest import SAGAN
-from gans import (HINGE, R1, Calls, assert_same_step, batch, block_outputs,
-                  build_gan, pruning_by_hand, step_by_hand, train_step,
-                  trained_gan)
+from conftest import NOISE, SAGAN
+from gans import (DISCRIMINATOR, HINGE, R1, Calls, StandInForDDP,
+                  assert_same_step, batch, block_outputs, build_gan,
+                  pruning_by_hand, step_by_hand, train_step, trained_gan)
 from mmengine.config import Config
 
 from ppcd_mmagic.channels import named_masks
@@ -79,6 +79,32 @@ def test_by_default_only_pixels_are_copied_and_masks_can_be_pruned():
 
     assert_same_step(
         step_by_hand(model, losses, batch(), real=teachers_images))
+
+
+@pytest.mark.parametrize('wrap', [lambda network: network, StandInForDDP])
+def test_features_are_of_the_images_as_they_are(wrap):
+    """Not of maps that an augmentation draws for each: a student that draws
+    the target has nothing left to learn."""
+    model = build_gan(
+        **BLACK_BOX,
+        discriminator=dict(
+            type='AugmentedDiscriminator', discriminator=DISCRIMINATOR),
+        feature_weight=1.,
+        feature_layers='discriminator.conv_blocks.*')
+    inner = model.discriminator.discriminator
+    model.discriminator = wrap(model.discriminator)
+    model.generator.eval()  # draws the same again
+    noise, labels = torch.randn(4, NOISE), torch.tensor([0, 1, 4, 2])
+    images, losses = model.distill(noise, labels)
+    target = model.teacher.images(noise, labels)
+    ours, theirs = (
+        block_outputs(inner, lambda x=x: inner(x, label=labels), '01')[0]
+        for x in (images, target))
+    expected = sum((a - b).abs().mean() for a, b in zip(ours, theirs))
+    torch.testing.assert_close(losses['loss_feature'], expected)
+    model.teacher.images = lambda noise, labels: images.detach()
+    _, losses = model.distill(noise, labels)
+    assert losses['loss_feature'] == losses['loss_pixel'] == 0
 
 
 def test_the_discriminator_never_sees_the_data():

@@ -3,6 +3,7 @@ import argparse
 import os
 import os.path as osp
 import sys
+import traceback
 from typing import Callable, NoReturn, Optional
 
 from mmengine.config import Config, DictAction
@@ -126,7 +127,16 @@ def build_runner(config: Config) -> Runner:
     try:
         return SafeRunner.from_cfg(config)
     except ValueError as error:
+        if isinstance(error, PPCDError) or not _is_refusal(error):
+            raise
         raise PPCDError(str(error)) from error
+
+
+def _is_refusal(error: ValueError) -> bool:
+    """Whether a constructor has raised it: parts of MMagic and MMEngine have
+    no class of their own for what they refuse. Other errors are faults."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.name == '__init__' and (last.line or '').startswith('raise ')
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser, root: str) -> None:

@@ -2,12 +2,14 @@ from typing import Dict, Sequence, Union
 
 import torch.nn.functional as F
 from mmagic.structures import DataSample
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
+from .augmented_discriminator import AugmentedDiscriminator
 from .ppcd_gan import PPCDGAN
 
 
@@ -18,7 +20,10 @@ class ImageDistillationGAN(PPCDGAN):
     With all three losses this is Tiny-GAN (Chang and Lu, ACCV 2020): pixel
     distance to the teacher's image of the same noise and class, distance of
     the discriminator's features of both images, and an adversarial loss whose
-    "real" images are the teacher's. With the pixel loss alone it is plain
+    "real" images are the teacher's. Features are those of the images as they
+    are, as in the paper, also where the discriminator is an
+    :class:`AugmentedDiscriminator`: of maps drawn for each image alone, those
+    of equal images would differ. With the pixel loss alone it is plain
     distillation (Aguinaldo et al., 2019).
 
     Args:
@@ -78,6 +83,11 @@ class ImageDistillationGAN(PPCDGAN):
         return fake_imgs, losses
 
     def _features(self, images: Tensor, labels: Tensor) -> Sequence[Tensor]:
-        with FeatureTap(self.discriminator, self.feature_layers) as tap:
-            self.discriminator(images, label=labels)
+        discriminator = self.discriminator
+        if is_model_wrapper(discriminator):
+            discriminator = discriminator.module
+        with FeatureTap(discriminator, self.feature_layers) as tap:
+            if isinstance(discriminator, AugmentedDiscriminator):
+                discriminator = discriminator.discriminator
+            discriminator(images, label=labels)
         return list(tap.features.values())
