@@ -123,9 +123,17 @@ def settle_computed_weights(model: nn.Module, iterations: int = 5) -> None:
             if isinstance(hook, SpectralNorm):
                 for _ in range(iterations):
                     hook.compute_weight(layer, do_power_iteration=True)
-        if type(layer) in _LAYERS:
+        if type(layer) in _LAYERS or parametrize.is_parametrized(layer):
             training = layer.training
             layer.train()
             for _ in range(iterations):
-                _LAYERS[type(layer)](layer)
+                _compute(layer)
             layer.train(training)
+
+
+def _compute(layer: nn.Module) -> None:
+    if type(layer) in _LAYERS:
+        _LAYERS[type(layer)](layer)
+    else:
+        for name in cast(nn.ModuleDict, layer.parametrizations):
+            getattr(layer, name)

@@ -28,7 +28,7 @@ from torch.nn.modules.pooling import (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd,
 from torch.utils._pytree import tree_leaves
 
 from . import computed_weights, hooks
-from .widths import Widths, is_depthwise, set_widths
+from .widths import Widths, follow_widths, is_depthwise, set_widths
 
 INPUT = 1  # see analysis
 
@@ -663,7 +663,14 @@ def _register_mmagic() -> None:
     for kind in (SNConv2d, SNLinear, SNEmbedding):
         computed_weights.register_layer(kind, kind.sn_weight)
     computed_weights.register_hook(EqualizedLR, EqualizedLR.compute_weight)
+    follow_widths(EqualizedLR, _keep_scale)
     _FOLLOWERS[SelfAttentionBlock] = 'o.conv'
+
+
+def _keep_scale(hook: Any, before: torch.Size, after: torch.Size) -> None:
+    """A learning rate that is equalized by the number of inputs (outputs)."""
+    dim = 1 if hook.mode == 'fan_in' else 0
+    hook.gain *= (after[dim] / before[dim])**.5
 
 
 _register_mmagic()

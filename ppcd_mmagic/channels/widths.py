@@ -68,6 +68,16 @@ def set_widths(kind: type, widths: Widths) -> None:
     _WIDTHS[kind] = widths
 
 
+_FOLLOWING: Dict[type, Callable] = {}
+
+
+def follow_widths(kind: type, change: Callable) -> None:
+    """Hooks of this kind compute a weight by its shape: ``change(hook,
+    before, after)`` gets the shapes that it had and has, and keeps the weight
+    as it was."""
+    _FOLLOWING[kind] = change
+
+
 def widths_of(layer: nn.Module) -> Optional[Widths]:
     """Where a layer keeps its channels, None where that is not known."""
     return next(
@@ -153,14 +163,18 @@ def keep_channels(layer: nn.Module,
     """
     _require_known_parametrization(layer)
     count, groups = width(layer, side), _groups(layer)
+    before = getattr(layer, 'weight_orig', None)
     for name, dim in tensors_of(layer, side).items():
         replace(layer, name,
                 lambda value: _select(value, dim, kept, count, groups),
                 optimizer)
     _update_sizes(layer, side, count, len(kept))
-    original = getattr(layer, 'weight_orig', None)
-    if isinstance(original, Tensor):  # the weight is computed from it
-        layer.weight = original.detach()
+    after = getattr(layer, 'weight_orig', None)
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        for hook in layer._forward_pre_hooks.values():
+            if type(hook) in _FOLLOWING:
+                _FOLLOWING[type(hook)](hook, before.shape, after.shape)
+        layer.weight = after.detach()  # is computed from it
 
 
 def _require_known_parametrization(layer: nn.Module) -> None:
@@ -350,14 +364,18 @@ def resize_layers(model: nn.Module,
         PPCDError: If a layer does not exist or is smaller than its size.
     """
     present = layer_sizes(model)
+    layers = dict(model.named_modules())
     for name, size in sizes.items():
         size = tuple(size)
+        groups = _groups(layers[name]) if name in layers else 1
         if name not in present or len(size) != len(present[name]) or any(
-                not 0 < new <= old for new, old in zip(size, present[name])):
+                not 0 < new <= old or new % groups
+                for new, old in zip(size, present[name])):
             raise PPCDError(
                 f'Layer "{name}" of size {size} does not fit '
                 f'{type(model).__name__}, which has '
-                f'{present.get(name, "no such layer")}.')
+                f'{present.get(name, "no such layer")}'
+                f'{f" in {groups} groups" if groups > 1 else ""}.')
         if size != present[name]:
             _resize(model, name, size, optimizer)
 
