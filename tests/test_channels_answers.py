@@ -6,7 +6,7 @@ from channel_checks import Net, call, conv, net
 from mmcv.cnn import ConvModule
 
 from ppcd_mmagic.channels import (copy_masks, largest_difference, link_masks,
-                                  mask_channels)
+                                  mask_channels, register_rule)
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -63,6 +63,9 @@ NOT_MASKED = dict(
     hooked=(lambda: net(lambda s, y: s.b(s.hooked(y)), hooked=hooked()),
             'not masked: it has a hook that is not known'),
     c=(one_weight_for_two, 'not masked: c shares a parameter with d'),
+    alone=(lambda: net(lambda s, y: (s.alone(y), s.b(y))[1],
+                       alone=conv(8, 8)),
+           'not masked: nothing that is known reads it'),
     unread=(lambda: net(lambda s, y: (s.b(y), s.unread(y).abs().max() > 1),
                         unread=conv(8, 8)),
             'not masked: max() reads it, which is not known'),
@@ -143,6 +146,24 @@ def test_where_nothing_can_leave_reasons_are_counted(convs, message):
     with pytest.raises(PPCDError) as refused:
         mask_channels(module, IMAGES, convs=convs)
     assert str(refused.value) == message
+
+
+class Wrongly(nn.Module):
+    """Taught with cells of another form."""
+
+    def forward(self, x):
+        return x.abs()
+
+
+@pytest.mark.parametrize('rule', [
+    lambda analysis, name, layer, x: x[:, :, 0],
+    lambda analysis, name, layer, x: x[:, :3],
+])
+def test_a_rule_that_gives_cells_of_another_form_is_named(rule):
+    register_rule(Wrongly, rule)
+    with pytest.raises(PPCDError, match='The rule for "w" gave cells of shape '
+                       r'.* do not broadcast to its output \(2, 8, 8, 8\)'):
+        mask_channels(net(lambda s, y: s.b(s.w(y)), w=Wrongly()), IMAGES)
 
 
 def test_alive_is_what_no_mask_has_pruned():

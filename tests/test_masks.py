@@ -259,6 +259,12 @@ def test_which_convolutions_are_masked_is_configurable():
             ] == ['conv_blocks.0.conv_1', 'conv_blocks.2.conv_1']
 
 
+def test_which_convolutions_of_biggan_are_masked_is_configurable():
+    generator = build_generator(BIGGAN, masked_convs=['conv_2'])
+    assert {name.rpartition('.')[2]
+            for name, _ in named_masks(generator)} == {'conv2'}
+
+
 @pytest.mark.parametrize('convs', [['conv_9'], ['conv_1', 'conv_9'], []])
 def test_convolutions_to_mask_must_exist(convs):
     with pytest.raises(ValueError, match='conv_1.*conv_2.*shortcut'):

@@ -518,9 +518,9 @@ def viewed(analysis, call) -> Tensor:
     sizes = call.args[1:] or tuple(call.kwargs.values())
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
-    before, out = call.args[0], _run(analysis, call)
     if not all(isinstance(size, int) for size in sizes):
         return analysis.opaque('a view as another type reads it')
+    before, out = call.args[0], _run(analysis, call)
     vary = [d for d in range(out.ndim) if out.shape[d] > 1]
     if len(vary) > sum(size > 1 for size in before.shape):
         analysis.cells.pin(before, 'a view splits it up')
@@ -618,15 +618,15 @@ _names(
     'mish sigmoid sigmoid_ tanh tanh_ hardtanh hardswish hardsigmoid softplus '
     'softsign exp log sqrt rsqrt abs neg pow sin cos clamp clamp_ clip '
     'to type float half double bfloat16 contiguous clone '
-    'detach square reciprocal sign erf logsigmoid')
+    'detach square reciprocal sign erf log_sigmoid')
 _names(drawn, 'rand_like randn_like')
 _names(dropped_out, 'dropout dropout2d')
 _names(first_of, 'type_as zeros_like ones_like')
 _names(added, 'add add_ sub sub_ rsub __rsub__ __radd__ __add__ __sub__ '
        '__iadd__ __isub__')
 _names(multiplied, 'mul mul_ __mul__ __rmul__ __imul__')
-_names(united, 'div div_ true_divide __truediv__ __rtruediv__ __itruediv__ '
-       'maximum minimum where lerp')
+_names(united, 'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
+       '__itruediv__ maximum minimum where lerp')
 _names(pooling, 'interpolate upsample max_pool2d avg_pool2d max_pool1d '
        'avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d')
 _names(reduced, 'mean sum std var amax amin')

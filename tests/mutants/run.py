@@ -38,8 +38,8 @@ PARTS = dict(
     evaluation=('evaluation/*', 'metrics folder_and_inception real_pictures'),
     export=('export/*', 'export formats'),
     channels=('channels/*', 'channels_answers channels_attacks '
-              'channels_numbers channels_toys channels_training '
-              'channels_verification complexity masks'))
+              'channels_functions channels_numbers channels_toys '
+              'channels_training channels_verification complexity masks'))
 MODULES = {
     name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
            [f'tests/test_{part}.py' for part in tests.split()])
