@@ -17,8 +17,8 @@ from mmengine.config import Config
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.channels import (complexity, fold_computed_weights,
                                   link_masks, named_masks)
-from ppcd_mmagic.export import (ExportMismatch, compare, export_student,
-                                save_export)
+from ppcd_mmagic.export import (ExportMismatch, build_student, compare,
+                                export_student, save_export)
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
@@ -294,12 +294,12 @@ def test_trained_student_and_its_export_draw_the_same(
         assert .5 <= sparsity <= .6, name
 
 
-@pytest.mark.parametrize('changes', [
-    dict(rgb_to_bgr=True),
-    dict(num_classes=0, use_cbn=False),
-    dict(out_channels=1),
+@pytest.mark.parametrize('changes, formats', [
+    (dict(rgb_to_bgr=True), ['mmagic']),
+    (dict(num_classes=0, use_cbn=False), ['mmagic', 'torch_export', 'onnx']),
+    (dict(out_channels=1), ['mmagic', 'torch_export']),
 ], ids=['colours turned', 'no classes', 'one colour'])
-def test_students_of_other_kinds_are_exported(changes, tmp_path):
+def test_students_of_other_kinds_are_exported(changes, formats, tmp_path):
     inner = {**DENSE['sagan'], **changes}
     config = dict(type='MaskedGenerator', generator=inner, convs='*')
     generator = MODELS.build(config).eval()
@@ -315,7 +315,6 @@ def test_students_of_other_kinds_are_exported(changes, tmp_path):
         training.model.num_classes = None
     export = export_student(
         training, student_checkpoint(tmp_path / 's.pth', generator))
-    formats = ['mmagic', 'torch_export', 'onnx']
     save_export(export, str(tmp_path / 'export'), formats)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -323,6 +322,135 @@ def test_students_of_other_kinds_are_exported(changes, tmp_path):
     before, after = (export.summary[w]['parameters']
                      for w in ('before', 'after'))
     assert after < .7 * before
+
+
+class Needy(MODELS.get('PPCDGAN')):
+    """Takes a loss, which it cannot do without, and a critic, which it can;
+    and takes its configs apart."""
+
+    def __init__(self, generator, loss, critic, weight=1, hints=(), more=None,
+                 test_cfg=None, **kwargs):
+        super().__init__(generator, **kwargs)
+        assert loss.pop('name') == 'needed' and loss.pop('by').pop('me')
+
+
+def test_config_of_an_export_is_what_the_model_cannot_be_built_without(
+        tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS._module_dict, 'Needy', Needy)
+    generator = build_generator(STUDENTS['sagan_plain'])
+    config = training_config(STUDENTS['sagan_plain'])
+    config.model.update(
+        type='Needy', loss=dict(name='needed', by=dict(me=True)),
+        critic=dict(type='None'), weight=3, hints=[dict(a=1)],
+        more=dict(b=2), test_cfg=dict(scale=2), discriminator_steps=5,
+        discriminator=dict(type='ProjDiscriminator'),
+        ema_config=dict(type='ExponentialMovingAverage'),
+        teacher=dict(type='BigGANTeacher'))
+    before = copy.deepcopy(config.to_dict())
+    export = export_student(
+        config, student_checkpoint(tmp_path / 's.pth', generator))
+    model = copy.deepcopy(export.config.model)
+    assert model.pop('generator').type == 'ppcd_mmagic.PrunedGenerator'
+    assert model == dict(
+        type='Needy', num_classes=CLASSES, noise_size=NOISE, weight=3,
+        loss=dict(name='needed', by=dict(me=True)), critic=None,
+        data_preprocessor=dict(type='DataPreprocessor'),
+        test_cfg=dict(scale=2), discriminator_steps=5)
+    built = MODELS.build(export.config.model)
+    assert built.generator.num_classes == CLASSES
+    export.config.model.test_cfg.scale = 9
+    export.config.model.generator.generator.base_channels = 9
+    assert config.to_dict() == before
+
+
+TESTING = dict(
+    test_dataloader=dict(batch_size=3), test_cfg=dict(type='MultiTestLoop'),
+    visualizer=dict(type='Visualizer'), vis_backends=[dict(type='VisBackend')],
+    env_cfg=dict(cudnn_benchmark=True), randomness=dict(seed=4),
+    log_level='ERROR')
+
+
+def test_config_of_an_export_holds_what_testing_needs_and_no_training(
+        tmp_path):
+    generator = build_generator(STUDENTS['sagan_plain'])
+    config = training_config(STUDENTS['sagan_plain'])
+    config.update(
+        **TESTING, test_evaluator=dict(type='Evaluator'),
+        train_dataloader=dict(batch_size=2), optim_wrapper=dict(),
+        work_dir='somewhere', default_scope='mmagic')
+    exported = export_student(
+        config, student_checkpoint(tmp_path / 's.pth', generator)).config
+    assert exported.default_scope == 'ppcd_mmagic'
+    # of a program that does not know the package
+    assert exported.custom_imports == dict(
+        imports=['ppcd_mmagic'], allow_failed_imports=False)
+    for key, value in TESTING.items():
+        assert exported[key] == value, key
+    assert set(exported) == {
+        'default_scope', 'custom_imports', 'model', 'test_evaluator', *TESTING
+    }
+
+
+def test_config_of_an_export_builds_it_as_narrow_as_its_weights(tmp_path):
+    generator = build_generator(STUDENTS['biggan'])
+    prune(generator, 0.6)
+    export = export_student(
+        training_config(STUDENTS['biggan']),
+        student_checkpoint(tmp_path / 's.pth', generator))
+    built = MODELS.build(export.config.model.generator,
+                         default_args=dict(noise_size=NOISE,
+                                           num_classes=CLASSES))
+    state = export.generator.state_dict()
+    assert {k: v.shape for k, v in built.state_dict().items()
+            } == {k: v.shape for k, v in state.items()}
+    # weights of another width would not be taken for its own
+    assert 'narrow_to_weights' not in export.config.model.generator
+
+
+def test_an_exported_generator_is_for_inference_alone(tmp_path):
+    generator = build_generator(STUDENTS['sagan_plain'])
+    exported = export_student(
+        training_config(STUDENTS['sagan_plain']),
+        student_checkpoint(tmp_path / 's.pth', generator)).generator
+    assert not any(module.training for module in exported.modules())
+    assert not any(weight.requires_grad for weight in exported.parameters())
+
+
+def test_sixteen_classes_are_compared_if_nothing_else_is_said(tmp_path):
+    config = dict(STUDENTS['sagan_plain'], num_classes=20)
+    training = training_config(config)
+    training.model.num_classes = 20
+    path = student_checkpoint(tmp_path / 's.pth', build_generator(config))
+    assert export_student(training, path).summary['classes_compared'] == 16
+    assert export_student(
+        training, path, max_classes=3).summary['classes_compared'] == 3
+
+
+def test_students_of_single_masked_blocks_are_linked(tmp_path):
+    """A norm turns a zero channel into a constant of the class; only what
+    is behind the norm cuts it off."""
+    config = dict(
+        DENSE['sagan'], blocks_cfg=dict(type='PPResSNGANGenResBlock'))
+    generator = MODELS.build(dict(config)).eval()
+    masks = dict(named_masks(generator))
+    masks['conv_blocks.0.conv_1'].prune(5)
+    dead = masks['conv_blocks.0.conv_1'].pruned
+    path = student_checkpoint(tmp_path / 's.pth', generator)
+    student = build_student(training_config(config), path)
+    noise, labels = every_class()
+    norm = student.conv_blocks[0].norm_2
+    with torch.no_grad():
+        before = student(noise, label=labels)
+        norm.weight_embedding.weight[:, dead] += 100
+        norm.bias_embedding.weight[:, dead] += 100
+        after = student(noise, label=labels)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('use', [build_student, export_student])
+def test_a_missing_checkpoint_is_called_the_student_s(use, tmp_path):
+    with pytest.raises(PPCDError, match='The student checkpoint .*absent.pth'):
+        use(training_config(SAGAN), str(tmp_path / 'absent.pth'))
 
 
 def test_config_of_an_export_tests_the_only_generator_there_is(
@@ -407,6 +535,27 @@ class Forgetful(SNGANGenerator):
         self.register_forward_hook(change, with_kwargs=True)
 
 
+class Brighter(SNGANGenerator):
+    """Where it has masks, by four millionths."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_forward_hook(
+            lambda module, args, out: out + 4e-6 * any(
+                True for _ in named_masks(module)))
+
+
+def test_summary_says_how_much_the_images_differ(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS._module_dict, 'Brighter', Brighter)
+    config = dict(
+        type='MaskedGenerator', convs=['conv_blocks.*.conv_1'],
+        generator={**DENSE['sagan'], 'type': 'Brighter'})
+    summary = export_student(
+        training_config(config),
+        student_checkpoint(tmp_path / 's.pth', MODELS.build(config))).summary
+    assert summary['max_difference'] == pytest.approx(4e-6, rel=.2)
+
+
 @pytest.mark.parametrize('only', [None, 0, CLASSES - 1])
 def test_a_student_that_is_more_than_its_weights_is_refused(
         only, tmp_path, monkeypatch):
@@ -476,8 +625,12 @@ def test_export_refuses_a_difference_and_says_where():
     with torch.no_grad():
         other.conv_blocks[2].conv_2.conv.bias += 0.1
     noise, labels = every_class()
+    hooks = [[len(m._forward_hooks) for m in generator.modules()]
+             for generator in (student, other)]
     with pytest.raises(ExportMismatch, match=r'class 0, first at conv_blocks.2'):
         compare(student, other, one_by_one(noise, labels))
+    assert [[len(m._forward_hooks) for m in generator.modules()]
+            for generator in (student, other)] == hooks
 
 
 @pytest.mark.parametrize('name', STUDENTS)

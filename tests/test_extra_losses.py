@@ -1,5 +1,7 @@
 """L_PP and L_CD in a model of MMagic, against the same added by hand."""
 import copy
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -9,11 +11,14 @@ import torch.nn.functional as F
 from conftest import CLASSES, NOISE, SAGAN, TEACHER
 from gans import DISCRIMINATOR, batch, build_gan, optimizers
 from mmagic.models.base_models import BaseConditionalGAN
-from mmengine import MessageHub
+from mmengine import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from runs import tiny_config
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.engine import SafeRunner
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import HOOKS, MODELS
 
@@ -51,8 +56,11 @@ class Foreign(BaseConditionalGAN):
                 losses[name] = losses.get(name, 0) + value
         losses.update(self.once())
         loss, log_vars = self.parse_losses(losses)
-        optimizer_wrapper.update_params(loss)
+        self.update(loss, optimizer_wrapper)
         return log_vars
+
+    def update(self, loss, optimizer_wrapper):
+        optimizer_wrapper.update_params(loss)
 
     def run(self, noise, labels):
         return self.generator(noise, label=labels), {}
@@ -76,6 +84,36 @@ class ByHand(Foreign):
     def once(self):
         return dict(loss_pp=self.losses['pruning_loss'](
             mask for _, mask in named_masks(self.generator)))
+
+
+class Halves:
+    """Mixed in, the loss is handed over in two parts, which both depend on
+    the same images."""
+
+    def update(self, loss, optimizer_wrapper):
+        optimizer_wrapper.backward(loss / 4, retain_graph=True)
+        optimizer_wrapper.backward(loss * 3 / 4)
+        optimizer_wrapper.step()
+        optimizer_wrapper.zero_grad()
+
+
+class ForeignHalves(Halves, Foreign):
+    pass
+
+
+class ByHandHalves(Halves, ByHand):
+    """Its losses are in the first part alone."""
+
+    def update(self, loss, optimizer_wrapper):
+        own = self.extra
+        optimizer_wrapper.backward((loss - own) / 4 + own, retain_graph=True)
+        optimizer_wrapper.backward((loss - own) * 3 / 4)
+        optimizer_wrapper.step()
+        optimizer_wrapper.zero_grad()
+
+    def parse_losses(self, losses):
+        self.extra = losses.get('loss_cd', 0) + losses.get('loss_pp', 0)
+        return super().parse_losses(losses)
 
 
 class Scaled(OptimWrapper):
@@ -125,7 +163,7 @@ def wrappers_of(model, kind=OptimWrapper, counts=1):
         })
 
 
-def trained(model, wrappers, hook=None, iterations=6):
+def trained(model, wrappers, hook=None, iterations=4):
     """Logs of the last iteration."""
     MessageHub.get_instance('extra_losses')
     runner = SimpleNamespace(model=model, optim_wrapper=wrappers)
@@ -147,35 +185,170 @@ def trained(model, wrappers, hook=None, iterations=6):
     return logs
 
 
-@pytest.mark.parametrize('kind, counts', [(OptimWrapper, 1),
-                                          (OptimWrapper, 2),
-                                          (OptimWrapper, 3), (Scaled, 2)])
-def test_gradients_are_those_of_the_losses_added_by_hand(kind, counts):
-    foreign, hand, plain = built(Foreign), built(ByHand), built(Foreign)
+@pytest.mark.parametrize('kind, counts, models', [
+    (OptimWrapper, 1, (Foreign, ByHand)),
+    (OptimWrapper, 3, (Foreign, ByHand)),
+    (Scaled, 2, (Foreign, ByHand)),
+    (OptimWrapper, 1, (ForeignHalves, ByHandHalves)),
+])
+def test_gradients_are_those_of_the_losses_added_by_hand(kind, counts,
+                                                         models):
+    foreign, hand = map(built, models)
     hand.losses = losses()
-    logs = trained(foreign, wrappers_of(foreign, kind, counts), hook_of())
-    expected = trained(hand, wrappers_of(hand, kind, counts))
-    trained(plain, wrappers_of(plain, kind, counts))
+    logs = trained(foreign, wrappers_of(foreign, kind, counts), hook_of(),
+                   iterations=2 * counts)
+    expected = trained(hand, wrappers_of(hand, kind, counts),
+                       iterations=2 * counts)
     for name, value in hand.state_dict().items():
         torch.testing.assert_close(
             foreign.state_dict()[name], value, rtol=1e-10, atol=1e-10)
     for name in ('loss_pp', 'loss_cd', 'loss_gen', 'loss_disc'):
         torch.testing.assert_close(
             logs[name], expected[name], rtol=1e-10, atol=1e-10)
-    moved = foreign.generator.conv_blocks[0].conv_1.conv.mask.weight
-    assert not torch.allclose(
-        moved, plain.generator.conv_blocks[0].conv_1.conv.mask.weight)
+    # what is logged keeps no graph
+    assert not logs['loss_pp'].requires_grad
+    assert not logs['loss_cd'].requires_grad
 
 
-def test_nothing_of_the_hook_stays_after_the_training():
-    model = built(Foreign)
+class InDict(Foreign):
+
+    pack, unpack = staticmethod(lambda image: dict(fake_img=image)), 'fake_img'
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.generator.register_forward_hook(
+            lambda module, args, image: self.pack(image))
+
+    def train_discriminator(self, inputs, data_samples, optimizer_wrapper):
+        return {}
+
+    def train_generator(self, inputs, data_samples, optimizer_wrapper):
+        labels = self.data_sample_to_label(data_samples)
+        image = self.generator(self.noise(len(labels)), label=labels)
+        for key in (self.unpack, ) if isinstance(
+                self.unpack, str) else self.unpack:
+            image = image[key]
+        loss, log_vars = self.parse_losses(dict(loss_gen=image.mean()))
+        optimizer_wrapper.update_params(loss)
+        return log_vars
+
+
+class InTuple(InDict):
+    """As some of MMagic's, which give the noise as well."""
+    pack, unpack = staticmethod(lambda image: (None, [image, 'noise'])), (1, 0)
+
+
+@pytest.mark.parametrize('kind', [InDict, InTuple])
+def test_images_are_found_in_what_a_generator_gives(kind):
+    model = built(kind)
+    logs = trained(model, wrappers_of(model), hook_of(), iterations=1)
+    assert logs['loss_pp'] > 0 and logs['loss_cd'] > 0
+
+
+def hooks_in(model):
+    return [(len(module._forward_hooks), len(module._forward_pre_hooks))
+            for module in model.modules()]
+
+
+class WithoutGradient(Foreign):
+    """Looks at images aside of its steps."""
+
+    def train_generator(self, inputs, data_samples, optimizer_wrapper):
+        labels = self.data_sample_to_label(data_samples)
+        with torch.no_grad():
+            self.generator(self.noise(len(labels)), label=labels)
+        return super().train_generator(inputs, data_samples,
+                                       optimizer_wrapper)
+
+
+@pytest.mark.parametrize('kind', [Foreign, WithoutGradient])
+def test_nothing_of_the_hook_stays_after_the_training(kind):
+    model = built(kind)
     wrappers = wrappers_of(model)
+    before = hooks_in(model)
     trained(model, wrappers, hook_of(), iterations=1)
-    assert not model.generator._forward_hooks
-    assert not model.generator._forward_pre_hooks
+    assert hooks_in(model) == before
     wrapper = wrappers['generator']
     assert 'backward' not in vars(wrapper)
     assert 'update_params' not in vars(wrapper)
+
+
+def test_images_that_no_loss_used_are_let_go():
+    model = built(Foreign)
+    seen = []
+    model.generator.conv_blocks[0].register_forward_hook(
+        lambda module, args, out: seen.append(weakref.ref(out)))
+    hook = hook_of()
+    trained(model, wrappers_of(model), hook, iterations=2)
+    hook.before_train_iter(SimpleNamespace(model=model), 2)
+    gc.collect()
+    assert len(seen) == 8
+    assert not any(image() is not None for image in seen)
+
+
+class Compares(nn.Module):
+    """Notes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, student, teacher):
+        self.seen.append([{size: feature.requires_grad for size, feature in
+                           features.items()}
+                          for features in (student, teacher)])
+        return sum(feature.mean() for feature in student.values())
+
+    def loss_name(self):
+        return 'loss_compared'
+
+
+def test_distillation_is_given_the_student_s_features_and_the_teacher_s(
+        monkeypatch):
+    monkeypatch.setitem(MODELS._module_dict, 'Compares', Compares)
+    model = built(Foreign)
+    hook = hook_of(distillation_loss=dict(type='Compares'))
+    logs = trained(model, wrappers_of(model), hook, iterations=1)
+    assert hook.distillation_loss.seen == [[{8: True, 16: True},
+                                            {8: False, 16: False}]] * 2
+    assert 'loss_compared' in logs
+
+
+def test_log_says_once_what_is_compared(monkeypatch):
+    said = []
+    monkeypatch.setattr(MMLogger.get_instance('extra_losses_log'), 'log',
+                        lambda level, text: said.append(text))
+    model = built(Foreign)
+    trained(model, wrappers_of(model), hook_of(), iterations=3)
+    assert [text for text in said if text.startswith('dist')
+            ] == ['distillation compares features of [8, 16] pixels']
+
+
+def test_a_generator_that_draws_its_input_itself_has_no_teacher():
+    model = built(Foreign)
+    model.run = lambda noise, labels: (model.generator(
+        lambda size: torch.randn(size).double(), num_batches=len(labels),
+        label=labels), {})
+    with pytest.raises(PPCDError, match='draws its input itself'):
+        trained(model, wrappers_of(model), hook_of(), iterations=1)
+
+
+def test_losses_are_in_the_log_of_a_real_runner(tmp_path):
+    """Others read them after the iteration, so that this hook comes first."""
+    config = tiny_config(tmp_path, train_cfg__max_iters=2)
+    config.model = dict(
+        type='SAGAN', noise_size=NOISE, num_classes=10,
+        generator=dict(SAGAN, num_classes=10, type='ppcd_mmagic.'
+                       'PPResSAGANGenerator'),
+        discriminator=dict(DISCRIMINATOR, num_classes=10),
+        data_preprocessor=dict(type='DataPreprocessor'))
+    config.custom_hooks = [dict(type='IterSeedHook'),
+                           dict(type='ExtraLossesHook')]
+    runner = SafeRunner.from_cfg(config)
+    runner.train()
+    # scores start at one
+    assert runner.message_hub.get_scalar(
+        'train/loss_pp').current() == pytest.approx(1, abs=.1)
 
 
 def test_one_optimizer_for_all_gets_the_losses_of_the_generator_once():
@@ -213,6 +386,20 @@ def test_a_generator_that_is_not_trained_through_its_forward_is_refused():
 
     model = built(Aside)
     with pytest.raises(PPCDError, match='does not depend on an output'):
+        trained(model, wrappers_of(model), hook_of())
+
+
+def test_images_made_in_evaluation_mode_are_not_trained_through():
+
+    class Evaluated(Foreign):
+
+        def run(self, noise, labels):
+            fake = self.generator.eval()(noise, label=labels)
+            self.generator.train()
+            return fake, {}
+
+    model = built(Evaluated)
+    with pytest.raises(PPCDError, match='forward in training mode'):
         trained(model, wrappers_of(model), hook_of())
 
 

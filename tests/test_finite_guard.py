@@ -1,9 +1,12 @@
 """Nothing that is not finite is ever saved."""
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine import MessageHub
 from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from runs import tiny_runner
 
 from ppcd_mmagic import PPCDError
@@ -60,37 +63,65 @@ def test_a_learning_rate_that_throws_weights_away(tmp_path):
 
 
 def test_a_weight_of_a_loss_that_is_no_number(tmp_path):
-    with pytest.raises(PPCDError, match='loss_cd is nan at iteration 1'):
+    with pytest.raises(PPCDError, match='loss_cd is nan at iteration 1: the .*'
+                       'Start again with a smaller'):
         train(tmp_path, model__distillation_loss__loss_weight=float('nan'))
     all_saved_are_finite(tmp_path, [])
 
 
-class Overflow(Hook):
-    """Logs an infinite loss at the iterations given."""
-
-    def __init__(self, iterations):
-        self.iterations = iterations
-    priority = 'VERY_HIGH'
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
-        if runner.iter + 1 in self.iterations:
-            outputs['loss'] = torch.tensor(float('inf'))
-            runner.message_hub.update_scalar('train/loss', outputs['loss'])
+def plain():
+    return OptimWrapper(torch.optim.SGD([torch.zeros(1)], 0.1))
 
 
-@pytest.mark.parametrize('iterations, ends', [((2, 4, 6), False),
-                                              ((2, 3, 4), True)])
-def test_mixed_precision_may_overflow_for_a_while(
-        tmp_path, monkeypatch, iterations, ends):
-    from ppcd_mmagic.engine.hooks import finite_guard_hook
-    monkeypatch.setattr(finite_guard_hook, '_is_scaled', lambda runner: True)
-    options = dict(default_hooks__finite_guard__patience=2)
-    if not ends:
-        train(tmp_path, Overflow(iterations), **options)
-    else:
-        with pytest.raises(PPCDError, match='loss is inf at iteration 4'):
-            train(tmp_path, Overflow(iterations), **options)
+def scaled():
+    """Mixed precision, which cannot be set up without a GPU."""
+    return AmpOptimWrapper.__new__(AmpOptimWrapper)
+
+
+def watched(infinite, wrapper, iterations=6, **settings):
+    """The iteration at which it ends, None if it does not. Of some the loss
+    is infinite."""
+    hook = FiniteGuardHook(**settings)
+    hub = MessageHub('finite_guard')
+    runner = SimpleNamespace(message_hub=hub, optim_wrapper=wrapper)
+    for runner.iter in range(iterations):
+        loss = float('inf' if runner.iter + 1 in infinite else 1)
+        hub.update_scalar('train/loss', loss)
+        hub.update_scalar('train/time', 1.)
+        try:
+            hook.after_train_iter(runner, 0, outputs=dict(loss=loss))
+        except PPCDError as error:
+            assert f'loss is inf at iteration {runner.iter + 1}:' in str(error)
+            return runner.iter + 1
+    return None
+
+
+@pytest.mark.parametrize('infinite, ends', [((2, 4, 6), None),
+                                            ((2, 3, 5, 6), None),
+                                            ((2, 3, 4), 4),
+                                            ((1, 3, 4, 5), 5)])
+def test_mixed_precision_may_overflow_for_a_while(infinite, ends):
+    assert watched(infinite, scaled(), patience=2) == ends
+
+
+@pytest.mark.parametrize('wrapper, ends', [
+    (scaled(), 23),
+    (OptimWrapperDict(generator=plain(), discriminator=scaled()), 23),
+    (OptimWrapperDict(generator=plain(), discriminator=plain()), 3),
+    (plain(), 3),
+])
+def test_twenty_overflows_in_a_row_are_the_most_and_only_where_scaled(
+        wrapper, ends):
+    assert watched(range(3, 40), wrapper, iterations=40) == ends
+
+
+def test_without_patience_the_first_overflow_ends_it():
+    assert watched([4], scaled(), patience=0) == 4
+
+
+def test_iterations_without_losses_are_let_pass():
+    FiniteGuardHook().after_train_iter(
+        SimpleNamespace(iter=0, optim_wrapper=plain()), 0, outputs=None)
 
 
 def test_patience_is_a_count():

@@ -757,6 +757,14 @@ class TestOnceForAll:
         with pytest.raises(ValueError, match=message):
             HOOKS.build(dict(type='OnceForAllHook', **arguments))
 
+    def test_of_several_generators_none_is_searched(self):
+        search = Search(budget=0.8)
+        del search.model.generator
+        search.model.generators = torch.nn.ModuleDict(
+            dict(photo=search.generator, mask=build_generator(SEARCHED)))
+        with pytest.raises(PPCDError, match='generators.photo, generators.m'):
+            search.hook.before_train(search)
+
     def test_norms_get_the_statistics_of_the_sub_network(self):
         """The mean over batches of their means and unbiased variances, of
         what each norm was given while the best was calibrated."""

@@ -12,9 +12,9 @@ from scipy import linalg, stats
 from torchvision.models import ResNet18_Weights
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.evaluation import (LabelledImages, confusion_matrix,
-                                    domain_quality, frechet_distance,
-                                    recognise, variety)
+from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
+                                    confusion_matrix, domain_quality,
+                                    frechet_distance, recognise, variety)
 from ppcd_mmagic.models import DomainClassifier
 from ppcd_mmagic.registry import METRICS, MODELS
 
@@ -70,6 +70,15 @@ def test_frechet_distance_of_two_images_each():
     assert frechet_distance(a, b) == pytest.approx((1 - 3)**2 + 2)
 
 
+def test_frechet_distance_of_half_precision_is_computed_in_double():
+    """Single means of halves would be rounded to an eighth."""
+    a = np.array([[200., 0.], [200., 1.], [200.125, 2.]], np.float16)
+    b = np.array([[100., 0.], [100.0625, 1.], [100., 2.]], np.float16)
+    expected = frechet_distance(a.astype(np.float64), b.astype(np.float64))
+    assert frechet_distance(a, b) == pytest.approx(expected, abs=1e-9)
+    assert frechet_distance(b, a) == pytest.approx(expected, abs=1e-9)
+
+
 def test_frechet_distance_refuses_nan_and_single_images():
     a = features(5, 2)
     broken = a.copy()
@@ -93,12 +102,13 @@ def test_variety_by_brute_force():
     def spread(data, label):
         chosen = [x for x, y in zip(*data) if y == label]
         return np.mean([
-            float((a - b).square().sum().sqrt()) for i, a in enumerate(chosen)
+            np.sqrt(np.square(a.numpy().astype(float) - b.numpy()).sum())
+            for i, a in enumerate(chosen)
             for b in chosen[:i]
         ])
 
     expected = np.mean([spread(fake, k) / spread(real, k) for k in range(3)])
-    assert variety(fake, real) == pytest.approx(expected, rel=1e-6)
+    assert variety(fake, real) == pytest.approx(expected, rel=1e-12)
 
 
 def test_variety_of_the_real_images_is_one_and_of_copies_zero():
@@ -197,6 +207,60 @@ def real():
     return noisy()
 
 
+def test_a_classifier_that_judges_is_frozen(tmp_path):
+    config = dict(type='DomainClassifier', num_classes=3, base_channels=4)
+    trained = MODELS.build(dict(config)).train()
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'judge.pth')
+    judge = build_classifier(config, str(tmp_path / 'judge.pth'))
+    assert not any(module.training for module in judge.modules())
+    assert not any(weight.requires_grad for weight in judge.parameters())
+    for key, value in trained.state_dict().items():
+        assert torch.equal(judge.state_dict()[key], value), key
+
+
+def test_two_generated_and_two_real_images_are_enough():
+    """Variances are over n - 1: along red 2 and 8 times 0.01."""
+    fake, other = (
+        LabelledImages(
+            torch.stack([solid(.1 * RED * scale, 2) for scale in scales]),
+            torch.zeros(2).long()) for scales in ((1, 3), (2, 6)))
+    found = domain_quality(fake, other, ColourJudge())
+    # means differ by 2 along three axes, on which deviations are alike
+    assert found['frechet'] == pytest.approx(
+        .01 * (3 * 2**2 + 3 * (8**.5 - 2**.5)**2))
+    assert found['variety'] == pytest.approx(1 / 2)
+
+
+class FarAwayJudge(ColourJudge):
+    """Features in the thousands, which single precision knows to 1e-3."""
+
+    def features(self, images):
+        return super().features(images) + 5000
+
+
+def test_features_far_from_zero_lose_nothing_to_single_precision(real):
+    found = domain_quality(real, real, FarAwayJudge())
+    assert found['frechet'] == pytest.approx(0, abs=1e-8)
+
+
+class DazzledJudge(ColourJudge):
+    """Has no finite feature of an image that is bright."""
+
+    def features(self, images):
+        means = super().features(images)
+        return means / (means < .6)
+
+
+@pytest.mark.parametrize('side', ['generated', 'real'])
+def test_features_that_are_not_finite_are_refused(real, side):
+    images = real.images.clone()
+    images[3] = .9
+    pair = [LabelledImages(images, real.labels), real]
+    with pytest.raises(PPCDError, match='needs finite features'):
+        domain_quality(*pair[::1 if side == 'generated' else -1],
+                       DazzledJudge())
+
+
 def test_generated_images_that_are_the_real_ones(real):
     found = domain_quality(real, real, ColourJudge())
     assert found['frechet'] == pytest.approx(0, abs=1e-9)
@@ -251,12 +315,12 @@ def test_score_of_unsure_predictions_by_entropies():
     judge = ColourJudge(sure=3)
     with torch.no_grad():
         probabilities = judge.head(judge.features(
-            fake.images)).double().softmax(1).numpy()
+            fake.images)).softmax(1).double().numpy()
     expected = np.exp(
         stats.entropy(probabilities.mean(0)) -
         stats.entropy(probabilities, axis=1).mean())
     found = domain_quality(fake, with_pairs(fake), judge)
-    assert found['score'] == pytest.approx(expected, abs=1e-7)
+    assert found['score'] == pytest.approx(expected, abs=2e-9)
     assert expected > 1.01
 
 
@@ -324,7 +388,7 @@ def digits_metric(tmp_path, repo):
             classifier=dict(
                 type='DomainClassifier', num_classes=10, base_channels=4),
             checkpoint=str(tmp_path / 'judge.pth'),
-            sample_model='ema'))
+            sample_model='orig'))
     loader = Config.fromfile(
         'configs/_base_/datasets/digits_16.py').test_dataloader
     loader.dataset.update(split='test', indices=359)
@@ -341,7 +405,7 @@ def digits_metric(tmp_path, repo):
             torch.tensor([i['gt_label'] for i in found]))
 
 
-def samples_of(images, labels, name='ema'):
+def samples_of(images, labels, name='orig'):
     return [{
         name: dict(fake_img=image),
         'gt_label': dict(label=label.view(1))
@@ -401,10 +465,10 @@ def test_domain_metric_takes_the_images_of_the_model_it_was_asked_for(
         digits_metric):
     metric, _, images, labels = digits_metric
     samples = [{
-        **ema,
-        **orig
-    } for ema, orig in zip(
-        samples_of(images, labels), samples_of(images / 2, labels, 'orig'))]
+        **orig,
+        **ema
+    } for orig, ema in zip(
+        samples_of(images, labels), samples_of(images / 2, labels, 'ema'))]
     metric.process({}, samples)
     assert metric.evaluate()['domain/variety'] == pytest.approx(1)
 
@@ -412,7 +476,7 @@ def test_domain_metric_takes_the_images_of_the_model_it_was_asked_for(
 def test_domain_metric_takes_samples_that_are_of_one_model(digits_metric):
     metric, _, images, labels = digits_metric
     metric.process({}, [
-        dict(sample['ema'], gt_label=sample['gt_label'])
+        dict(sample['orig'], gt_label=sample['gt_label'])
         for sample in samples_of(images, labels)
     ])
     assert metric.evaluate()['domain/variety'] == pytest.approx(1)
@@ -469,7 +533,7 @@ def colour_metric(tmp_path, monkeypatch, **changes):
                 arch='tells_colours',
                 num_classes=4,
                 checkpoint=str(tmp_path / 'colours.pth'),
-                sample_model='ema'), **changes))
+                sample_model='orig'), **changes))
 
 
 def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
@@ -483,26 +547,48 @@ def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
     assert metric.evaluate() == {'class/accuracy': pytest.approx(6 / 8)}
 
 
+@pytest.mark.parametrize('colour', range(3))
+def test_class_accuracy_knows_brightness_to_half_a_level(
+        tmp_path, monkeypatch, colour):
+    """0.6 of 255 is 153."""
+    metric = colour_metric(tmp_path, monkeypatch, fake_nums=2)
+    images = torch.zeros(2, 3, 4, 4)
+    images[:, 2 - colour] = torch.tensor([153.3, 152.7]).view(2, 1, 1)
+    metric.process({}, samples_of(images, torch.tensor([colour, 3])))
+    assert metric.evaluate() == {'class/accuracy': 1}
+
+
+def test_class_accuracy_judges_where_the_images_are_made(
+        tmp_path, monkeypatch):
+    metric = colour_metric(tmp_path, monkeypatch)
+    model = torch.nn.Linear(1, 1, device='meta')
+    model.data_preprocessor = None
+    metric.prepare(model, [])
+    assert {p.device.type for p in metric.classifier.parameters()} == {'meta'}
+
+
 def test_class_accuracy_takes_the_images_of_the_model_it_was_asked_for(
         tmp_path, monkeypatch):
-    metric = colour_metric(tmp_path, monkeypatch, sample_model='orig')
+    metric = colour_metric(tmp_path, monkeypatch)
     red, blue = (torch.stack([solid((c + 1) * 127.5)] * 4)
                  for c in (RED, BLUE))
     labels = torch.zeros(4)
     metric.process({}, [{
-        **ema,
-        **orig
-    } for ema, orig in zip(
-        samples_of(blue, labels), samples_of(red, labels, 'orig'))])
+        **orig,
+        **ema
+    } for orig, ema in zip(
+        samples_of(red, labels), samples_of(blue, labels, 'ema'))])
     assert metric.evaluate() == {'class/accuracy': 1}
 
 
+@pytest.mark.parametrize('asked, accuracy', [(4, 1), (-1, 1 / 2)])
 def test_class_accuracy_judges_as_many_images_as_it_was_asked_to(
-        tmp_path, monkeypatch):
-    metric = colour_metric(tmp_path, monkeypatch)
+        tmp_path, monkeypatch, asked, accuracy):
+    """-1 means all that come."""
+    metric = colour_metric(tmp_path, monkeypatch, fake_nums=asked)
     red = torch.stack([solid((RED + 1) * 127.5)] * 8)
     metric.process({}, samples_of(red, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])))
-    assert metric.evaluate() == {'class/accuracy': 1}
+    assert metric.evaluate() == {'class/accuracy': accuracy}
 
 
 def test_class_accuracy_shrinks_large_images_by_their_means(
@@ -524,7 +610,8 @@ def test_weights_for_imagenet_s_thousand_classes_fit_as_they_are(tmp_path):
             type='ClassAccuracy',
             fake_nums=1,
             arch='squeezenet1_1',
-            checkpoint=path))
+            checkpoint=path,
+            sample_model='orig'))
     gray = torch.full((1, 3, 2, 2), 128.)
     metric.process({}, samples_of(gray, torch.tensor([1000])))
     assert metric.evaluate() == {'class/accuracy': 0}
@@ -554,7 +641,7 @@ def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
             arch='resnet18',
             num_classes=5,
             checkpoint=str(tmp_path / 'resnet18.pth'),
-            sample_model='ema'))
+            sample_model='orig'))
     images = torch.rand(8, 3, 1, 1).mul(255).expand(-1, -1, 224, 224)
 
     def recognised(rgb):

@@ -220,10 +220,10 @@ def test_edited_tests_concern_what_they_noticed_and_what_nothing_did(
     mutants = [SimpleNamespace(key=key, path='thing.py') for key in 'nab']
     by = dict(n=None, a=f'{tests[0]}::test', b=f'{tests[1]}::test')
     for mutant in mutants:
-        run.Results('m', tmp_path, tests).keep(mutant, by[mutant.key])
+        run.Results('m', tmp_path, {'thing.py': tests}).keep(mutant, by[mutant.key])
 
     def valid():
-        results = run.Results('m', tmp_path, tests)
+        results = run.Results('m', tmp_path, {'thing.py': tests})
         return [m.key for m in mutants if results.valid_for(m)]
 
     assert valid() == ['n', 'a', 'b']

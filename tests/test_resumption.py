@@ -3,18 +3,21 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
+from gans import StandInForDDP
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
-from runs import tiny_runner
+from runs import tiny_config, tiny_runner
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.checkpoints import (last_checkpoint, newest_checkpoint,
                                      read_checkpoint)
-from ppcd_mmagic.engine import SafeCheckpointHook, clear, locked, refuse_used
+from ppcd_mmagic.engine import (SafeCheckpointHook, SafeRunner, clear, locked,
+                                refuse_used)
 
 
 @pytest.fixture(scope='module')
@@ -46,6 +49,68 @@ def test_one_that_is_to_be_kept_counts_as_two(tmp_path):
         default_hooks__checkpoint__interval=1,
         default_hooks__checkpoint__max_keep_ckpts=1).train()
     assert saved(tmp_path) == ['iter_5.pth', 'iter_6.pth']
+
+
+@pytest.mark.parametrize('settings', [{}, dict(max_keep_ckpts=0)])
+def test_all_are_kept_if_nothing_else_is_said(tmp_path, settings):
+    config = tiny_config(tmp_path, train_cfg__max_iters=3)
+    config.default_hooks.checkpoint = dict(
+        type='SafeCheckpointHook', interval=1, by_epoch=False, **settings)
+    SafeRunner.from_cfg(config).train()
+    assert saved(tmp_path) == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth']
+
+
+class Killed(BaseException):
+    """As by SIGKILL, after which nothing is tidied up."""
+
+
+@pytest.mark.parametrize('by_hand', [False, True])
+def test_what_a_kill_left_to_be_deleted_goes_when_the_training_goes_on(
+        tmp_path, monkeypatch, by_hand):
+    options = dict(
+        default_hooks__checkpoint__interval=1,
+        default_hooks__checkpoint__max_keep_ckpts=2,
+        train_cfg__max_iters=3)
+
+    def killed(self, path):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, 'remove', killed)
+        with pytest.raises(Killed):
+            tiny_runner(tmp_path, **options).train()
+    assert saved(tmp_path) == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth']
+    if by_hand:  # somebody else was faster
+        (tmp_path / 'iter_1.pth').unlink()
+    tiny_runner(tmp_path, resume=True, **options).train()
+    assert saved(tmp_path) == ['iter_2.pth', 'iter_3.pth']
+
+
+def test_a_checkpoint_notes_what_is_to_be_deleted_and_nothing_else(trained):
+    """What was deleted once may have been written again since."""
+    info = read_checkpoint(
+        str(trained / 'iter_6.pth'), '')['message_hub']['runtime_info']
+    assert info['outdated_ckpts'] == ['iter_3.pth']
+
+
+def test_weights_bear_the_names_of_the_model_not_of_its_wrapper():
+    checkpoint = dict(
+        state_dict={}, meta={}, message_hub=dict(runtime_info={}))
+    model = torch.nn.Linear(2, 1)
+    SafeCheckpointHook(interval=1).before_save_checkpoint(
+        SimpleNamespace(model=StandInForDDP(model)), checkpoint)
+    assert checkpoint['state_dict'].keys() == {'weight', 'bias'}
+    assert torch.equal(checkpoint['state_dict']['weight'], model.weight)
+
+
+def test_another_number_of_processes_is_refused(run):
+    checkpoint = read_checkpoint(str(run / 'iter_6.pth'), '')
+    assert checkpoint['meta']['world_size'] == 1
+    checkpoint['meta']['world_size'] = 4
+    torch.save(checkpoint, run / 'iter_6.pth')
+    with pytest.raises(PPCDError,
+                       match=r'number of processes \(4 then, 1 now\)'):
+        resume(run, 'iter_6.pth')
 
 
 def test_the_new_checkpoint_is_whole_before_the_old_one_goes(
@@ -197,9 +262,11 @@ def test_what_changes_speed_and_log_alone_is_free(run):
     assert runner.iter == 4
 
 
-def test_resumption_in_a_copy_leaves_the_best_of_its_original(tmp_path):
+@pytest.mark.parametrize('measured', ['lower', ['lower', 'other']])
+def test_resumption_in_a_copy_leaves_the_best_of_its_original(
+        tmp_path, measured):
     options = dict(
-        default_hooks__checkpoint__save_best='lower',
+        default_hooks__checkpoint__save_best=measured,
         default_hooks__checkpoint__rule='less')
     original = tmp_path / 'original'
 
@@ -209,24 +276,31 @@ def test_resumption_in_a_copy_leaves_the_best_of_its_original(tmp_path):
         def before_train_iter(self, runner, *args, **kwargs):
             checkpoint_hook, = (h for h in runner.hooks
                                 if isinstance(h, SafeCheckpointHook))
+            value = float(-runner.iter)
             checkpoint_hook.after_val_epoch(
-                runner, dict(lower=float(-runner.iter)))
+                runner, dict(lower=value, other=value))
+            last, = runner_dir(runner).glob('best_lower_*')
+            assert last.name == f'best_lower_iter_{runner.iter}.pth'
 
     def run(work_dir, **more):
         runner = tiny_runner(work_dir, **options, **more)
         runner.register_hook(Falling(), 'LOWEST')
         runner.train()
 
+    def runner_dir(runner):
+        return tmp_path / os.path.basename(runner.work_dir)
+
     run(original)
-    best, = original.glob('best_*')
+    best = sorted(original.glob('best_*'))
     copy = shutil.copytree(original, tmp_path / 'copy')
     run(copy,
         load_from=str(copy / 'iter_6.pth'),
         resume=True,
         train_cfg__max_iters=8)
-    assert best.exists()
-    assert [path.name for path in copy.glob('best_*')
-            ] == ['best_lower_iter_7.pth']
+    assert sorted(original.glob('best_*')) == best
+    names = [measured] if isinstance(measured, str) else measured
+    assert sorted(path.name for path in copy.glob('best_*')
+                  ) == [f'best_{name}_iter_7.pth' for name in names]
 
 
 def test_a_used_directory_is_refused(run, tmp_path):

@@ -74,7 +74,7 @@ class ClassAccuracy(GenerativeMetric):
         asked = torch.cat(
             [sample['gt_label']['label'].flatten() for sample in data_samples])
         images = F.interpolate(
-            images.flip(1).float() / 255,
+            images.flip(1) / 255,
             size=(SIZE, SIZE),
             mode='bilinear',
             antialias=True)

@@ -179,7 +179,7 @@ def domain_quality(fake: LabelledImages,
     fake_features = torch.cat(
         [classifier.features(chunk) for chunk in fake.images.split(256)])
     fake_probs = classifier.head(fake_features).softmax(1).double()
-    mean_probs = fake_probs.mean(0, keepdim=True)
+    mean_probs = fake_probs.mean(0)
     divergence = (fake_probs * (fake_probs.clamp_min(1e-12).log() -
                                 mean_probs.clamp_min(1e-12).log())).sum(1)
     return dict(

@@ -74,7 +74,7 @@ def mean_distance(images: Tensor) -> float:
 
 def spreads_of(data: LabelledImages) -> Dict[int, float]:
     """:func:`mean_distance` of each class that has pairs."""
-    counts = torch.bincount(data.labels, minlength=1).tolist()
+    counts = torch.bincount(data.labels).tolist()
     return {
         label: mean_distance(data.images[data.labels == label])
         for label, count in enumerate(counts) if count > 1
@@ -95,7 +95,7 @@ def real_statistics(batches: Iterable[LabelledImages],
             [-1, 1].
     """
     count = hits = 0
-    total = products = torch.zeros((), dtype=torch.float64)
+    total = products = torch.zeros(())
     pictures: Dict[int, _Sample] = {}
     sample = _Sample(_FEATURES, seed=0)
     for images, labels in batches:
@@ -183,7 +183,7 @@ def _packed(statistics: RealStatistics) -> Dict[str, Tensor]:
         accuracy=torch.tensor(statistics.accuracy, dtype=torch.float64),
         mean=statistics.mean,
         covariance=statistics.covariance,
-        labels=torch.tensor(labels, dtype=torch.long),
+        labels=torch.tensor(labels),
         spreads=torch.tensor(spreads, dtype=torch.float64),
         features=statistics.features)
 

@@ -196,8 +196,9 @@ def compare(student: nn.Module, exported: nn.Module,
         difference = largest_difference(
             outputs_of(student, inputs), outputs_of(exported, inputs))
         if not difference <= TOLERANCE:
-            what = f'class {int(inputs[-1]["label"])}' if inputs[
-                -1] else f'input {number}'
+            *_, given = inputs
+            what = f'class {int(given["label"])}' if given else (
+                f'input {number}')
             raise ExportMismatch(
                 f'The export differs from the masked student by '
                 f'{difference:.3g} (allowed: {TOLERANCE}) for {what}, first '

@@ -74,7 +74,7 @@ def _program(generator: nn.Module) -> torch.export.ExportedProgram:
     batch = torch.export.Dim('batch', min=1)
     plain = _Labelled if 'label' in inputs else _Unlabelled
     return torch.export.export(
-        plain(generator).eval(), (),
+        plain(generator), (),
         inputs,
         dynamic_shapes={name: {
             0: batch
@@ -170,7 +170,7 @@ def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
     import onnxruntime
     with redirect_stdout(StringIO()):  # progress
         program = torch.onnx.export(
-            _program(generator), dynamo=True, verbose=False)
+            _program(generator), dynamo=True)
     for value, name in zip(program.model.graph.outputs, ['image']):
         value.name = name
     program.model.metadata_props.update(_texts(images))

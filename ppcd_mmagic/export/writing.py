@@ -80,9 +80,7 @@ def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
 
 def _sha256(path: str) -> str:
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(
-            hashlib, 'file_digest') else hashlib.sha256(
-                file.read()).hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _take_place(written: str, out_dir: str) -> None:

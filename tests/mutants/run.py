@@ -27,23 +27,46 @@ from mutants.trial import ROOT, Known, Trial, copy_repository, rehearse
 
 PACKAGE = 'ppcd_mmagic'
 RESULTS = ROOT / 'work_dirs' / 'mutants'
-# the sources of each module, and the tests that are held to know it
+# the sources of each module, and the tests that are held to know them
 PARTS = dict(
-    losses=('models/losses/*', 'losses ppcd_gan'),
-    models=('models/*', 'augmentation chunked_attention domain_classifier '
-            'grid_sample image_distillation_gan masks ppcd_gan '
-            'pruned_generator teacher'),
-    checkpoints=('checkpoints conversion', 'checkpoints resumption teacher'),
-    hooks=('engine/hooks/*', 'hooks shrinking training'),
-    evaluation=('evaluation/*', 'metrics folder_and_inception real_pictures'),
-    export=('export/*', 'export formats'),
-    channels=('channels/*', 'channels_answers channels_attacks '
-              'channels_functions channels_numbers channels_toys '
-              'channels_training channels_verification complexity masks'))
+    losses={'models/losses/*': 'losses ppcd_gan'},
+    models={
+        'models/*': 'augmentation chunked_attention domain_classifier '
+        'grid_sample image_distillation_gan masks ppcd_gan pruned_generator '
+        'teacher'
+    },
+    checkpoints={
+        'checkpoints': 'checkpoints resumption teacher',
+        'conversion': 'checkpoints resumption teacher'
+    },
+    hooks={
+        'engine/hooks/extra_losses_hook': 'extra_losses',
+        'engine/hooks/finite_guard_hook': 'finite_guard',
+        'engine/hooks/iter_seed_hook': 'hooks',
+        'engine/hooks/mask_binarization_hook': 'hooks',
+        'engine/hooks/once_for_all_hook': 'hooks',
+        'engine/hooks/pruning_plan': 'pruning_plan',
+        'engine/hooks/safe_checkpoint_hook': 'resumption stop_signals',
+        'engine/hooks/shrink_hook': 'hooks shrinking',
+        'engine/hooks/stop_signal_hook': 'stop_signals'
+    },
+    evaluation={'evaluation/*': 'metrics real_pictures'},
+    export={
+        'export/description': 'export formats',
+        'export/exporter': 'export several_generators',
+        'export/formats': 'formats several_generators',
+        'export/writing': 'export_folder'
+    },
+    channels={
+        'channels/*': 'channels_answers channels_attacks channels_functions '
+        'channels_numbers channels_toys channels_training '
+        'channels_verification complexity masks'
+    })
 MODULES = {
-    name: ([f'{PACKAGE}/{part}.py' for part in sources.split()],
-           [f'tests/test_{part}.py' for part in tests.split()])
-    for name, (sources, tests) in PARTS.items()
+    name: [(f'{PACKAGE}/{sources}.py',
+            [f'tests/test_{part}.py' for part in tests.split()])
+           for sources, tests in parts.items()]
+    for name, parts in PARTS.items()
 }
 
 
@@ -59,7 +82,8 @@ class Results:
     with what it depends on: the mutated file, the helpers of tests, and the
     file with the test that noticed it, or else all the tests."""
 
-    def __init__(self, module: str, base: Path, tests: List[str]):
+    def __init__(self, module: str, base: Path, tests_of: Dict[str,
+                                                               List[str]]):
         self.path = RESULTS / f'{module}.json'
         self.entries: Dict[str, dict] = {}
         if self.path.exists():
@@ -68,7 +92,7 @@ class Results:
             path for path in sorted((base / 'tests').glob('*.py'))
             if not path.name.startswith('test_')
         ]
-        self._base, self._tests, self._helpers = base, tests, helpers
+        self._base, self._tests_of, self._helpers = base, tests_of, helpers
         self._digests: Dict[tuple, str] = {}
 
     def valid_for(self, mutant: Mutant) -> bool:
@@ -85,7 +109,8 @@ class Results:
 
     def _state(self, mutant: Mutant, by: Optional[str]) -> str:
         test = (by or '').partition('::')[0]
-        tests = [test] if test in self._tests else self._tests
+        tests = self._tests_of[mutant.path]
+        tests = [test] if test in tests else tests
         key = (mutant.path, *tests)
         if key not in self._digests:
             self._digests[key] = digest(
@@ -133,13 +158,14 @@ def run_module(module: str, size: int, trees: List[Path],
                fixtures: Dict) -> None:
     # of the copy: the repository may be edited meanwhile
     base = trees[0]
-    sources, tests = (
-        sorted(
-            str(path.relative_to(base)) for pattern in patterns
-            for path in base.glob(pattern)) for patterns in MODULES[module])
-    results = Results(module, base, tests)
+    tests_of = {
+        str(path.relative_to(base)): tests
+        for sources, tests in MODULES[module]
+        for path in sorted(base.glob(sources))
+    }
+    results = Results(module, base, tests_of)
     every = [
-        mutant for name in sources
+        mutant for name in sorted(tests_of)
         for mutant in mutants(name, (base / name).read_text())
     ]
     found = sample(every, size)
@@ -148,23 +174,31 @@ def run_module(module: str, size: int, trees: List[Path],
         f'{module}: {len(every)} mutants, {len(found)} drawn, {len(todo)} of '
         'them to be run',
         flush=True)
-    if todo:
-        known = rehearse(trees[0], tests, fixtures)
-        fixtures.update(known.fixtures)
-        start = time.monotonic()
-        for n, (mutant, by) in enumerate(
-                trials(todo, results, trees, tests, known), 1):
-            results.keep(mutant, by)
-            if by is None:
-                print(f'  not noticed: {mutant.key}', flush=True)
-            if n % 25 == 0 or n == len(todo):
-                print(
-                    f'  {n} of {len(todo)}, '
-                    f'{time.monotonic() - start:.0f} s',
-                    flush=True)
+    for tests in dict.fromkeys(map(tuple, tests_of.values())):
+        run_part([m for m in todo if tests_of[m.path] == list(tests)],
+                 results, trees, list(tests), fixtures)
     write_table(module, len(every),
                 {mutant.key: results.by(mutant)
                  for mutant in found})
+
+
+def run_part(todo: List[Mutant], results: Results, trees: List[Path],
+             tests: List[str], fixtures: Dict) -> None:
+    """Run the mutants of those sources that the same tests know."""
+    if not todo:
+        return
+    known = rehearse(trees[0], tests, fixtures)
+    fixtures.update(known.fixtures)
+    start = time.monotonic()
+    for n, (mutant, by) in enumerate(
+            trials(todo, results, trees, tests, known), 1):
+        results.keep(mutant, by)
+        if by is None:
+            print(f'  not noticed: {mutant.key}', flush=True)
+        if n % 25 == 0 or n == len(todo):
+            print(
+                f'  {n} of {len(todo)}, {time.monotonic() - start:.0f} s',
+                flush=True)
 
 
 def main() -> None:

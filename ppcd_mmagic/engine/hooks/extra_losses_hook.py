@@ -225,7 +225,6 @@ class _AddedLosses:
         self.only = only
         self.sources: List[_Source] = []
         self._inside = False
-        self._calls = 0
         for name in ('update_params', 'backward'):
             setattr(wrapper, name, partial(self._call, getattr(wrapper, name)))
 
@@ -234,18 +233,19 @@ class _AddedLosses:
 
     def begin(self) -> None:
         """A new iteration: what was not used by now never is."""
-        self._calls = 0
+        self._called = False
         for source in self.sources:
             source.passes.clear()
 
     def _call(self, original: Any, loss: Tensor, *args, **kwargs) -> Any:
-        if self._inside:  # update_params calls backward
-            return original(loss, *args, **kwargs)
+        inside = self._inside  # update_params calls backward
+        if not inside:
+            loss = self._with_losses(loss)
         self._inside = True
         try:
-            return original(self._with_losses(loss), *args, **kwargs)
+            return original(loss, *args, **kwargs)
         finally:
-            self._inside = False
+            self._inside = inside
 
     def _with_losses(self, loss: Tensor) -> Tensor:
         graph = _graph(loss)
@@ -253,15 +253,15 @@ class _AddedLosses:
             value for source in self.sources
             for value in source.losses(graph).values()
         ]
-        if self.only and not found and not self._calls:
+        if self.only and not found and not self._called:
             names = ', '.join(source.name for source in self.sources)
             raise PPCDError(
                 f'ExtraLossesHook cannot add its losses: what the optimizer '
                 f'of {names} is given does not depend on an output of its '
                 'forward in training mode. Add the losses in the train step '
                 'of the model.')
-        self._calls += 1
-        return loss + sum(found) if found else loss
+        self._called = True
+        return loss + sum(found)
 
 
 def _tensors(out: Any) -> List[Tensor]:

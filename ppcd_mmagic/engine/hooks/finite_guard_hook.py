@@ -66,11 +66,10 @@ def _logged(runner: Runner, name: str) -> float:
 
 
 def _is_scaled(runner: Runner) -> bool:
-    wrappers = runner.optim_wrapper
-    if not isinstance(wrappers, OptimWrapperDict):
-        wrappers = {'': wrappers}
-    return any(
-        isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers.values())
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(
+        wrapper, OptimWrapperDict) else [wrapper]
+    return any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
 
 
 def _advice(runner: Runner) -> str:

@@ -258,7 +258,7 @@ def _recalibrate(generator: nn.Module, inputs: Iterable[tuple]) -> None:
 def _costs(generator: nn.Module,
            candidates: Sequence[Dict[str, float]]) -> List[float]:
     """Multiply-adds of sub-networks, as fractions of the dense network's."""
-    channels = link_masks(generator, example_inputs(generator, batch=1))
+    channels = link_masks(generator, example_inputs(generator))
     totals = []
     for widths in [_everywhere(generator, 1.0), *candidates]:
         _set_widths(generator, widths)

@@ -54,7 +54,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         info = runner.message_hub.runtime_info
         # noted before a kill that came between the writing and the deleting
-        self._outdated += info.get('outdated_ckpts', [])
+        self._outdated.extend(info.get('outdated_ckpts', []))
         super().before_train(runner)
         self._backend = self.file_backend
         self.file_backend = _RemovesLater(self._backend, self._outdated)
@@ -62,18 +62,15 @@ class SafeCheckpointHook(CheckpointHook):
             for path in glob(osp.join(escape(self.out_dir), '.*.partial')):
                 os.remove(path)
         if self.save_best is not None:
-            self._find_best_here(info)
+            self._find_best_here()
         self._remove_outdated()
 
-    def _find_best_here(self, info: dict) -> None:
+    def _find_best_here(self) -> None:
         """The work directory may be a copy: its original is not touched."""
 
         def here(path: Optional[str]) -> Optional[str]:
             return path and osp.join(self.out_dir, osp.basename(path))
 
-        for key in info:
-            if key.startswith('best_ckpt'):
-                info[key] = here(info[key])
         if len(self.key_indicators) == 1:
             self.best_ckpt_path = here(self.best_ckpt_path)
         else:

@@ -83,11 +83,9 @@ class StopSignalHook(Hook):
 
     def _stop_if_asked(self, runner: Runner, done: int) -> None:
         signals = getattr(runner, 'stop_signals', None)
-        number = signals.received if signals else 0
-        if get_world_size() > 1:
-            agreed = torch.tensor(number)
-            all_reduce(agreed, 'max')
-            number = int(agreed)
+        agreed = torch.tensor(signals.received if signals else 0)
+        all_reduce(agreed, 'max')
+        number = int(agreed)
         if not number:
             return
         saved = [
