@@ -1,6 +1,6 @@
 """A budget for the whole generator against the same alpha for all masks."""
 import argparse
-from typing import Dict
+from typing import Dict, Sequence
 
 import torch
 from command_line import add_experiment_arguments, fraction, run
@@ -30,21 +30,29 @@ def parse_args() -> argparse.Namespace:
         default=0.95,
         help='alpha of the others, the most that a layer may lose (default: '
         '0.95)')
+    parser.add_argument(
+        '--same',
+        nargs='+',
+        choices=['multiply_adds', 'parameters'],
+        default=['multiply_adds', 'parameters'],
+        help='what the budgets are of (default: %(default)s)')
     add_experiment_arguments(parser, 'work_dirs/budget')
     return parser.parse_args()
 
 
-def lines_of(alpha: float, most: float, data: str) -> Dict[str, Config]:
+def lines_of(alpha: float, most: float, same: Sequence[str],
+             data: str) -> Dict[str, Config]:
     """The student of one alpha, and those of the same size."""
     base = read_config(f'{STUDENTS[data]}_alpha06.py')
     base.model.generator.residual_masks = 'shared'
     uniform = set_alpha(base, alpha)
+    size = size_of(uniform)
     return {
         f'alpha {alpha}': uniform,
         **{
             f'same {what.replace("_", "-")}': set_budget(
-                base, {what: size}, most)
-            for what, size in size_of(uniform).items()
+                base, {what: size[what]}, most)
+            for what in same
         }
     }
 
@@ -70,7 +78,7 @@ def multiply_adds(done: Run) -> int:
 
 def main() -> None:
     args = parse_args()
-    lines = lines_of(args.alpha, args.cap, args.data)
+    lines = lines_of(args.alpha, args.cap, args.same, args.data)
     runs = make_runs(lines, args)
     results = run_all(runs, args.jobs)
     for name, found in results.items():

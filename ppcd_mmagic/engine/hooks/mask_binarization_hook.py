@@ -68,10 +68,11 @@ class MaskBinarizationHook(Hook):
             fraction of the dense generator's in (0, 1), or a whole number of
             them (beyond the paper). The weakest channels fall, whatever their
             layer, none beyond alpha; scores are compared as in LAMP (Lee et
-            al., ICLR 2021). Less is left than the budget by no more than the
-            last channels that fell. Of several generators each has this
-            budget. See :func:`~ppcd_mmagic.channels.remaining_complexity` for
-            what is counted.
+            al., ICLR 2021), by what a channel saves. Less is left than the
+            budget by no more than the last channels that fell. Of several
+            generators each has this budget. See
+            :func:`~ppcd_mmagic.channels.remaining_complexity` for what is
+            counted.
 
     Raises:
         PPCDError: If an argument is out of its range, the generator has no

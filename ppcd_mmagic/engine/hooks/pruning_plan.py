@@ -1,7 +1,7 @@
 """Which channels fall next, where widths or the size of the whole network are
 asked for and not a fraction of each mask alone."""
 import math
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -180,8 +180,7 @@ class PruningPlan:
         """What is left where everything is pruned as far as it may be."""
         self._read()
         return self.cost(np.array([
-            min([*self._widths(number)], default=now)
-            if self.groups[number].places else now
+            min(self._widths(number), default=now)
             for number, now in enumerate(self._now())
         ]))
 
@@ -218,30 +217,38 @@ class PruningPlan:
         that would lead below the budget. Where only such are left it is the
         one that leads least below."""
         chosen, living = steps[:count], _after(now, steps[:count])
-        leaps: Dict[int, Tuple[float, Step]] = {}
+        leaps: Dict[int, Step] = {}
         for step in steps[count:]:
             if step.group in leaps:
                 continue
             after = _after(living, [step])
             cost = self.cost(after)
             if cost < budget:
-                leaps[step.group] = cost, step
+                leaps[step.group] = step
                 continue
             chosen, living = [*chosen, step], after
             if cost <= wanted:
                 return chosen
-        return chosen + [max(leaps.values(), key=lambda leap: leap[0])[1]]
+        return chosen + [max(leaps.values(), key=lambda step: self.cost(
+            _after(living, [step])))]
 
     def _steps(self, group: int) -> Iterator[Step]:
-        if not self.groups[group].places:
+        saved = self._saved(group)
+        if saved <= 0:
             return  # nothing would become smaller
-        worth = comparable(self._scores[group])
+        worth = comparable(self._scores[group]) / saved
         now = len(worth)
         start = 0
         for living in self._widths(group):
             yield Step(group, now - living - start,
                        float(worth[start:now - living].mean()))
             start = now - living
+
+    def _saved(self, group: int) -> float:
+        """What the next unit of a group saves."""
+        now = self._now()
+        one = Step(group, 1, 0.)
+        return self.cost(now) - self.cost(_after(now, [one]))
 
 
 def _even(rows: List[List[int]]) -> List[List[int]]:
