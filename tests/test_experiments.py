@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.config import Config
 from painting import COLOURS, Painter
 from test_training import ENV
 
@@ -18,7 +19,6 @@ from ppcd_mmagic import experiments
 from ppcd_mmagic.channels import complexity, discard_channels, named_masks
 from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.experiments import runs as library
 from ppcd_mmagic.generators import example_inputs
 
 sys.path.insert(0, osp.join(ROOT, 'tools'))
@@ -211,26 +211,40 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path):
     assert 'teacher checkpoint not found' in message
 
 
-def test_runs_of_other_settings_are_not_taken_for_these(tmp_path):
+def test_runs_of_other_settings_are_not_taken_for_these(
+        tmp_path, monkeypatch):
     lines = {'dense': experiments.read_config('ppcd_digits_16_dense.py')}
+    folder, called = tmp_path / 'dense_seed0', []
 
     def runs(**changes):
         return experiments.make_runs(
             lines, arguments(root=str(tmp_path), **changes))
 
-    run, = runs()
-    (tmp_path / 'dense_seed0').mkdir()
-    written = library._seeded(run)
-    written.update(resume=True, load_from='iter_400.pth')  # was once resumed
-    written.dump(f'{run.work_dir}/config.py')
-    library._refuse_other_runs(runs(max_iters=20))  # nothing trained yet
-    (tmp_path / 'dense_seed0' / 'last_checkpoint').touch()
-    library._refuse_other_runs([run])
-    with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
-        experiments.run_all(runs(max_iters=20), 1)
-    with pytest.raises(PPCDError, match='dense_seed0.*model'):
-        experiments.run_all(
-            runs(cfg_options={'model.distillation_loss.loss_weight': 50.}), 1)
+    def tool(command, stdout, **kwargs):
+        called.append(osp.basename(command[1]))
+        if called == ['train.py']:
+            stdout.write('error: at first it fails')
+            return argparse.Namespace(returncode=1)
+        (folder / 'iter_40.pth').touch()
+        (folder / 'last_checkpoint').write_text('iter_40.pth')
+        return argparse.Namespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, 'run', tool)
+    with pytest.raises(PPCDError, match='at first it fails'):
+        experiments.train_all(runs(max_iters=20), 1)
+    experiments.train_all(runs(), 1)  # nothing was trained by then
+    config = Config.fromfile(folder / 'config.py')
+    config.update(resume=True, load_from='iter_20.pth')  # was once resumed
+    config.dump(folder / 'config.py')
+    experiments.train_all(runs(), 1)
+    assert called == ['train.py'] * 2, 'what is finished is not done again'
+    for train in (experiments.train_all, experiments.run_all):
+        with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
+            train(runs(max_iters=20), 1)
+        with pytest.raises(PPCDError, match='dense_seed0.*model'):
+            train(runs(cfg_options={
+                'model.distillation_loss.loss_weight': 50.}), 1)
+    assert len(called) == 2
 
 
 @pytest.mark.slow

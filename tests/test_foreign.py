@@ -219,7 +219,6 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
     assert list(export.generators) == [each.name for each in trained]
     before, after = export.summary['before'], export.summary['after']
     assert after['multiply_adds'] < 0.6 * before['multiply_adds']
-    assert export.summary['max_difference'] <= 1e-5
     save_export(export, str(tmp_path / 'export'))
 
     opened = init_model(
