@@ -413,3 +413,19 @@ def test_the_teacher_is_moved_as_deep_as_it_is_asked():
     assert not any(p.is_meta for p in teacher.generator.parameters())
     teacher.to_empty(device='meta')
     assert all(p.is_meta for p in teacher.generator.parameters())
+
+
+@MODELS.register_module()
+class WithoutClasses(torch.nn.Conv2d):
+
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+
+def test_a_teacher_without_classes_has_none_to_map():
+    with pytest.raises(PPCDError, match='class_map has 0: .*from 0 to -1'):
+        MODELS.build(
+            dict(
+                type='GeneratorTeacher',
+                generator=dict(type='WithoutClasses'),
+                class_map=[0]))
