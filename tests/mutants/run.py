@@ -43,7 +43,7 @@ PARTS = dict(
         'engine/hooks/extra_losses_hook': 'extra_losses',
         'engine/hooks/finite_guard_hook': 'finite_guard',
         'engine/hooks/iter_seed_hook': 'hooks',
-        'engine/hooks/mask_binarization_hook': 'hooks',
+        'engine/hooks/mask_binarization_hook': 'hooks pruning_plan',
         'engine/hooks/once_for_all_hook': 'hooks',
         'engine/hooks/pruning_plan': 'pruning_plan',
         'engine/hooks/safe_checkpoint_hook': 'resumption stop_signals',
@@ -52,7 +52,7 @@ PARTS = dict(
     },
     evaluation={'evaluation/*': 'metrics real_pictures'},
     export={
-        'export/description': 'export formats',
+        'export/description': 'formats several_generators',
         'export/exporter': 'export several_generators',
         'export/formats': 'formats several_generators',
         'export/writing': 'export_folder'
