@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from channel_checks import call, conv, net
+from channel_checks import Net, call, conv, net
 from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d, SNEmbedding,
                                                           SNLinear)
 from mmagic.models.editors.pggan.pggan_modules import equalized_lr
@@ -393,3 +393,33 @@ def test_spectral_norm_of_torch_leaves_no_trace(wrap):
     module.load_state_dict(net().state_dict())
     assert largest_difference(
         call(net(), IMAGES.float()), call(module, IMAGES.float())) == 0
+
+
+@pytest.mark.parametrize('tie', [False, True])
+def test_a_score_is_trained_by_its_reader_beside_channels_that_two_share(tie):
+    """By finite differences. The norm hides what its convolution writes; of
+    what two convolutions write, and do not share a score, none is trained."""
+    torch.manual_seed(0)
+    module = Net(
+        lambda s, x: s.b(s.n(torch.cat([s.a(x) + s.c(x), s.d(x)], 1))),
+        a=conv(3, 4), c=conv(3, 4), d=conv(3, 4), n=nn.BatchNorm2d(8),
+        b=conv(8, 3)).double().train()
+    mask_channels(module, IMAGES, tie=tie)
+    module(IMAGES).square().mean().backward()
+    factor = torch.ones(1, 8, 1, 1).double()
+    module.n.register_forward_pre_hook(lambda layer, args: args[0] * factor)
+    module.b.register_forward_pre_hook(lambda layer, args: args[0] * factor)
+    slopes = []
+    for channel in range(8):
+        around = []
+        for step in (1e-6, -1e-6):
+            factor[0, channel] = 1 + step
+            around.append(float(module(IMAGES).square().mean()))
+        factor[0, channel] = 1
+        slopes.append((around[0] - around[1]) / 2e-6)
+    found = module.d.mask.weight.grad
+    assert found.tolist() == pytest.approx(slopes[4:], rel=1e-4)
+    assert found.abs().min() > 1e-3
+    if tie:
+        assert module.a.mask.weight.grad.tolist() == pytest.approx(
+            slopes[:4], rel=1e-4)
