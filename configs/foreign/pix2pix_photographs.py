@@ -12,4 +12,4 @@ optim_wrapper = dict(
         paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})))
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-2]['pruning_loss'] = dict(type='MaskL1Loss', loss_weight=0.1)
-custom_hooks[-1].update(begin=80, end=480)
+custom_hooks[-1].update(begin=50, end=300)

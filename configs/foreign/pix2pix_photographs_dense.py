@@ -23,12 +23,12 @@ train_dataloader = dict(
 val_dataloader = val_cfg = val_evaluator = None
 test_dataloader = test_cfg = test_evaluator = None
 
-train_cfg = dict(_delete_=True, type='ResumableTrainLoop', max_iters=800)
+train_cfg = dict(_delete_=True, type='ResumableTrainLoop', max_iters=500)
 optim_wrapper = dict(
     generators=dict(optimizer=dict(lr=1e-3)),
     discriminators=dict(optimizer=dict(lr=5e-4)))
 param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=False, begin=0, end=800, eta_min=1e-5)
+    type='CosineAnnealingLR', by_epoch=False, begin=0, end=500, eta_min=1e-5)
 custom_hooks = [dict(type='IterSeedHook')]
 default_hooks = dict(
     checkpoint=dict(
