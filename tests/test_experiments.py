@@ -5,6 +5,7 @@ import os.path as osp
 import subprocess
 import sys
 from glob import glob
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from ppcd_mmagic import experiments
 from ppcd_mmagic.channels import complexity, discard_channels, named_masks
 from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.experiments import Run, train_all
 from ppcd_mmagic.generators import example_inputs
 
 sys.path.insert(0, osp.join(ROOT, 'tools'))
@@ -291,3 +293,23 @@ def test_table_a_trains_exports_tests_and_draws(tmp_path):
     for name in ('table', 'pictures', 'leakage'):
         picture = cv2.imread(str(tmp_path / f'{name}.png'))
         assert picture is not None and picture.std() > 5
+
+
+def test_a_training_that_is_finished_is_not_done_again(tmp_path):
+    """MMagic's configs name a work directory, which the tool sets anew."""
+    config = Config(dict(
+        model=dict(generator=dict(type='EDSRNet')), work_dir='elsewhere',
+        train_cfg=dict(max_iters=3)))
+    run = Run('dense', config, 0, str(tmp_path))
+    Path(run.work_dir).mkdir()
+    trained = Config(dict(
+        config, work_dir=run.work_dir, train_cfg=dict(
+            max_iters=3, val_interval=4),
+        randomness=dict(seed=0, diff_rank_seed=True)))
+    trained.dump(f'{run.work_dir}/config.py')
+    for name in ('iter_3.pth', 'last_checkpoint'):
+        Path(run.work_dir, name).touch()
+    train_all([run], 1)  # a training of this config would fail
+    config.model.generator.mid_channels = 8
+    with pytest.raises(PPCDError, match='another config .its model differ'):
+        train_all([run], 1)

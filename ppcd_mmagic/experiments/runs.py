@@ -188,7 +188,7 @@ def _is_finished(run: Run) -> bool:
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
     """A table must not mix lengths or settings of different calls."""
-    resumption = ('load_from', 'resume')
+    own = ('load_from', 'resume', 'work_dir')  # of each call
     for run in runs:
         if not osp.exists(osp.join(run.work_dir, 'last_checkpoint')):
             continue  # nothing of it was trained
@@ -196,7 +196,7 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
         now = _seeded(run).to_dict()
         other = [
             key for key in now
-            if key not in resumption and before.get(key) != now[key]
+            if key not in own and before.get(key) != now[key]
         ]
         if other:
             raise PPCDError(
