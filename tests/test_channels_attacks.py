@@ -2,6 +2,7 @@
 or refused in one line."""
 import copy
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +89,11 @@ def written_elsewhere(s, y):
     return s.b(z) + s.b(y)
 
 
+def of_hugging_face(s, y):
+    image = s.b(y)
+    return SimpleNamespace(to_tuple=lambda: (image, ))
+
+
 EXACT = dict(
     called_by_keyword=lambda: net(lambda s, y: s.b(F.relu(input=y))),
     module_dict=lambda: net(
@@ -104,6 +110,7 @@ EXACT = dict(
     half_precision=lambda: net().half(),
     double_precision=lambda: net().double(),
     channels_last=lambda: net().to(memory_format=torch.channels_last),
+    output_of_hugging_face=lambda: net(of_hugging_face),
     none_in_the_output=lambda: net(lambda s, y: (s.b(y), None, 1)),
 )
 

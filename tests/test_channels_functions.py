@@ -229,6 +229,7 @@ NUMBERS = {
     'remainder': (lambda n: n % 12 - 4, False),
     'reversed remainder': (lambda n: 12 % n, False),
     'rounded': (lambda n: n // 3 + 2, False),
+    'a third': (lambda n: n // 3 * 2, False),
     'inverse': (lambda n: 32 // n, False),
     'power': (lambda n: n**1 - 4, False),
     'exponent': (lambda n: 2**n // 64, False),
@@ -305,6 +306,24 @@ def test_two_that_are_added_leave_where_both_are_dead():
     module.a.mask.pruned[[0, 3]] = module.c.mask.pruned[[3, 5]] = True
     for name in ('a', 'c'):
         assert channels.leaving_of(name).nonzero().flatten().tolist() == [3]
+    expected = call(module, IMAGES)
+    assert largest_difference(
+        expected, call(discard_channels(module, IMAGES), IMAGES)) < 1e-5
+
+
+def test_a_sum_of_numbers_follows_both():
+    """Half of what is put together is one of the two."""
+
+    def half(s, y):
+        z = s.c(y)
+        both = torch.cat([y, z], 1)
+        return s.b(both[:, :(y.size(1) + z.size(1)) // 2])
+
+    module = net(half, c=conv(8, 8))
+    channels = mask_channels(module, IMAGES)
+    for layer in (module.a, module.c):
+        layer.mask.pruned[[0, 3]] = True
+    assert channels.leaving_of('a').nonzero().flatten().tolist() == [0, 3]
     expected = call(module, IMAGES)
     assert largest_difference(
         expected, call(discard_channels(module, IMAGES), IMAGES)) < 1e-5

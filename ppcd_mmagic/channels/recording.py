@@ -171,8 +171,7 @@ def record(module: nn.Module, example_inputs: Any,
         _require_plain(module, out)
         recorder.graph.output(recorder.nodes_in(out))
     recorder.graph.lint()
-    recording = Recording(recorder.root(), recorder.graph,
-                          type(module).__name__)
+    recording = Recording(recorder.root(), recorder.graph)
     recording.values = recorder.values
     recording.counted = set(recorder.counted)
     return recording
@@ -426,8 +425,7 @@ class _Recorder(TorchFunctionMode):
             sizes = self.extents(args[0], args[0].shape)
             if type(out) is not int:
                 return sizes
-            dim = kwargs.get('dim', args[1] if len(args) > 1 else 0)
-            return sizes[dim]
+            return sizes[args[1] if len(args) > 1 else kwargs['dim']]
         if name in ('numel', 'nelement', '__len__') and args:
             # an integer without sources: whatever it is used for is unknown
             self.counted.update(

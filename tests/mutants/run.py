@@ -27,6 +27,9 @@ from mutants.trial import ROOT, Known, Trial, copy_repository, rehearse
 
 PACKAGE = 'ppcd_mmagic'
 RESULTS = ROOT / 'work_dirs' / 'mutants'
+# the tests of which channels are which
+WHICH = ('channels_answers channels_attacks channels_functions '
+         'channels_numbers channels_toys')
 # the sources of each module, and the tests that are held to know them
 PARTS = dict(
     losses={'models/losses/*': 'losses ppcd_gan'},
@@ -58,9 +61,22 @@ PARTS = dict(
         'export/writing': 'export_folder'
     },
     channels={
-        'channels/*': 'channels_answers channels_attacks channels_functions '
-        'channels_numbers channels_toys channels_training '
-        'channels_verification complexity masks'
+        'channels/__init__': 'channels_verification',
+        'channels/analysis': WHICH,
+        'channels/complexity': 'complexity pruning_plan',
+        'channels/computed_weights': 'channels_toys channels_training',
+        'channels/groups': 'pruning_plan',
+        'channels/hooks': 'channels_answers channels_toys',
+        'channels/linking': WHICH,
+        'channels/masks': 'channels_answers channels_toys channels_training '
+        'masks',
+        'channels/recording': WHICH,
+        'channels/rules': f'{WHICH} channels_training',
+        'channels/shrinking': 'channels_numbers channels_training',
+        'channels/speedup': 'channels_functions channels_toys '
+        'channels_verification',
+        'channels/verification': 'channels_verification',
+        'channels/widths': 'channels_numbers channels_training'
     })
 MODULES = {
     name: [(f'{PACKAGE}/{sources}.py',
