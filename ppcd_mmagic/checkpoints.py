@@ -16,11 +16,12 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.utils import digit_version
 from torch import Tensor
 
+from ppcd_mmagic.building import built_or_refused
 from ppcd_mmagic.channels import (fit_to_state, named_masks,
                                   narrow_to_state)
 from ppcd_mmagic.conversion import convert_foreign, project_of
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import local_file
+from ppcd_mmagic.files import local_file, refuse_changed
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
@@ -110,13 +111,15 @@ def read_checkpoint(path: str,
 
     Raises:
         PPCDError: If there is no such file, it cannot be read, holds objects
-            beside data, or values that are not finite.
+            beside data, or values that are not finite, or it is not the one
+            that the summary of its export names.
     """
     path = local_file(path)
     if not osp.isfile(path):
         what = 'is a folder' if osp.isdir(path) else 'does not exist'
         raise PPCDError(f'The {role} checkpoint "{path}" {what} (looked for '
                         f'{osp.abspath(path)}).')
+    refuse_changed(path)
     try:
         checkpoint = _load(path, map_location)
     except MemoryError:
@@ -314,6 +317,7 @@ def _load_state(model: nn.Module, state: Dict[str, Tensor], path: str,
     model.load_state_dict({**wanted, **state})
 
 
+@built_or_refused('the generator')
 def build_generator(config: Config) -> nn.Module:
     """The generator of a GAN's config, with what MMagic's models hand to the
     generator they build."""

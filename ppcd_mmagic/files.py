@@ -1,5 +1,6 @@
 """Files that are there whole, or not at all."""
 import hashlib
+import json
 import os
 import os.path as osp
 from contextlib import contextmanager
@@ -38,6 +39,37 @@ def written_whole(path: str) -> Iterator[str]:
                 'there before is untouched; make room or name another '
                 'folder.') from error
         raise
+
+
+SUMMARY = 'summary.json'
+
+
+def sha256_of(path: str) -> str:
+    """Of a file, in 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for chunk in iter(lambda: file.read(2**20), b''):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def refuse_changed(path: str) -> None:
+    """For a file of an export, whose summary says what it was.
+
+    Raises:
+        PPCDError: If the summary beside it has another hash.
+    """
+    try:
+        with open(osp.join(osp.dirname(path), SUMMARY)) as file:
+            hashes = json.load(file)['sha256']
+        written = hashes[osp.basename(path)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # of no export, or of an older version's
+    if sha256_of(path) != written:
+        raise PPCDError(
+            f'{path} is not the file that was exported here (its hash differs '
+            f'from that in {SUMMARY}): export or copy it again, or delete '
+            f'{SUMMARY} if you changed it on purpose.')
 
 
 def partial_of(path: str) -> str:

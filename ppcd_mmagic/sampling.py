@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import refuse_changed, written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.registry import MODELS
 
@@ -26,6 +27,7 @@ class _OnnxGenerator:
         if not osp.isfile(path):
             raise PPCDError(f'"{path}" does not exist (looked for '
                             f'{osp.abspath(path)}).')
+        refuse_changed(path)
         try:
             import onnxruntime
         except ImportError as error:
@@ -323,19 +325,23 @@ def write_pictures(sampler: ClassSampler,
     with tqdm(total=len(paths), unit='picture', leave=False) as bar:
         for images in batches:
             for image, path in zip(images, paths[bar.n:]):
-                save_image(image / 255, path)
+                with written_whole(path) as partial:
+                    save_image(image / 255, partial, format='png')
             bar.update(len(images))
             if grid:
                 kept.append(images)
     if grid:
         rows = make_grid(torch.cat(kept), nrow=number, pad_value=255)
-        save_image(rows / 255, osp.join(out_dir, 'grid.png'))
-    mmengine.dump(
-        dict(
-            seed=seed,
-            truncation=truncation,
-            standing_statistics=standing_statistics,
-            classes=files),
-        osp.join(out_dir, 'pictures.json'),
-        indent=2)
+        with written_whole(osp.join(out_dir, 'grid.png')) as partial:
+            save_image(rows / 255, partial, format='png')
+    with written_whole(osp.join(out_dir, 'pictures.json')) as partial:
+        mmengine.dump(
+            dict(
+                seed=seed,
+                truncation=truncation,
+                standing_statistics=standing_statistics,
+                classes=files),
+            partial,
+            file_format='json',
+            indent=2)
     return paths

@@ -1,4 +1,6 @@
 """Weights are read whole, finite and without running anything, or refused."""
+import hashlib
+import json
 import os
 import pickle
 from functools import partial
@@ -108,6 +110,20 @@ def test_files_without_weights(tmp_path, content):
     torch.save(content, tmp_path / 'c.pth')
     with pytest.raises(PPCDError, match='holds no weights'):
         read_checkpoint(str(tmp_path / 'c.pth'), 'given')
+
+
+def test_a_file_of_an_export_is_the_one_its_summary_names(tmp_path):
+    path = tmp_path / 'generator.pth'
+    torch.save(dict(a=torch.ones(2)), path)
+    written = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / 'summary.json').write_text(
+        json.dumps(dict(sha256={path.name: written})))
+    assert list(read_checkpoint(str(path), 'given')) == ['a']
+    torch.save(dict(a=torch.zeros(2)), path)
+    with pytest.raises(PPCDError, match='not the file that was exported'):
+        read_checkpoint(str(path), 'given')
+    (tmp_path / 'summary.json').write_text('{}')  # an older version's
+    assert list(read_checkpoint(str(path), 'given')) == ['a']
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):

@@ -6,7 +6,8 @@ from conftest import ROOT
 from runs import tiny_config
 
 from mmengine.config import Config
-from ppcd_mmagic.engine import config_problems
+from ppcd_mmagic import PPCDError
+from ppcd_mmagic.engine import config_problems, merge_options
 
 
 def problems(**options):
@@ -32,6 +33,20 @@ def problems(**options):
     (dict(optim_wrapper__generator__optimizer__lr='fast'), "lr='fast'"),
     (dict(optim_wrapper__generator__optimizer__lr=-1), 'lr=-1'),
     (dict(default_hooks__finite_guard__patience='x'), "patience='x'"),
+    (dict(default_hooks__stop_signal__grace=1), 'StopSignalHook.*has none'),
+    (dict(optim_wrapper__generator__optimizer__type='Adma'),
+     'there is no part called Adma'),
+    (dict(model__data_preprocessor__type='x.Y'), 'no part called x.Y'),
+    # parts of others, by their annotations or defaults
+    (dict(default_hooks__checkpoint__by_epoch='no'), 'must be True or False'),
+    (dict(default_hooks__checkpoint__interval='x'), "interval='x' must be"),
+    (dict(model__ema_config__momentum='x'), "momentum='x' must be a number"),
+    (dict(log_processor__by_epoch='no'), 'must be True or False'),
+    (dict(randomness__diff_rank_seed='no'), 'must be True or False'),
+    (dict(randomness__seed='x'), "seed='x' must be a number"),
+    (dict(model__discriminator__discriminator__input_scale=0),
+     'input_scale=0'),
+    (dict(train_dataloader__dataset__size='x'), "size='x' must be a number"),
 ])
 def test_one_line_for_what_is_wrong(options, what):
     problem, = problems(**options)
@@ -46,9 +61,25 @@ def test_a_hook_given_twice():
     assert 'MaskBinarizationHook 2 times' in problem
 
 
-def test_a_config_that_trains_nothing():
-    assert config_problems(Config(dict(a=1)))[0].startswith(
-        'this is no training config, it has no model')
+def test_a_config_that_trains_nothing_is_one_line():
+    problem, = config_problems(Config(dict(a=1)))
+    assert problem.startswith(
+        'this is no training config, it has no model, train_dataloader, ')
+
+
+@pytest.mark.parametrize('name, value', [
+    ('model', 5), ('model.generator', 'SAGAN'), ('custom_hooks.9.alpha', 1),
+    ('train_cfg.max_iters.deep', 1), ('model', None)
+])
+def test_a_setting_without_a_place_is_refused(name, value):
+    with pytest.raises(PPCDError, match='mine.py'):
+        merge_options(tiny_config('unused'), {name: value}, 'mine.py')
+
+
+def test_a_part_can_be_left_out():
+    config = tiny_config('unused')
+    merge_options(config, {'model.teacher': None}, 'mine.py')
+    assert config.model.teacher is None
 
 
 @pytest.mark.parametrize('name', [
@@ -61,5 +92,11 @@ def test_nothing_is_wrong_with_the_configs_of_the_package(name):
     assert config_problems(config) == []
 
 
-def test_parts_of_others_are_not_judged():
+def test_names_of_the_settings_of_others_are_not_judged():
+    """They may pass them on; what they refuse, building tells."""
     assert problems(model__data_preprocessor__whatever=1) == []
+
+
+def test_all_pictures_of_a_metric_of_mmagic_are_minus_one():
+    assert problems(val_evaluator__metrics=[
+        dict(type='FrechetInceptionDistance', fake_nums=-1)]) == []

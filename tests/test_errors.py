@@ -1,42 +1,47 @@
 """A user's mistake is a line; a fault of the program keeps its traceback."""
-import subprocess
+import errno
 import sys
 
 import pytest
-from conftest import ROOT
-from tool_calls import load_tool
+from mmengine.registry import Registry
+from tool_calls import TOOLS
 
 from ppcd_mmagic import PPCDError
+from ppcd_mmagic.building import building
 from ppcd_mmagic.engine import lost_processes_named
 
-PROGRAM = '''
-import sys
-sys.path.insert(0, 'tools')
-from command_line import run
-from ppcd_mmagic import PPCDError
-def main():
-    {body}
-run(main)
-'''
+sys.path.insert(0, TOOLS)
+from command_line import run  # noqa: E402
 
 
-def outcome(body):
-    done = subprocess.run([sys.executable, '-c', PROGRAM.format(body=body)],
-                          cwd=ROOT, capture_output=True, text=True)
-    return done.returncode, done.stderr.strip().splitlines()
+@pytest.fixture
+def outcome(capsys):
+    """Exit code of a tool and the lines it writes to stderr."""
+
+    def enter(main):
+        with pytest.raises(SystemExit) as ended:
+            run(main)
+        return ended.value.code, capsys.readouterr().err.splitlines()
+
+    return enter
 
 
-def test_own_errors_are_one_line_each_and_exit_with_two():
-    code, lines = outcome(r'raise PPCDError("alpha=2\n  is too large", "b")')
-    assert code == 2
-    assert lines == ['error: alpha=2 is too large', 'error: b']
+def raising(error):
+
+    def main():
+        raise error
+
+    return main
+
+
+def test_own_errors_are_one_line_each_and_exit_with_two(outcome):
+    assert outcome(raising(PPCDError('alpha=2\n  is too large', 'b'))) == (
+        2, ['error: alpha=2 is too large', 'error: b'])
 
 
 def test_other_errors_keep_their_traceback():
-    code, lines = outcome('int("x")')
-    assert code == 1
-    assert lines[0].startswith('Traceback')
-    assert lines[-1].startswith('ValueError')
+    with pytest.raises(ValueError, match='invalid literal'):
+        run(lambda: int('x'))
 
 
 @pytest.mark.parametrize('said', [
@@ -64,44 +69,65 @@ def test_what_no_other_process_is_the_cause_of_stays_as_it_is(error):
     assert found.value is error
 
 
-class Refuses:
-    """As the parts of MMagic and MMEngine do."""
-
-    def __init__(self, config):
-        raise ValueError(
-            'Only support `IN` and `BN`')
-
-
-class Fails:
-
-    def __init__(self, config):
-        self.width = int('x')
-
-
-class FailsDeeper:
-
-    def __init__(self, config):
-        self.build()
-
-    def build(self):
-        raise ValueError('too many values to unpack')
-
-
-@pytest.mark.parametrize('part, kind', [
-    (Refuses, PPCDError), (Fails, ValueError), (FailsDeeper, ValueError)])
-def test_only_what_a_part_refuses_is_a_mistake_of_the_config(
-        monkeypatch, part, kind):
-    tool = load_tool('command_line')
-    monkeypatch.setattr(tool.SafeRunner, 'from_cfg', part)
-    with pytest.raises(ValueError) as found:
-        tool.build_runner({})
-    assert type(found.value) is kind
-
-
-def test_nothing_wrong_is_exit_code_zero():
-    assert outcome('pass') == (0, [])
+def test_nothing_wrong_is_exit_code_zero(outcome):
+    assert outcome(lambda: None) == (0, [])
 
 
 def test_own_errors_are_value_errors():
     with pytest.raises(ValueError, match='^first; second$'):
         raise PPCDError('first', 'second')
+
+
+@pytest.mark.parametrize('name', ['ENOSPC', 'EACCES', 'EROFS', 'EEXIST'])
+def test_what_the_machine_refuses_is_one_line(outcome, name):
+    error = OSError(getattr(errno, name), 'says the machine', 'out/a.png')
+    code, lines = outcome(raising(error))
+    assert code == 2
+    line, = lines
+    assert line.startswith('error: out/a.png') and 'says the machine' in line
+
+
+def test_a_file_that_is_missing_may_be_a_fault_of_the_program():
+    with pytest.raises(FileNotFoundError):
+        run(raising(FileNotFoundError(errno.ENOENT, 'no file', 'a')))
+
+
+def test_control_c_is_no_traceback(outcome):
+    assert outcome(raising(KeyboardInterrupt())) == (130, ['stopped'])
+
+
+PARTS = Registry('part', scope='test')
+
+
+@PARTS.register_module()
+class Sized:
+
+    def __init__(self, size):
+        self.size = 4 // size
+
+
+@pytest.mark.parametrize('config, says', [
+    (dict(type='Sized', size=0), r'the part \(Sized\).*ZeroDivisionError'),
+    (dict(type='Sized', width=1), r'the part \(Sized\).*width'),
+    (dict(type='Nonsense'), 'the part .*Nonsense is not in'),
+    (dict(size=1), 'the part .*must contain the key "type"'),
+])
+def test_what_parts_of_others_say_of_a_config_is_one_line(config, says):
+    with pytest.raises(PPCDError, match=says):
+        with building('the part'):
+            PARTS.build(config)
+
+
+def test_own_messages_pass_the_building_as_they_are():
+    with pytest.raises(PPCDError, match='^alpha$'):
+        with building('the part'):
+            raise PPCDError('alpha')
+
+
+def test_a_fault_of_this_package_while_building_keeps_its_traceback(
+        monkeypatch):
+    monkeypatch.setattr('ppcd_mmagic.building._PACKAGE', TOOLS.rpartition(
+        '/')[0] + '/tests')  # as if this file were the package's
+    with pytest.raises(ZeroDivisionError):
+        with building('the part'):
+            Sized(0)

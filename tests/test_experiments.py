@@ -201,16 +201,56 @@ def test_classes_are_columns_of_the_picture_table(tmp_path):
     assert red[0] == pytest.approx(green[0], abs=1)
 
 
-def test_a_run_that_fails_is_named_with_its_reason(tmp_path):
-    config = experiments.read_config('ppcd_digits_16_alpha06.py')
-    config.model.teacher.checkpoint = 'absent.pth'
+def dense_runs(root, *names):
+    config = experiments.read_config('sagan_digits_16.py')
+    config.val_evaluator.metrics = []
     config.test_evaluator.metrics = []
-    run = experiments.Run('broken', config, 0, str(tmp_path))
-    with pytest.raises(PPCDError) as error:
-        experiments.run_all([run], 1)
-    message = str(error.value)
-    assert 'broken_seed0' in message and 'train.log' in message
-    assert 'teacher checkpoint not found' in message
+    return [experiments.Run(name, config, 0, str(root)) for name in names]
+
+
+def test_what_is_wrong_with_the_last_run_is_said_before_the_first(tmp_path):
+    good, bad = dense_runs(tmp_path, 'good', 'bad')
+    bad.config = experiments.read_config('ppcd_digits_16_alpha06.py')
+    bad.config.model.teacher.checkpoint = 'absent.pth'
+    with pytest.raises(PPCDError, match='^bad: teacher checkpoint not found'):
+        experiments.run_all([good, bad], 1)
+    assert not any(tmp_path.iterdir())
+
+
+def test_equal_runs_are_refused(tmp_path):
+    """They would share a folder."""
+    with pytest.raises(PPCDError, match='"one" with seed 0 .* twice'):
+        experiments.run_all(dense_runs(tmp_path, 'one', 'two', 'one'), 1)
+
+
+TOOL = """
+import os, signal, sys, time
+folder = sys.argv[sys.argv.index('--work-dir') + 1]
+def stop(number, frame):
+    open(os.path.join(folder, 'saved'), 'w').close()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+other = folder.replace('bad', 'long')
+open(os.path.join(folder, 'began'), 'w').close()
+if 'bad' in folder:
+    while not os.path.exists(os.path.join(other, 'began')):
+        time.sleep(.01)
+    print('error: the reason', file=sys.stderr)
+    sys.exit(2)
+time.sleep(600)
+"""
+
+
+def test_the_first_failure_ends_all_runs_with_its_name_and_reason(
+        tmp_path, monkeypatch):
+    """The other one, begun before and far from its end, is saved."""
+    (tmp_path / 'train.py').write_text(TOOL)
+    monkeypatch.setattr(library, 'TOOLS', str(tmp_path))
+    runs = dense_runs(tmp_path / 'runs', 'long', 'bad', 'later')
+    with pytest.raises(PPCDError, match='bad_seed0.*train.log.*: the reason'):
+        experiments.run_all(runs, 2)
+    assert (tmp_path / 'runs' / 'long_seed0' / 'saved').exists()
+    assert not (tmp_path / 'runs' / 'later_seed0' / 'began').exists()
 
 
 def test_runs_of_other_settings_are_not_taken_for_these(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
+from PIL import Image
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.datasets import (ENDINGS, PictureFolder, fault_of, faults_in,
@@ -110,6 +111,23 @@ def test_a_class_of_which_nothing_can_be_read(folder):
         data_root=str(folder), pipeline=PIPELINE, tolerated=1)
     with pytest.raises(PPCDError, match='No picture of class 0'):
         data[0]
+
+
+def test_what_pillow_reads_and_opencv_does_not_is_named(folder):
+    picture = Image.fromarray(np.full((9, 9), 70000, np.int32))
+    picture.save(folder / 'a' / '0.tiff')
+    data = PictureFolder(data_root=str(folder), pipeline=PIPELINE)
+    index, = (i for i in range(len(data))
+              if data.get_data_info(i)['gt_path'].endswith('a/0.tiff'))
+    with pytest.raises(PPCDError, match='0.tiff .*OpenCV'):
+        data[index]
+
+
+def test_a_link_to_nothing_is_named(folder):
+    (folder / 'a' / '0.png').unlink()
+    (folder / 'a' / '0.png').symlink_to('nowhere.png')
+    faults = faults_in(str(folder), pictures_in(str(folder)))
+    assert list(faults) == ['a/0.png']
 
 
 def test_faults_of_the_pipeline_are_not_blamed_on_the_picture(folder):

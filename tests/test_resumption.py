@@ -113,6 +113,11 @@ def test_another_number_of_processes_is_refused(run):
         resume(run, 'iter_6.pth')
 
 
+def test_a_setting_that_the_hook_does_not_have():
+    with pytest.raises(PPCDError, match='no setting intervall'):
+        SafeCheckpointHook(intervall=5)
+
+
 def test_the_new_checkpoint_is_whole_before_the_old_one_goes(
         tmp_path, monkeypatch):
     removed, remove = [], LocalBackend.remove
@@ -236,13 +241,17 @@ def resume(run, path='iter_4.pth', **options):
 ])
 def test_other_settings_than_the_checkpoint_s_are_refused_by_name(
         run, options, what):
+    config = run / 'ppcd_digits_16_alpha06.py'
+    before = config.read_text()
     with pytest.raises(PPCDError, match=what + '.*--allow-changes'):
         resume(run, **options)
+    assert config.read_text() == before, 'that of the checkpoints'
 
 
 def test_other_settings_can_be_allowed(run):
     runner = resume(run, custom_hooks__2__alpha=.5, allow_changes=True)
     assert runner.iter == 4
+    assert 'alpha=0.5' in (run / 'ppcd_digits_16_alpha06.py').read_text()
 
 
 def test_what_a_checkpoint_brings_along_cannot_be_changed(run):

@@ -14,8 +14,9 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from runs import checkpoint_of, hooked_runner
+from runs import checkpoint_of, hooked_runner, tiny_runner
 
+from ppcd_mmagic import PPCDError
 from ppcd_mmagic.export import build_student
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import HOOKS, MODELS
@@ -85,6 +86,14 @@ def assert_same_run(a, b):
         for index in first:
             assert torch.equal(first[index]['exp_avg_sq'],
                                second[index]['exp_avg_sq'])
+
+
+def test_what_fails_in_the_first_iteration_is_laid_to_the_config(tmp_path):
+    runner = tiny_runner(
+        tmp_path,
+        model__loss_config__disc_auxiliary_loss__norm_mode='nonsense')
+    with pytest.raises(PPCDError, match='first iteration fails.*nonsense'):
+        runner.train()
 
 
 class Listener(Hook):

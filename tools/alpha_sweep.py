@@ -54,7 +54,7 @@ def sweep_after_training(args: argparse.Namespace, method: str) -> List[Run]:
     star = read_config(f'{student}_star_alpha06.py')
     if args.max_iters:  # it is half as long in the configs
         args = argparse.Namespace(
-            **{**vars(args), 'max_iters': args.max_iters // 2})
+            **{**vars(args), 'max_iters': max(1, args.max_iters // 2)})
     star = change(changed(star, args))
     return [
         Run(f'{method}, alpha {alpha}', set_alpha(star, alpha), seed,

@@ -39,7 +39,8 @@ def pruned_afterwards(args: argparse.Namespace, length: int) -> list:
             'PPCD-GAN before pruning':
             shorten(read_config(f'{student}_alpha00.py'), length)
         }, args)
-    star = shorten(read_config(f'{student}_star_alpha06.py'), length // 2)
+    star = shorten(read_config(f'{student}_star_alpha06.py'),
+                   max(1, length // 2))
     return [
         replace(run, start=start)
         for start, run in zip(before, make_runs({'PPCD-GAN*': star}, args))

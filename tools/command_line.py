@@ -1,31 +1,67 @@
 """What the command lines have in common."""
 import argparse
+import errno
+import logging
 import os
 import os.path as osp
+import signal
 import sys
-import traceback
-from typing import Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ppcd_mmagic.engine import SafeRunner, lost_processes_named
+from ppcd_mmagic.building import building
+from ppcd_mmagic.engine import (SafeRunner, lost_processes_named,
+                                merge_options)
 from ppcd_mmagic.errors import PPCDError
 
 
+# what a machine refuses, whatever the program
+_REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
+    errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG
+}
+
+
 def run(main: Callable[[], None]) -> NoReturn:
-    """The entry of every tool: a user's mistake is one line and exit code 2,
-    a fault of the program keeps its traceback."""
+    """The entry of every tool: a user's mistake, or what the machine refuses,
+    is one line and exit code 2; a fault of the program keeps its traceback."""
+    logging.raiseExceptions = False  # a full disk is said once
     try:
         with lost_processes_named():
             main()
+    except KeyboardInterrupt:
+        print('stopped', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except PPCDError as error:
         for problem in error.args:
             # what loads data in another process wraps its traceback around
             line = ' '.join(str(problem).rpartition('PPCDError: ')[2].split())
             print(f'error: {line}', file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        print(f'error: {error.filename or "a file"} cannot be read or '
+              f'written: {error.strerror}. Make room, or name another place.',
+              file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
+
+
+class Settings(DictAction):
+    """MMEngine's key=value on the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser,
+                 namespace: argparse.Namespace, values: Any,
+                 option_string: Optional[str] = None) -> None:
+        for text in values:
+            if '=' not in text:
+                parser.error(f'argument {option_string}: "{text}" is no '
+                             'key=value')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def positive(text: str) -> int:
@@ -63,14 +99,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         help='override settings of the config, as key=value')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher (default: none)')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=natural, default=0)
 
 
 def read_config_file(path: str, options: Optional[dict] = None) -> Config:
@@ -89,12 +126,7 @@ def read_config_file(path: str, options: Optional[dict] = None) -> Config:
     except Exception as error:  # a config is a program of the user's
         raise PPCDError(f'The config {path} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
-    for key, value in (options or {}).items():
-        try:
-            config.merge_from_dict({key: value})
-        except (KeyError, TypeError, AttributeError, AssertionError) as error:
-            raise PPCDError(f'--cfg-options {key}={value} does not fit the '
-                            f'config {path}: {error}') from error
+    merge_options(config, options or {}, path)
     if not isinstance(config.get('model'), dict):
         raise PPCDError(f'The config {path} has no model.')
     return config
@@ -124,19 +156,8 @@ def build_runner(config: Config) -> Runner:
     Raises:
         PPCDError: If a part refuses what the config says of it.
     """
-    try:
+    with building('the runner'):
         return SafeRunner.from_cfg(config)
-    except ValueError as error:
-        if isinstance(error, PPCDError) or not _is_refusal(error):
-            raise
-        raise PPCDError(str(error)) from error
-
-
-def _is_refusal(error: ValueError) -> bool:
-    """Whether a constructor has raised it: parts of MMagic and MMEngine have
-    no class of their own for what they refuse. Other errors are faults."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return last.name == '__init__' and (last.line or '').startswith('raise ')
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser, root: str) -> None:
@@ -168,7 +189,7 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, root: str) -> None
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         default={},
         help='override settings of every config, as key=value; name another '
         '--root for it')

@@ -2,8 +2,7 @@
 import argparse
 import os.path as osp
 
-from command_line import positive, read_config_file, run
-from mmengine.config import DictAction
+from command_line import Settings, positive, read_config_file, run
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.export import (FORMATS, check_formats, export_student,
@@ -35,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         help='override settings of the config, as key=value')
     return parser.parse_args()
 

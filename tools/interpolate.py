@@ -13,6 +13,7 @@ from torchvision.utils import make_grid, save_image
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
+from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import (interpolate_classes,
                                        interpolate_noises)
@@ -80,7 +81,9 @@ def main() -> None:
     films = walks(generator, classes, args.frames, args.seed)
     for name, rows in pictures.items():
         path = osp.join(args.out_dir, f'{name}.png')
-        save_image(to_unit(torch.cat(rows)), path, nrow=args.steps)
+        with written_whole(path) as partial:
+            save_image(to_unit(torch.cat(rows)), partial, nrow=args.steps,
+                       format='png')
         print(f'drawn to {path}')
     for name, rows in films.items():
         there = torch.stack([to_unit(row) for row in rows], 1)
@@ -89,7 +92,9 @@ def main() -> None:
                 1, 2, 0).numpy() for frame in [*there, *there.flip(0)]
         ]
         path = osp.join(args.out_dir, f'{name}.gif')
-        imageio.imwrite(path, frames, duration=80, loop=0)
+        with written_whole(path) as partial:
+            imageio.imwrite(partial, frames, extension='.gif', duration=80,
+                            loop=0)
         print(f'drawn to {path}')
 
 

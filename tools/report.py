@@ -21,6 +21,7 @@ from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     domain_quality, real_images, recognise)
+from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise, example_inputs
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
                                        confusion_heatmaps, curves,
@@ -205,8 +206,8 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
     report.figure(
         grids, 'Rows are the classes asked for; each column of a '
         'row is the same noise in every model.')
-    grids.savefig(
-        osp.splitext(args.out)[0] + '.png', dpi=110, bbox_inches='tight')
+    with written_whole(osp.splitext(args.out)[0] + '.png') as path:
+        grids.savefig(path, format='png', dpi=110, bbox_inches='tight')
     report.heading('Figures')
     report.table(HEADER, table(found['rows']))
     report.text(
@@ -223,7 +224,8 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
     if args.curves:
         write_curves(report, args.curves)
     write_leakage(report, found)
-    report.save(args.out)
+    with written_whole(args.out) as path:
+        report.save(path)
 
 
 def write_export(report: HtmlReport, folder: str) -> None:
@@ -277,7 +279,8 @@ def main() -> None:
     found = measure(args, load_entries(args.model))
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     write_report(args, found)
-    with open(osp.splitext(args.out)[0] + '.json', 'w') as file:
+    with written_whole(osp.splitext(args.out)[0] + '.json') as path, \
+            open(path, 'w') as file:
         json.dump(found['rows'], file, indent=2)
     print_table(table(found['rows']))
     print(f'written to {args.out}')

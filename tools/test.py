@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import local_file
+from ppcd_mmagic.files import local_file, written_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +44,8 @@ class SaveMetrics(Hook):
             name: value.item() if hasattr(value, 'item') else value
             for name, value in (metrics or {}).items()
         }
-        mmengine.dump(numbers, self.path)
+        with written_whole(self.path) as path:
+            mmengine.dump(numbers, path, file_format='json')
         print(f'metrics are in {self.path}')
 
 

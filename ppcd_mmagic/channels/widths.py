@@ -369,7 +369,7 @@ def resize_layers(model: nn.Module,
         size = tuple(size)
         groups = _groups(layers[name]) if name in layers else 1
         if name not in present or len(size) != len(present[name]) or any(
-                not 0 < new <= old or new % groups
+                not (isinstance(new, int) and 0 < new <= old) or new % groups
                 for new, old in zip(size, present[name])):
             raise PPCDError(
                 f'Layer "{name}" of size {size} does not fit '

@@ -32,6 +32,8 @@ class DigitsDataset(BasicConditionalDataset):
         if split not in ('all', 'train', 'test'):
             raise PPCDError(
                 f'split="{split}" must be "all", "train" or "test".')
+        if size < 1:
+            raise PPCDError(f'size={size} must be at least 1.')
         self.split = split
         self.size = size
         # the base class wants a place to look for files; there are none

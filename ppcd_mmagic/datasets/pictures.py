@@ -6,6 +6,8 @@ import os.path as osp
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Iterable, List, Optional
 
+import cv2
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -45,7 +47,8 @@ def fault_of(path: str) -> Optional[str]:
 
 
 def undecodable(path: str) -> Optional[str]:
-    """As :func:`fault_of`, but all of the picture is decoded."""
+    """As :func:`fault_of`, but all of the picture is decoded, by OpenCV too,
+    which pipelines load with."""
     fault = fault_of(path)
     if fault:
         return fault
@@ -54,7 +57,8 @@ def undecodable(path: str) -> Optional[str]:
             picture.load()
     except (OSError, ValueError, SyntaxError) as error:
         return f'unreadable ({error})'
-    return None
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    return 'of a kind that OpenCV cannot read' if decoded is None else None
 
 
 def faults_in(folder: str, files: Iterable[str]) -> Dict[str, str]:
@@ -104,7 +108,8 @@ def fingerprint(folder: str, files: Iterable[str]) -> str:
     """One for files and sizes, of 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in files:
-        size = osp.getsize(osp.join(folder, name))
+        path = osp.join(folder, name)
+        size = osp.getsize(path) if osp.exists(path) else 'a link to nothing'
         digest.update(f'{name}\0{size}\0'.encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()
 

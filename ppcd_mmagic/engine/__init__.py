@@ -1,7 +1,7 @@
-from .config_checks import config_problems
+from .config_checks import config_problems, merge_options
 from .hooks import (ExtraLossesHook, FiniteGuardHook, IterSeedHook,
                     MaskBinarizationHook, OnceForAllHook, SafeCheckpointHook,
-                    ShrinkHook, StopSignalHook)
+                    ShrinkHook, StopSignalHook, StopSignals)
 from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
@@ -12,6 +12,6 @@ __all__ = [
     'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
     'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
     'SafeCheckpointHook', 'SafeRunner', 'ShrinkHook', 'StopSignalHook',
-    'clear', 'config_problems', 'enable_amp', 'find_problems', 'locked',
-    'lost_processes_named', 'refuse_used'
+    'StopSignals', 'clear', 'config_problems', 'enable_amp', 'find_problems',
+    'locked', 'lost_processes_named', 'merge_options', 'refuse_used'
 ]

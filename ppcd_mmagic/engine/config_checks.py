@@ -1,12 +1,16 @@
 """What is wrong with a config as it stands, before anything is built."""
 import inspect
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple, get_args, \
+from typing import Any, Dict, Iterator, List, Tuple, get_args, \
     get_type_hints
 
 from mmengine.config import Config
 
-from ppcd_mmagic import registry
+from mmagic import registry as mmagic_registry
+from mmengine.registry import Registry
+from mmengine.runner import set_random_seed
+
+from ppcd_mmagic.errors import PPCDError
 
 _NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # settings of any part, by the end of their name: least value, and whether it
@@ -16,14 +20,45 @@ _LEAST = {
     'val_interval': (1, True),
     'batch_size': (1, True),
     'num_workers': (0, True),
-    'fake_nums': (1, True),
+    'fake_nums': (-1, True),  # MMagic's for all
     'num_classes': (1, True),
     'noise_size': (1, True),
+    'base_channels': (1, True),
+    'output_scale': (1, True),
+    'input_scale': (1, True),
+    'seed': (0, True),
     'loss_weight': (0, False),
     'pixel_weight': (0, False),
     'feature_weight': (0, False),
     'lr': (0, False),
 }
+
+
+def merge_options(config: Config, options: Dict[str, Any],
+                  name: str) -> None:
+    """Override settings of a config.
+
+    Args:
+        config (Config): It, changed in place.
+        options (dict): New values by dotted names.
+        name (str): Of the config, for the message.
+
+    Raises:
+        PPCDError: If there is no place for a setting.
+    """
+    for key, value in options.items():
+        group = dict(_walk(config.to_dict())).get(key)
+        try:
+            if isinstance(group, dict) and not (
+                    value is None or isinstance(value, dict)):
+                raise ValueError(f'{key} is a group of settings')
+            config.merge_from_dict({key: value})
+        except (KeyError, TypeError, AttributeError, AssertionError,
+                ValueError) as error:
+            raise PPCDError(f'--cfg-options {key}={value} does not fit the '
+                            f'config {name}: {error}') from error
+    if not isinstance(config.get('model'), dict):
+        raise PPCDError(f'The config {name} has no model.')
 
 
 def config_problems(config: Config) -> List[str]:
@@ -33,15 +68,15 @@ def config_problems(config: Config) -> List[str]:
         config (Config): A training config.
 
     Returns:
-        List[str]: One line for each: unknown arguments of this package's
+        List[str]: One line for each: unknown parts, unknown arguments of
         parts, texts where numbers belong, values out of range, windows of
         pruning outside the training, hooks given twice, pictures of another
         size than the generator's.
     """
     missing = [key for key in _NEEDED if not config.get(key)]
     if missing:
-        return [f'this is no training config, it has no {key}: take one of '
-                'configs/ as the base' for key in missing]
+        return [f'this is no training config, it has no {", ".join(missing)}: '
+                'take one of configs/ as the base']
     settings = config.to_dict()
     # one line for each setting
     of_settings = {**dict(_range_problems(settings)),
@@ -64,54 +99,72 @@ def _walk(node: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
 # what of a config is built; the rest are values that it is put together from
 _BUILT = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg',
           'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks',
-          'val_evaluator', 'val_cfg')
+          'val_evaluator', 'val_cfg', 'log_processor', 'visualizer',
+          'randomness')
 
 
-def _parts(settings: dict) -> Iterator[Tuple[str, dict]]:
+def _parts(settings: dict) -> Iterator[Tuple[str, dict, List[Any]]]:
+    """Names, settings and what may be meant by their type."""
     for key in _BUILT:
         for name, node in _walk(settings.get(key), key):
             if isinstance(node, dict) and isinstance(node.get('type'), str):
-                yield name, node
+                yield name, node, _parts_called(node['type'])
+    randomness = settings.get('randomness')
+    if isinstance(randomness, dict):
+        yield 'randomness', randomness, [set_random_seed]
 
 
 def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
-    for name, part in _parts(settings):
-        built = _own_part(part['type'])
-        if built is None:
-            continue
-        known = _parameters(built)
+    for name, part, found in _parts(settings):
+        if not found and not _NO_PARTS.search(name):
+            yield f'{name}.type', (
+                f'{name}.type: there is no part called {part["type"]}; parts '
+                'of your own are named in custom_imports')
         for key, value in part.items():
             if key in ('type', '_scope_'):  # of bases in another scope
                 continue
-            if known is not None and key not in known:
-                yield f'{name}.{key}', (
-                    f'{name}.{key}: {part["type"]} has no such setting; it has '
-                    f'{", ".join(known)}')
-                continue
-            wanted = _kind_wanted((known or {}).get(key), value)
-            if wanted:
-                yield f'{name}.{key}', (
-                    f'{name}.{key}={value!r} must be {wanted}, not '
-                    f'{type(value).__name__}')
+            # of parts of one name none must take it
+            wrong = [_refusal(built, key, value) for built in found]
+            if wrong and all(wrong):
+                yield f'{name}.{key}', f'{name}.{key}{wrong[0]}'
 
 
-def _own_part(kind: str) -> Optional[type]:
-    bare = kind.removeprefix('ppcd_mmagic.')
-    for name in ('MODELS', 'HOOKS', 'DATASETS', 'METRICS', 'DATA_SAMPLERS',
-                 'LOOPS'):
-        built = getattr(registry, name).module_dict.get(bare)
-        if inspect.isclass(built):
-            return built
-    return None
+def _refusal(part: Any, key: str, value: Any) -> str:
+    """Why a part does not take a setting."""
+    known, all_known = _parameters(part)
+    if key not in known and all_known and _is_own(part):
+        return (f': {part.__name__} has no such setting; it has '
+                f'{", ".join(known) or "none"}')
+    wanted = _kind_wanted(known.get(key, ()), value)
+    return wanted and (f'={value!r} must be {wanted}, not '
+                       f'{type(value).__name__}')
 
 
-def _parameters(built: type) -> Optional[Dict[str, Any]]:
-    """Arguments of a class with their annotations, those passed on to its
-    parents among them; None where there is no telling."""
-    known: Dict[str, Any] = {}
-    for owner in built.__mro__:
-        init = owner.__dict__.get('__init__')
-        if init is None:
+# what has a type, and is no part: words of MMagic's and MMEngine's own
+_NO_PARTS = re.compile(r'vis_kwargs_list|clip_grad|init_cfg')
+
+
+def _parts_called(kind: str) -> List[Any]:
+    """All classes and functions of a name, whatever they are for."""
+    found = []
+    for registry in vars(mmagic_registry).values():
+        if isinstance(registry, Registry):
+            own = registry.children.get('ppcd_mmagic', registry)
+            part = own.get(kind)
+            if part is not None and part not in found:
+                found.append(part)
+    return found
+
+
+def _parameters(built: Any) -> Tuple[Dict[str, tuple], bool]:
+    """Arguments of a class or function with the kinds they may be, those
+    passed on to its parents among them; and whether these are all."""
+    known: Dict[str, tuple] = {}
+    passed_on = False
+    for owner in built.__mro__ if inspect.isclass(built) else (built, ):
+        init = vars(owner).get('__init__') if inspect.isclass(
+            owner) else owner
+        if init is None or init is object.__init__:
             continue
         try:
             hints = get_type_hints(init)
@@ -123,15 +176,18 @@ def _parameters(built: type) -> Optional[Dict[str, Any]]:
                 passed_on = True
             elif key != 'self' and parameter.kind is not \
                     parameter.VAR_POSITIONAL:
-                known.setdefault(key, hints.get(key))
+                hint = hints.get(key)
+                kinds = get_args(hint) or (hint, )
+                if hint is None and parameter.default is not None:
+                    kinds = (type(parameter.default), )
+                known.setdefault(key, kinds)
         if not passed_on:
-            return known
-    return None
+            break
+    return known, not passed_on
 
 
-def _kind_wanted(annotation: Any, value: Any) -> str:
+def _kind_wanted(kinds: tuple, value: Any) -> str:
     """What a setting must be, where it is a text, or not a truth, instead."""
-    kinds = get_args(annotation) or (annotation, )
     numbers = [kind for kind in kinds if kind in (int, float)]
     if isinstance(value, str) and str not in kinds:
         if numbers:
@@ -159,6 +215,10 @@ def _range_problems(settings: dict) -> Iterator[Tuple[str, str]]:
             yield name, f'{name}={value} must be {kind} of at least {least}'
 
 
+def _is_own(part: Any) -> bool:
+    return part.__module__.startswith('ppcd_mmagic.')
+
+
 def _hook_problems(settings: dict) -> Iterator[str]:
     hooks = [
         hook for hook in settings.get('custom_hooks') or ()
@@ -166,7 +226,7 @@ def _hook_problems(settings: dict) -> Iterator[str]:
     ]
     kinds = [str(hook.get('type')).split('.')[-1] for hook in hooks]
     for kind in dict.fromkeys(kinds):
-        if kinds.count(kind) > 1 and _own_part(kind):
+        if kinds.count(kind) > 1 and any(map(_is_own, _parts_called(kind))):
             yield f'custom_hooks has {kind} {kinds.count(kind)} times: keep one'
     length = settings['train_cfg'].get('max_iters')
     if not isinstance(length, int) or length < 1:
@@ -195,7 +255,8 @@ def _size_problems(settings: dict) -> Iterator[str]:
                 scale = step.get('scale')
                 found = scale[-1] if isinstance(scale,
                                                 (list, tuple)) else found
-        if size and found and found != size:
+        sizes = [s for s in (size, found) if isinstance(s, int) and s > 0]
+        if len(sizes) == 2 and found != size:
             yield (f'{name}: pictures of {found} px, but the generator draws '
                    f'{size} px: set model.generator.output_scale (and the '
                    "discriminator's input_scale) or the data alike")

@@ -78,10 +78,12 @@ def _data_problems(config: Config) -> Iterator[str]:
                    f'{loader}.dataset.data_root=PATH')
             problems = [*_layout_problems(folder, dataset, what, how)]
             if by_class and not problems and not dataset.get('ann_file'):
-                found[folder] = classes = _classes_in(folder)
+                classes = _classes_in(folder)
                 problems = [
                     *_class_problems(folder, classes, num_classes, what)
                 ]
+                if not problems:
+                    found[folder] = classes  # to be compared
                 problems += _picture_problems(folder, dataset, what)
             yield from problems
     first, *others = [classes for classes in found.values() if classes] or [[]]

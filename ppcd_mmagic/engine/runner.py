@@ -7,6 +7,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, get_state_dict, load_state_dict
 
+from ppcd_mmagic.building import built_or_refused
 from ppcd_mmagic.checkpoints import (RESUMED, check_fit, newest_checkpoint,
                                      read_checkpoint, rename_to_fit)
 from ppcd_mmagic.errors import PPCDError
@@ -28,11 +29,30 @@ class SafeRunner(Runner):
     _load_from: Optional[str]
     _has_loaded: bool
 
+    # what is built when the training begins
+    build_train_loop, build_val_loop, build_test_loop = (
+        built_or_refused(what)(build) for what, build in (
+            ('the training', Runner.build_train_loop),
+            ('the validation', Runner.build_val_loop),
+            ('the test', Runner.build_test_loop)))
+    build_optim_wrapper = built_or_refused('optim_wrapper')(
+        Runner.build_optim_wrapper)
+    build_param_scheduler = built_or_refused('param_scheduler')(
+        Runner.build_param_scheduler)
+
+    def dump_config(self) -> None:
+        # of a resumed training it is written when that may go on with it
+        if not self._resume:
+            super().dump_config()
+
     def load_or_resume(self) -> None:
+        resumes = self._resume
         if self._resume and self._load_from is None and not self._has_loaded:
             self._load_from = newest_checkpoint(self.work_dir)
             self._resume = self._load_from is not None
         super().load_or_resume()
+        if resumes:
+            super().dump_config()
 
     def train(self) -> nn.Module:
         # entered before the processes that load data are started

@@ -1,9 +1,11 @@
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import torch.nn as nn
 from mmengine.runner import IterBasedTrainLoop
 
+from ppcd_mmagic.building import building
 from ppcd_mmagic.registry import LOOPS
+from .lost_processes import lost_processes_named
 
 
 class _Past:
@@ -32,6 +34,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
     dataloader_iterator: Any
 
     def run(self) -> nn.Module:
+        self._began = self._iter
         sampler = self.dataloader.sampler
         if self._iter > 0 and hasattr(sampler, 'start_at'):
             sampler.start_at(self._iter * self.dataloader.batch_size)
@@ -39,3 +42,12 @@ class ResumableTrainLoop(IterBasedTrainLoop):
             afresh = type(self.dataloader_iterator)(self.dataloader)
             self.dataloader_iterator = _Past(self._iter, afresh)
         return super().run()
+
+    def run_iter(self, data_batch: Sequence[dict]) -> None:
+        """One iteration. What fails in the very first one is laid to the
+        config, as what fails before it."""
+        if self._iter > self._began:
+            super().run_iter(data_batch)
+            return
+        with building('the first iteration'), lost_processes_named():
+            super().run_iter(data_batch)

@@ -3,6 +3,17 @@ from torch import Tensor
 from ppcd_mmagic.errors import PPCDError
 
 
+def check_number(fake_nums: int) -> None:
+    """Refuse numbers of generated images that no figure can be made of.
+
+    Raises:
+        PPCDError: If there are fewer than two.
+    """
+    if fake_nums < 2:
+        raise PPCDError(f'fake_nums={fake_nums} must be at least 2: so many '
+                        'images are generated and judged.')
+
+
 def check_images(images: Tensor, low: float, high: float, whose: str) -> None:
     """Refuse images that no judge can judge. A network makes features of
     anything, and the class of NaN is class 0.

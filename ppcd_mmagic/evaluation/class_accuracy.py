@@ -11,7 +11,7 @@ from torchvision.transforms.functional import normalize
 
 from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.registry import METRICS
-from .checks import check_images
+from .checks import check_images, check_number
 
 # what torchvision's classifiers of ImageNet were trained with
 SIZE = 224
@@ -38,7 +38,8 @@ class ClassAccuracy(GenerativeMetric):
         **kwargs: Those of MMagic's ``GenerativeMetric``.
 
     Raises:
-        ValueError: If the checkpoint does not fit.
+        PPCDError: If the checkpoint does not fit, or ``fake_nums`` is less
+            than 2.
     """
 
     def __init__(self,
@@ -48,6 +49,7 @@ class ClassAccuracy(GenerativeMetric):
                  arch: str = 'resnet50',
                  prefix: str = 'class',
                  **kwargs) -> None:
+        check_number(fake_nums)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = torchvision.models.get_model(
             arch, num_classes=num_classes)

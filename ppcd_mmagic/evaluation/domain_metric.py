@@ -14,10 +14,11 @@ from scipy import linalg
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ppcd_mmagic.building import built_or_refused
 from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import METRICS, MODELS
-from .checks import check_images
+from .checks import check_images, check_number
 from .real_pictures import (LabelledImages, RealStatistics, kept_statistics,
                               real_batches, real_statistics, spreads_of)
 
@@ -122,6 +123,7 @@ def confusion_matrix(asked: Tensor, recognised: Tensor,
         index, minlength=num_classes**2).view(num_classes, num_classes)
 
 
+@built_or_refused('the classifier')
 def build_classifier(config: dict, checkpoint: str) -> nn.Module:
     """A frozen :class:`DomainClassifier` with weights from a checkpoint."""
     classifier = MODELS.build(config)
@@ -219,6 +221,10 @@ class DomainMetric(GenerativeMetric):
         checkpoint (str): Its weights.
         prefix (str): Defaults to 'domain'.
         **kwargs: Those of MMagic's ``GenerativeMetric``.
+
+    Raises:
+        PPCDError: If ``fake_nums`` is less than 2, or the checkpoint does not
+            fit.
     """
 
     def __init__(self,
@@ -227,6 +233,7 @@ class DomainMetric(GenerativeMetric):
                  checkpoint: str,
                  prefix: str = 'domain',
                  **kwargs) -> None:
+        check_number(fake_nums)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
         self.real: Optional[RealStatistics] = None

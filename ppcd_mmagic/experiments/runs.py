@@ -10,17 +10,21 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from threading import Event
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch.nn as nn
 from mmengine.config import Config
 from tqdm import tqdm
 
 from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
+from ppcd_mmagic.engine import (StopSignals, config_problems, find_problems,
+                                merge_options)
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import written_whole
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # tools and configs lie beside the package, or in it where it was installed
@@ -150,16 +154,21 @@ def set_budget(config: Config, budget: dict, alpha: float) -> Config:
 def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     """Do all runs, and return the metrics of each name, a dict per seed.
 
-    What they need is done first: the classifier that judges them, and the
-    runs that others start from.
+    All are checked before the first one begins. What they need is done first:
+    the classifier that judges them, and the runs that others start from. The
+    first one that fails ends them all.
 
     Raises:
-        PPCDError: If a folder holds a run of another config, or a run fails.
+        PPCDError: If two runs are the same, a config cannot be trained, a
+            folder holds a run of another config, or a run fails.
     """
     starts = {run.start.work_dir: run.start for run in runs if run.start}
+    _refuse_equal_runs(runs)
     _refuse_other_runs([*starts.values(), *runs])
-    for path in dict.fromkeys(p for run in runs for p in _judges(run.config)):
-        _train_judge(path)
+    _refuse_faulty_runs([*starts.values(), *runs])
+    judges = dict.fromkeys(filter(_config_of_judge, (
+        path for run in runs for path in _judges(run.config))))
+    _in_parallel(_train_judge, list(judges), 1, 'classifiers that judge')
     _in_parallel(_train, list(starts.values()), jobs, 'trainings to start from')
     results: Dict[str, List[Metrics]] = {}
     found = _in_parallel(_metrics_of, runs, jobs, 'runs')
@@ -172,9 +181,11 @@ def train_all(runs: Sequence[Run], jobs: int) -> None:
     """Train all runs, and export those with masks, without testing them.
 
     Raises:
-        PPCDError: If a folder holds a run of another config, or a run fails.
+        PPCDError: See :func:`run_all`.
     """
+    _refuse_equal_runs(runs)
     _refuse_other_runs(runs)
+    _refuse_faulty_runs(runs)
     left = [run for run in runs if not _is_finished(run)]
     _in_parallel(_train_and_export, left, jobs, 'trainings')
 
@@ -184,6 +195,37 @@ def _is_finished(run: Run) -> bool:
     written = last if not run.is_masked else osp.join('export', 'summary.json')
     return all(
         osp.exists(osp.join(run.work_dir, name)) for name in (last, written))
+
+
+def _refuse_equal_runs(runs: Sequence[Run]) -> None:
+    folders = [run.work_dir for run in runs]
+    equal = next((run for run, folder in zip(runs, folders)
+                  if folders.count(folder) > 1), None)
+    if equal:
+        raise PPCDError(f'"{equal.name}" with seed {equal.seed} was asked for '
+                        'twice: name each seed and each alpha once.')
+
+
+def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
+    """Before the first one begins: the last one may be days away."""
+    problems: Dict[str, str] = {}
+    for run in runs:
+        os.makedirs(run.root, exist_ok=True)
+        if osp.exists(osp.join(run.work_dir, 'metrics.json')):
+            continue  # done
+        config = _seeded(run)
+        # what is missing yet, and will be trained before the runs
+        if run.start:
+            config.load_from = None
+        metrics = (config.get('val_evaluator') or {}).get('metrics') or []
+        for metric in [metrics] if isinstance(metrics, dict) else metrics:
+            if _config_of_judge(metric.get('checkpoint')):
+                metric.checkpoint = None
+        for problem in config_problems(config) or find_problems(config):
+            problems.setdefault(problem, run.name)
+    if problems:
+        raise PPCDError(*(f'{name}: {problem}'
+                          for problem, name in problems.items()))
 
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
@@ -205,16 +247,30 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
                 'it')
 
 
-def _in_parallel(function, runs: Sequence[Run], jobs: int, what: str) -> list:
+def _in_parallel(function: Callable[[Any, int, Event], Any],
+                 runs: Sequence[Any], jobs: int, what: str) -> list:
+    """Results in order; the first failure, or a signal, ends all."""
     if not runs:
         return []
-    with ThreadPoolExecutor(jobs) as pool:
-        work = pool.map(lambda run: function(run, jobs), runs)
+    stop = Event()
+    with StopSignals() as signals, ThreadPoolExecutor(jobs) as pool:
+        work = [pool.submit(function, run, jobs, stop) for run in runs]
         try:
-            return list(tqdm(work, total=len(runs), desc=what, unit='run'))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # one failure ends them all
-            raise
+            with tqdm(total=len(runs), desc=what, unit='run') as bar:
+                while not all(done.done() for done in work):
+                    found = wait(work, .5, FIRST_EXCEPTION).done
+                    for done in found:
+                        done.result()
+                    bar.update(len(found) - bar.n)
+                    if signals.received:
+                        print('stopped: what was trained is kept, go on with '
+                              'the same command', file=sys.stderr)
+                        raise SystemExit(128 + signals.received)
+            return [done.result() for done in work]
+        finally:
+            stop.set()  # what runs beside a failure is saved, and ends
+            for done in work:
+                done.cancel()
 
 
 def _judges(config: Config) -> Iterator[str]:
@@ -225,51 +281,58 @@ def _judges(config: Config) -> Iterator[str]:
             yield metric['checkpoint']
 
 
-def _train_judge(checkpoint: str) -> None:
-    """Train a missing classifier, if its folder is named after a config."""
+def _train_judge(checkpoint: str, jobs: int, stop: Event) -> None:
     folder = osp.dirname(checkpoint)
-    config = osp.join(CONFIGS, f'{osp.basename(folder)}.py')
-    if osp.exists(checkpoint) or not osp.exists(config):
-        return
-    print(f'training the classifier that judges the images: {folder}')
     os.makedirs(folder, exist_ok=True)
-    _tool('train.py', folder, 1, config, '--work-dir', folder, '--resume')
+    _tool('train.py', folder, jobs, stop, str(_config_of_judge(checkpoint)),
+          '--work-dir', folder, '--resume')
 
 
-def _metrics_of(run: Run, jobs: int) -> Metrics:
+def _config_of_judge(checkpoint: Optional[str]) -> Optional[str]:
+    """What a missing classifier is trained with, if its folder is named after
+    a config."""
+    if not checkpoint or osp.exists(checkpoint):
+        return None
+    name = osp.basename(osp.dirname(checkpoint))
+    config = osp.join(CONFIGS, f'{name}.py')
+    return config if osp.exists(config) else None
+
+
+def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:
     path = osp.join(run.work_dir, 'metrics.json')
     if not osp.exists(path):
-        _train_and_export(run, jobs)
+        _train_and_export(run, jobs, stop)
         out = osp.join(run.work_dir, 'test.json')
-        _tool('test.py', run.work_dir, jobs, *run.tested, '--out', out,
+        _tool('test.py', run.work_dir, jobs, stop, *run.tested, '--out', out,
               '--work-dir', osp.join(run.work_dir, 'test'))
         with open(out) as file:
             metrics = json.load(file)
         metrics['parameters'] = sum(
             p.numel() for p in run.generator().parameters())
-        with open(path, 'w') as file:
+        with written_whole(path) as partial, open(partial, 'w') as file:
             json.dump(metrics, file, indent=2)
     with open(path) as file:
         return json.load(file)
 
 
-def _train_and_export(run: Run, jobs: int) -> None:
-    _train(run, jobs)
+def _train_and_export(run: Run, jobs: int, stop: Event) -> None:
+    _train(run, jobs, stop)
     if run.is_masked:
-        _tool('export.py', run.work_dir, jobs,
+        _tool('export.py', run.work_dir, jobs, stop,
               osp.join(run.work_dir, 'config.py'), run.checkpoint,
               '--out-dir', osp.join(run.work_dir, 'export'))
 
 
-def _train(run: Run, jobs: int) -> None:
+def _train(run: Run, jobs: int, stop: Event) -> None:
     os.makedirs(run.work_dir, exist_ok=True)
     config = _seeded(run)
     if run.start:
         config.load_from = run.start.checkpoint
     path = osp.join(run.work_dir, 'config.py')
-    config.dump(path)
-    _tool('train.py', run.work_dir, jobs, path, '--work-dir', run.work_dir,
-          '--resume')
+    with written_whole(path) as partial, open(partial, 'w') as file:
+        file.write(config.pretty_text)
+    _tool('train.py', run.work_dir, jobs, stop, path, '--work-dir',
+          run.work_dir, '--resume')
 
 
 def _seeded(run: Run) -> Config:
@@ -280,25 +343,44 @@ def _seeded(run: Run) -> Config:
     return config
 
 
-def _tool(name: str, folder: str, jobs: int, *arguments: str) -> None:
-    """Run one of the tools, its output kept in ``folder``."""
+def _tool(name: str, folder: str, jobs: int, stop: Event,
+          *arguments: str) -> None:
+    """Run one of the tools, its output kept in ``folder``.
+
+    Args:
+        name (str): Its file's.
+        folder (str): For its output.
+        jobs (int): How many share the cores.
+        stop (Event): Ends it where it is set; a training is saved then.
+        *arguments (str): Of its command line.
+
+    Raises:
+        PPCDError: If it fails, with its message, or is stopped.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     log = osp.join(folder, f'{osp.splitext(name)[0]}.log')
     with open(log, 'w') as file:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, osp.join(TOOLS, name), *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=dict(os.environ, OMP_NUM_THREADS=threads))
-    if done.returncode:
-        with open(log) as file:
-            lines = file.read().splitlines() or ['']
-        errors = [
-            line.removeprefix('error: ') for line in lines
-            if line.startswith('error: ')
-        ]
-        raise PPCDError(f'{name} failed for {folder} (see {log}): '
-                        f'{"; ".join(errors or lines[-1:])}')
+        while process.poll() is None and not stop.wait(.1):
+            pass
+        process.terminate()
+        if not process.wait():
+            return
+    if stop.is_set():
+        raise PPCDError(f'{name} was stopped for {folder}: go on with the '
+                        'same command.')
+    with open(log) as file:
+        lines = file.read().splitlines() or ['']
+    errors = [
+        line.removeprefix('error: ') for line in lines
+        if line.startswith('error: ')
+    ]
+    raise PPCDError(f'{name} failed for {folder} (see {log}): '
+                    f'{"; ".join(errors or lines[-1:])}')
 
 
 def make_runs(lines: Dict[str, Config], args: Namespace) -> List[Run]:
@@ -318,10 +400,11 @@ def make_runs(lines: Dict[str, Config], args: Namespace) -> List[Run]:
 def changed(config: Config, args: Namespace) -> Config:
     """The config with what the command line says of it."""
     config = shorten(config, args.max_iters)
-    config.merge_from_dict({
+    options = {
         key: value
         for key, value in args.cfg_options.items()
         # Big-GAN, SA-GAN and SN-GAN have no teacher to change
         if config.model.get('teacher') or not key.startswith('model.teacher.')
-    })
+    }
+    merge_options(config, options, osp.basename(config.filename or ''))
     return config

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ppcd_mmagic.evaluation import build_classifier, recognise
+from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import (class_grids, confusion_heatmaps,
                                        picture_table)
@@ -67,10 +68,11 @@ def save_table(results: Dict[str, List[Metrics]], root: str, title: str,
     text = '\n'.join([rows[0], rule, *rows[1:]])
     print(f'\n{title}\n{text}\n{note}')
     os.makedirs(root, exist_ok=True)
-    with open(osp.join(root, 'table.md'), 'w') as file:
-        file.write(f'# {title}\n\n{text}\n\n{note}\n')
-    with open(osp.join(root, 'results.json'), 'w') as file:
-        json.dump(results, file, indent=2)
+    for name, content in (('table.md', f'# {title}\n\n{text}\n\n{note}\n'),
+                          ('results.json', json.dumps(results, indent=2))):
+        with written_whole(osp.join(root, name)) as path, \
+                open(path, 'w') as file:
+            file.write(content)
 
 
 def bar_chart(results: Dict[str, List[Metrics]], labels: Dict[str, str],
@@ -201,5 +203,6 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
 
 
 def _save(figure: plt.Figure, path: str) -> None:
-    figure.savefig(path, dpi=130, bbox_inches='tight')
+    with written_whole(path) as partial:
+        figure.savefig(partial, format='png', dpi=130, bbox_inches='tight')
     print(f'drawn to {path}')

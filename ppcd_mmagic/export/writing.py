@@ -1,5 +1,4 @@
 """An export on disk: a folder that appears whole or not at all."""
-import hashlib
 import json
 import os
 import os.path as osp
@@ -8,10 +7,9 @@ import tempfile
 from typing import Sequence
 
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import SUMMARY, sha256_of
 from .exporter import Export
 from .formats import FORMATS, check_formats
-
-SUMMARY = 'summary.json'
 
 
 def save_export(export: Export,
@@ -70,17 +68,12 @@ def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
     for name in formats:
         FORMATS[name].save(export.generators, folder,
                            export.summary['images'])
-    files = {name: _sha256(osp.join(folder, name))
+    files = {name: sha256_of(osp.join(folder, name))
              for name in sorted(os.listdir(folder))}
     with open(osp.join(folder, SUMMARY), 'w') as file:
         json.dump(dict(export.summary, sha256=files), file, indent=2)
     for name in os.listdir(folder):
         os.chmod(osp.join(folder, name), 0o644)
-
-
-def _sha256(path: str) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _take_place(written: str, out_dir: str) -> None:

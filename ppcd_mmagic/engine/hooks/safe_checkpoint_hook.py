@@ -1,3 +1,4 @@
+import inspect
 import os
 import os.path as osp
 from glob import escape, glob
@@ -8,6 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, get_state_dict, weights_to_cpu
 
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.registry import HOOKS
 
@@ -40,12 +42,21 @@ class SafeCheckpointHook(CheckpointHook):
             training may have damaged the file that was written last.
             Defaults to -1, which keeps all.
         **kwargs: MMEngine's.
+
+    Raises:
+        PPCDError: If MMEngine's hook does not have a setting.
     """
 
     file_backend: Any
     best_ckpt_path: Optional[str]
 
     def __init__(self, max_keep_ckpts: int = -1, **kwargs) -> None:
+        known = inspect.signature(CheckpointHook).parameters
+        unknown = kwargs.keys() - known.keys()
+        if unknown:
+            raise PPCDError(
+                f'SafeCheckpointHook has no setting {", ".join(unknown)}; it '
+                f'has {", ".join(known)}.')
         if max_keep_ckpts > 0:
             max_keep_ckpts = max(2, max_keep_ckpts)
         super().__init__(max_keep_ckpts=max_keep_ckpts, **kwargs)
