@@ -26,6 +26,7 @@ from ppcd_mmagic.errors import PPCDError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 ITERATIONS = 20
+BUILDING = 3  # seconds, about
 OPTIONS = {
     'model.generator.base_channels': 4,
     'model.teacher.checkpoint': f'{ROOT}/checkpoints/biggan_digits_16.pth',
@@ -91,27 +92,48 @@ def half_written(work_dir: str, since: float) -> bool:
     return False
 
 
-def kill_somewhere(process: int, work_dir: str, seconds: float,
+def saved(work_dir: str) -> int:
+    """The last iteration of which there is a checkpoint."""
+    found = glob(osp.join(work_dir, 'iter_*.pth'))
+    return max((int(path.rpartition('_')[2][:-4]) for path in found),
+               default=0)
+
+
+def kill_somewhere(process: int, work_dir: str, steps: int, later: float,
                    mid_write: bool) -> bool:
     """Kill a training.
+
+    The moment is told by how far it is: a machine that others use is now
+    faster, now slower.
 
     Args:
         process (int): It.
         work_dir (str): Where it is trained.
-        seconds (float): When, from now on.
+        steps (int): After so many iterations from where it was.
+        later (float): And so much of another, in [0, 1); while it is
+            building, which takes as long as some dozen of them, for 0 steps.
         mid_write (bool): Whether to wait for a file that is half written.
 
     Returns:
         bool: False if it had ended before.
     """
-    begin = time.time()
+    before = saved(work_dir)
+    begin = stamp = time.time()
+    done, moment = before, None
+    if not steps:
+        moment = begin + later * BUILDING
     while not ended(process):
-        if time.time() > begin + seconds and (
+        now = time.time()
+        if moment is None and saved(work_dir) > done:
+            done, step, stamp = saved(work_dir), now - stamp, now
+            if done >= before + steps:
+                moment = now + later * step
+        if moment and now > moment and (
                 not mid_write or half_written(work_dir, begin)):
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             return True
-        time.sleep(0.0002)
+        time.sleep(0.0005)
     return False
 
 
@@ -139,9 +161,7 @@ def measure(kills: int, seed: int, folder: str) -> dict:
     """Kill so many times, in as many trainings as that takes."""
     chance = random.Random(seed)
     whole = osp.join(folder, 'whole')
-    begin = time.time()
     _, status = os.waitpid(start(whole), 0)
-    duration = time.time() - begin
     if status:
         raise RuntimeError('the training that is compared with failed')
     reference = read_checkpoint(
@@ -154,9 +174,8 @@ def measure(kills: int, seed: int, folder: str) -> dict:
         process = start(work_dir)
         begin = time.time()
         asked = found['kills'] < kills
-        if asked and kill_somewhere(process, work_dir,
-                                    chance.uniform(0, duration),
-                                    found['kills'] % 3 == 0):
+        if asked and kill_somewhere(process, work_dir, chance.randrange(5),
+                                    chance.random(), found['kills'] % 3 == 0):
             found['kills'] += 1
             bar.update()
             found['mid_write'] += half_written(work_dir, begin)
