@@ -5,8 +5,7 @@ import os
 import os.path as osp
 
 import torch
-from command_line import positive, read_config_file, run
-from mmengine.config import DictAction
+from command_line import Settings, positive, read_config_file, run
 from mmengine.registry import DefaultScope
 
 import ppcd_mmagic  # noqa: F401, registers the parts
@@ -43,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         help='override settings of the config, as key=value')
     return parser.parse_args()
 
