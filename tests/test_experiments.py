@@ -245,7 +245,7 @@ def test_the_first_failure_ends_all_runs_with_its_name_and_reason(
         tmp_path, monkeypatch):
     """The other one, begun before and far from its end, is saved."""
     (tmp_path / 'train.py').write_text(TOOL)
-    monkeypatch.setattr(library, 'TOOLS', str(tmp_path))
+    monkeypatch.setattr('ppcd_mmagic.experiments.runs.TOOLS', str(tmp_path))
     runs = dense_runs(tmp_path / 'runs', 'long', 'bad', 'later')
     with pytest.raises(PPCDError, match='bad_seed0.*train.log.*: the reason'):
         experiments.run_all(runs, 2)
@@ -264,14 +264,16 @@ def test_runs_of_other_settings_are_not_taken_for_these(
 
     def tool(command, stdout, **kwargs):
         called.append(osp.basename(command[1]))
-        if called == ['train.py']:
+        code = called == ['train.py']
+        if code:
             stdout.write('error: at first it fails')
-            return argparse.Namespace(returncode=1)
-        (folder / 'iter_40.pth').touch()
-        (folder / 'last_checkpoint').write_text('iter_40.pth')
-        return argparse.Namespace(returncode=0)
+        else:
+            (folder / 'iter_40.pth').touch()
+            (folder / 'last_checkpoint').write_text('iter_40.pth')
+        return argparse.Namespace(
+            poll=lambda: code, wait=lambda: code, terminate=lambda: None)
 
-    monkeypatch.setattr(subprocess, 'run', tool)
+    monkeypatch.setattr(subprocess, 'Popen', tool)
     with pytest.raises(PPCDError, match='at first it fails'):
         experiments.train_all(runs(max_iters=20), 1)
     experiments.train_all(runs(), 1)  # nothing was trained by then
