@@ -99,6 +99,7 @@ def watched(infinite, wrapper, iterations=6, **settings):
 @pytest.mark.parametrize('infinite, ends', [((2, 4, 6), None),
                                             ((2, 3, 5, 6), None),
                                             ((2, 3, 4), 4),
+                                            ((1, 2, 3), 3),
                                             ((1, 3, 4, 5), 5)])
 def test_mixed_precision_may_overflow_for_a_while(infinite, ends):
     assert watched(infinite, scaled(), patience=2) == ends
