@@ -3,6 +3,7 @@ import argparse
 import os.path as osp
 
 from command_line import Settings, positive, read_config_file, run
+from mmengine.registry import init_default_scope
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.export import (FORMATS, check_formats, export_student,
@@ -42,6 +43,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = read_config_file(args.config, args.cfg_options)
+    # layers that MMagic has in its own scope, as the U-Net's of pix2pix
+    init_default_scope(config.get('default_scope', 'ppcd_mmagic'))
     out_dir = args.out_dir or osp.join(
         osp.dirname(osp.abspath(args.checkpoint)), 'export')
     check_formats(args.format)  # before the work

@@ -34,7 +34,7 @@ def class_names(config: Config, source: Optional[str] = None) -> List[str]:
                             'give one, a name in each line, or "imagenet".')
         return mmengine.list_from_file(source)
     for key in ('train_dataloader', 'test_dataloader'):
-        names = _names_of(config.get(key, {}).get('dataset'))
+        names = _names_of((config.get(key) or {}).get('dataset'))
         if names:
             return names
     raise PPCDError(
