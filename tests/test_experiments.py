@@ -341,7 +341,8 @@ def test_a_training_that_is_finished_is_not_done_again(tmp_path):
     """MMagic's configs name a work directory, which the tool sets anew."""
     config = Config(dict(
         model=dict(generator=dict(type='EDSRNet')), work_dir='elsewhere',
-        train_cfg=dict(max_iters=3)))
+        train_cfg=dict(max_iters=3), train_dataloader=dict(batch_size=1),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=1e-3))))
     run = Run('dense', config, 0, str(tmp_path))
     Path(run.work_dir).mkdir()
     trained = Config(dict(

@@ -497,7 +497,7 @@ def test_classifier_of_another_shape_is_refused(tmp_path):
         METRICS.build(
             dict(
                 type='DomainMetric',
-                fake_nums=1,
+                fake_nums=2,
                 classifier=dict(type='DomainClassifier', num_classes=3),
                 checkpoint=str(tmp_path / 'judge.pth')))
 

@@ -3,15 +3,15 @@ from torch import Tensor
 from ppcd_mmagic.errors import PPCDError
 
 
-def check_number(fake_nums: int) -> None:
+def check_number(fake_nums: int, least: int) -> None:
     """Refuse numbers of generated images that no figure can be made of.
 
     Raises:
-        PPCDError: If there are fewer than two.
+        PPCDError: If there are fewer than ``least``.
     """
-    if fake_nums < 2:
-        raise PPCDError(f'fake_nums={fake_nums} must be at least 2: so many '
-                        'images are generated and judged.')
+    if fake_nums < least:
+        raise PPCDError(f'fake_nums={fake_nums} must be at least {least}: so '
+                        'many images are generated and judged.')
 
 
 def check_images(images: Tensor, low: float, high: float, whose: str) -> None:

@@ -27,7 +27,7 @@ class ClassAccuracy(GenerativeMetric):
     pictures in memory, this one none.
 
     Args:
-        fake_nums (int): Number of images to generate.
+        fake_nums (int): Number of images to generate, -1 for all that come.
         checkpoint (str): Weights as torchvision publishes them, such as
             ``resnet50-11ad3fa6.pth``. Its classes are those of the folders in
             alphabetical order.
@@ -38,8 +38,7 @@ class ClassAccuracy(GenerativeMetric):
         **kwargs: Those of MMagic's ``GenerativeMetric``.
 
     Raises:
-        PPCDError: If the checkpoint does not fit, or ``fake_nums`` is less
-            than 2.
+        PPCDError: If the checkpoint does not fit, or ``fake_nums`` is 0.
     """
 
     def __init__(self,
@@ -49,7 +48,8 @@ class ClassAccuracy(GenerativeMetric):
                  arch: str = 'resnet50',
                  prefix: str = 'class',
                  **kwargs) -> None:
-        check_number(fake_nums)
+        if fake_nums != -1:
+            check_number(fake_nums, 1)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = torchvision.models.get_model(
             arch, num_classes=num_classes)

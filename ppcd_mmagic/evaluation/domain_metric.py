@@ -233,7 +233,7 @@ class DomainMetric(GenerativeMetric):
                  checkpoint: str,
                  prefix: str = 'domain',
                  **kwargs) -> None:
-        check_number(fake_nums)
+        check_number(fake_nums, 2)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
         self.real: Optional[RealStatistics] = None
