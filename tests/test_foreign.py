@@ -3,6 +3,7 @@ pictures, from the first iteration to an export that MMagic opens."""
 import json
 import os.path as osp
 import runpy
+from collections import OrderedDict
 from glob import glob
 from itertools import count
 
@@ -14,6 +15,8 @@ from conftest import ROOT
 from mmagic.apis import init_model
 from mmagic.models.editors.biggan import BigGANDeepGenerator
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from tool_calls import call_tool
 
 from ppcd_mmagic.engine import SafeRunner, config_problems, find_problems
 from ppcd_mmagic.export import export_student, save_export
@@ -197,7 +200,7 @@ SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'biggan_cifar10_32')
     *((name, [dict(type='ShrinkHook', interval=2)]) for name in SHRUNK)
 ])
 def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
-        name, hooks, pictures, tmp_path):
+        name, hooks, pictures, tmp_path, monkeypatch):
     SafeRunner.from_cfg(
         config_of(name, pictures, tmp_path, 2, hooks)).train()
     config = config_of(name, pictures, tmp_path, 6, hooks, resume=True)
@@ -215,11 +218,15 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
         assert 0 < runner.message_hub.get_scalar(
             f'train/loss_pp{logged}').current() < 0.7
 
-    export = export_student(config, str(tmp_path / 'iter_6.pth'))
-    assert list(export.generators) == [each.name for each in trained]
-    before, after = export.summary['before'], export.summary['after']
+    config.dump(str(tmp_path / 'config.py'))
+    with monkeypatch.context() as context:
+        # a tool has no scope but the one that it begins
+        context.setattr(DefaultScope, '_instance_dict', OrderedDict())
+        call_tool(context, 'export', tmp_path / 'config.py',
+                  tmp_path / 'iter_6.pth')
+    summary = json.loads((tmp_path / 'export' / 'summary.json').read_text())
+    before, after = summary['before'], summary['after']
     assert after['multiply_adds'] < 0.6 * before['multiply_adds']
-    save_export(export, str(tmp_path / 'export'))
 
     opened = init_model(
         str(tmp_path / 'export' / 'config.py'),
@@ -229,6 +236,7 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
     assert not any('discriminator' in key for key in opened.state_dict())
     found = generators_of(opened)
     assert sizes(found) == after['parameters']
+    assert [each.name for each in found] == [each.name for each in trained]
     for ours, theirs in zip(trained, found):
         torch.testing.assert_close(
             images_of(theirs.module), images_of(ours.both[-1]), rtol=0,
