@@ -220,7 +220,7 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
         metrics = (config.get('val_evaluator') or {}).get('metrics') or []
         for metric in [metrics] if isinstance(metrics, dict) else metrics:
             if _config_of_judge(metric.get('checkpoint')):
-                metric.checkpoint = None
+                metric['checkpoint'] = None
         for problem in config_problems(config) or find_problems(config):
             problems.setdefault(problem, run.name)
     if problems:
