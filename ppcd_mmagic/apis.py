@@ -8,9 +8,9 @@ from mmagic.structures import DataSample
 from mmengine.config import Config
 from torch import Tensor
 
+from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
                                   read_config)
 

@@ -9,39 +9,16 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import refuse_changed, written_whole
-from ppcd_mmagic.generators import draw_noise
+from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.generators import (batch_norms, draw_noise,
+                                    settle_statistics)
+from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import MODELS
-
-
-class _OnnxGenerator:
-    """An exported ``generator.onnx``, called as a generator is."""
-
-    def __init__(self, path: str) -> None:
-        if not osp.isfile(path):
-            raise PPCDError(f'"{path}" does not exist (looked for '
-                            f'{osp.abspath(path)}).')
-        refuse_changed(path)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise PPCDError(f'{path} needs ONNX Runtime: install '
-                            'ppcd_mmagic[export].') from error
-        self._session = onnxruntime.InferenceSession(
-            path, providers=['CPUExecutionProvider'])
-        self.noise_size = self._session.get_inputs()[0].shape[1]
-
-    def __call__(self, noise: Tensor, label: Tensor) -> Tensor:
-        names = [value.name for value in self._session.get_inputs()]
-        images = self._session.run(
-            None, dict(zip(names, (noise.numpy(), label.numpy()))))
-        return torch.from_numpy(images[0])
 
 
 def read_config(config: Union[Config, str]) -> Config:
@@ -104,7 +81,7 @@ class ClassSampler:
                 or dict(type='DataPreprocessor'))
             self.generator: Any  # called as a generator of MMagic
             if weights.endswith('.onnx'):
-                self.generator = _OnnxGenerator(weights)
+                self.generator = OnnxGenerator(weights)
                 device = torch.device('cpu')
             else:
                 self.generator = build_trained_generator(
@@ -119,7 +96,6 @@ class ClassSampler:
                 'is missing.')
         self.num_classes: int = classes
 
-    @torch.no_grad()
     def settle_statistics(self,
                           batches: int,
                           batch_size: int = 64,
@@ -140,29 +116,20 @@ class ClassSampler:
                 batch norms to settle.
         """
         _at_least_one(batches=batches, batch_size=batch_size)
-        norms = [
-            module for module in self.generator.modules()
-            if isinstance(module, _BatchNorm) and module.track_running_stats
-        ] if isinstance(self.generator, nn.Module) else []
-        if not norms:
+        if not isinstance(self.generator, nn.Module) or not batch_norms(
+                self.generator):
             raise PPCDError(
                 'Standing statistics need batch norms with running averages, '
-                f'and {type(self.generator).__name__.lstrip("_")} has none.')
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
+                f'and {type(self.generator).__name__} has none.')
         noise = draw_noise(batches * batch_size, self.noise_size, seed,
                            truncation)
         labels = torch.randint(
             self.num_classes, (batches * batch_size, ),
             generator=torch.Generator().manual_seed(seed))
-        for z, label in zip(noise.split(batch_size), labels.split(batch_size)):
-            self.generator(z.to(self.device), label=label.to(self.device))
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-            norm.eval()
+        settle_statistics(self.generator, (
+            ((z.to(self.device), ), dict(label=label.to(self.device)))
+            for z, label in zip(
+                noise.split(batch_size), labels.split(batch_size))))
 
     @torch.no_grad()
     def draw(self,

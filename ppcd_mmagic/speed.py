@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from ppcd_mmagic.channels import complexity, without_masks
 from ppcd_mmagic.checkpoints import build_generator, build_trained_generator
-from ppcd_mmagic.export import check_formats, file_inputs
+from ppcd_mmagic.export import call_by_name, check_formats, file_inputs
+from ppcd_mmagic.files import refuse_changed
 from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import MODELS
 
 Inputs = Dict[str, Tensor]
@@ -87,7 +89,7 @@ def ways_of(config: Config, weights: str,
     }
     if compiled:
         ways[f'{name}, compiled'] = Way(
-            partial(_call, torch.compile(by_rows)), generator)
+            partial(call_by_name, torch.compile(by_rows)), generator)
     if exported:
         ways.update(_files(generator, osp.dirname(weights)))
     return ways
@@ -109,12 +111,7 @@ def _others(config: Config) -> Dict[str, Way]:
 
 
 def _eager(generator: nn.Module) -> Way:
-    return Way(partial(_call, generator.eval()), generator)
-
-
-def _call(generator: Callable, inputs: Inputs) -> Tensor:
-    first, *labels = inputs.values()
-    return generator(first, label=labels[0]) if labels else generator(first)
+    return Way(partial(call_by_name, generator.eval()), generator)
 
 
 def _files(generator: nn.Module, folder: str) -> Dict[str, Way]:
@@ -122,19 +119,14 @@ def _files(generator: nn.Module, folder: str) -> Dict[str, Way]:
     path = osp.join(folder, 'generator.pt2')
     if osp.isfile(path):
         check_formats(['torch_export'])
+        refuse_changed(path)
         program = torch.export.load(path).module()
         found['torch.export'] = Way(lambda inputs: program(**inputs),
                                     generator)
     path = osp.join(folder, 'generator.onnx')
     if osp.isfile(path):
-        check_formats(['onnx'])
-        import onnxruntime
-        session = onnxruntime.InferenceSession(
-            path, providers=['CPUExecutionProvider'])
         found['ONNX Runtime'] = Way(
-            lambda inputs: session.run(
-                None, {key: value.numpy() for key, value in inputs.items()}),
-            generator)
+            partial(call_by_name, OnnxGenerator(path)), generator)
     return found
 
 

@@ -127,8 +127,6 @@ def read_config_file(path: str, options: Optional[dict] = None) -> Config:
         raise PPCDError(f'The config {path} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
     merge_options(config, options or {}, path)
-    if not isinstance(config.get('model'), dict):
-        raise PPCDError(f'The config {path} has no model.')
     return config
 
 

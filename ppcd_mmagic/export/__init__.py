@@ -2,11 +2,12 @@
 from ppcd_mmagic.channels import ExportMismatch
 from .description import describe_images
 from .exporter import Export, build_student, compare, export_student
-from .formats import FORMATS, FormatMismatch, check_formats, file_inputs
+from .formats import (FORMATS, FormatMismatch, call_by_name, check_formats,
+                      file_inputs)
 from .writing import save_export
 
 __all__ = [
     'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_student',
-    'check_formats', 'compare', 'describe_images', 'export_student',
-    'file_inputs', 'save_export'
+    'call_by_name', 'check_formats', 'compare', 'describe_images',
+    'export_student', 'file_inputs', 'save_export'
 ]

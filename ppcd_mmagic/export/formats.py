@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from io import StringIO
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.config import Config
@@ -24,6 +23,7 @@ from ppcd_mmagic.channels import largest_difference
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.onnx_generator import OnnxGenerator
 
 # ONNX Runtime orders and fuses its sums in its own way
 TORCH_TOLERANCE = 1e-5
@@ -123,7 +123,7 @@ def _check_config(generators: Generators, path: str) -> None:
     config = Config.fromfile(osp.join(osp.dirname(path), 'config.py'))
     for name, generator in generators.items():
         built = build_trained_generator(config, path, 'exported', name)
-        _check(generator, partial(_call, built), TORCH_TOLERANCE, path)
+        _check(generator, partial(call_by_name, built), TORCH_TOLERANCE, path)
 
 
 def save_mmagic(generators: Generators, out_dir: str,
@@ -167,7 +167,6 @@ def save_onnx(generators: Generators, out_dir: str,
 
 
 def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
-    import onnxruntime
     with redirect_stdout(StringIO()):  # progress
         program = torch.onnx.export(
             _program(generator), dynamo=True)
@@ -175,14 +174,8 @@ def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
         value.name = name
     program.model.metadata_props.update(_texts(images))
     program.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(
-        path, providers=['CPUExecutionProvider'])
-
-    def run(inputs: Dict[str, Tensor]) -> Tensor:
-        arrays = {name: value.numpy() for name, value in inputs.items()}
-        return torch.from_numpy(np.asarray(session.run(None, arrays)[0]))
-
-    _check(generator, run, ONNX_TOLERANCE, path)
+    _check(generator, partial(call_by_name, OnnxGenerator(path)),
+           ONNX_TOLERANCE, path)
 
 
 def _texts(images: Description) -> Iterator[Tuple[str, str]]:
@@ -242,7 +235,7 @@ def _check(generator: nn.Module, written: Callable, tolerance: float,
            path: str) -> None:
     for count in (1, 16):  # neither is the batch of the example
         inputs = file_inputs(generator, count)
-        difference = largest_difference([_call(generator, inputs)],
+        difference = largest_difference([call_by_name(generator, inputs)],
                                         [written(inputs)])
         if not difference <= tolerance:
             raise FormatMismatch(
@@ -250,8 +243,8 @@ def _check(generator: nn.Module, written: Callable, tolerance: float,
                 f'{difference:.3g} (allowed: {tolerance}); it was not kept.')
 
 
-def _call(generator: nn.Module, inputs: Dict[str, Tensor]) -> Tensor:
-    """A generator on the inputs of a file."""
+def call_by_name(generator: Callable, inputs: Dict[str, Tensor]) -> Tensor:
+    """A generator's images of the inputs that :func:`file_inputs` gives."""
     inputs = dict(inputs)
     first = inputs.pop('noise' if 'noise' in inputs else 'input')
     return generator(first, **inputs)

@@ -2,10 +2,11 @@
 from .features import FeatureTap, common_features, find_layers
 from .inputs import (class_inputs, draw_noise, example_inputs,
                      random_inputs, takes_noise)
+from .statistics import batch_norms, settle_statistics
 from .unwrapping import TrainedGenerator, generators_of
 
 __all__ = [
-    'FeatureTap', 'TrainedGenerator', 'class_inputs', 'common_features',
-    'draw_noise', 'example_inputs', 'find_layers', 'generators_of',
-    'random_inputs', 'takes_noise'
+    'FeatureTap', 'TrainedGenerator', 'batch_norms', 'class_inputs',
+    'common_features', 'draw_noise', 'example_inputs', 'find_layers',
+    'generators_of', 'random_inputs', 'settle_statistics', 'takes_noise'
 ]

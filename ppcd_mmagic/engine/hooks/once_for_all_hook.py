@@ -7,13 +7,14 @@ from mmengine.dist import all_reduce, broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
 from ppcd_mmagic.channels import (copy_masks, link_masks, named_masks,
                                   remaining_complexity)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (TrainedGenerator, example_inputs,
-                                    generators_of, random_inputs, takes_noise)
+from ppcd_mmagic.generators import (TrainedGenerator, batch_norms,
+                                    example_inputs, generators_of,
+                                    random_inputs, settle_statistics,
+                                    takes_noise)
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -137,7 +138,7 @@ class OnceForAllHook(Hook):
     def _calibrating(self, generator: nn.Module) -> Iterable[tuple]:
         if takes_noise(generator):
             return (random_inputs(generator, 64) for _ in range(8))
-        if not self._inputs.passes and _norms(generator):
+        if not self._inputs.passes and batch_norms(generator):
             raise PPCDError(
                 'OnceForAllHook calibrates norms with what the generator was '
                 'trained with in the last iterations, which were none: resume '
@@ -228,29 +229,10 @@ def _samples(inputs: Tuple[tuple, dict]) -> int:
                  if torch.is_tensor(value)), 1)
 
 
-def _norms(generator: nn.Module) -> List[_BatchNorm]:
-    """Norms with statistics of their own."""
-    return [
-        norm for norm in generator.modules()
-        if isinstance(norm, _BatchNorm) and norm.track_running_stats
-    ]
-
-
-@torch.no_grad()
 def _recalibrate(generator: nn.Module, inputs: Iterable[tuple]) -> None:
     """Norm statistics of one sub-network; training mixed those of all."""
-    norms = _norms(generator)
-    generator.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
-        norm.train()
-    for args, kwargs in inputs:
-        generator(*args, **kwargs)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-        norm.eval()
+    settle_statistics(generator, inputs)
+    for norm in batch_norms(generator):
         for mean in (norm.running_mean, norm.running_var):
             all_reduce(mean, 'mean')
 
