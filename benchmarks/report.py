@@ -5,6 +5,7 @@ import os.path as osp
 import re
 
 import matplotlib
+from tables import table
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -27,11 +28,6 @@ def write_report(results: dict, out_dir: str) -> str:
         file.write('\n'.join(sections))
     _plot(results, f'{base}.png')
     return f'{base}.md'
-
-
-def _table(head: list, rows: list) -> str:
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
 
 
 def _scale(part: dict) -> str:
@@ -61,13 +57,13 @@ def _inference(part: dict) -> str:
     limit, reached, alike = speedup_and_limit(part)
     return '\n'.join([
         f'## Inference ({_scale(part)}, alpha {part["alpha"]}, shared masks)',
-        '', _table(head, rows), '',
+        '', table([head, *rows]), '',
         f'Batch 16: the export is {reached:.2f} times as fast as the dense '
         f'student and has {limit:.2f} times fewer multiply-adds: '
         f'{reached / limit:.0%} of the limit. Of that the narrower layers '
         f'alone, with chunked attention in the dense student too: '
         f'{alike / limit:.0%}.', '',
-        _table(['batch 16', 'latency', '/ dense, eager'], ways), ''
+        table([['batch 16', 'latency', '/ dense, eager'], *ways]), ''
     ])
 
 
@@ -89,7 +85,7 @@ def _training(part: dict) -> str:
                          ('hook alone', 'PPCD-GAN'))]
     return '\n'.join([
         f'## Training step ({_scale(part)}, batch 8)', '',
-        _table(['step', 'time', 'ratio', 'to'], rows), ''
+        table([['step', 'time', 'ratio', 'to'], *rows]), ''
     ])
 
 
@@ -105,7 +101,8 @@ def _shrinking(part: dict) -> str:
     ] for alpha in _alphas(part)]
     return '\n'.join([
         f'## Training step by sparsity ({_scale(part)}, batch 8)', '',
-        _table(['sparsity of every mask', 'masked', 'shrunk', 'ratio'], rows),
+        table([['sparsity of every mask', 'masked', 'shrunk', 'ratio'],
+               *rows]),
         ''
     ])
 
@@ -126,8 +123,8 @@ def _peers(part: dict) -> str:
         ])
     return '\n'.join([
         f'## Peers, given the same masks ({_scale(part)})', '',
-        _table(['by', 'largest difference to the masked student',
-                'parameters', 'latency, batch 16', '/ ppcd_mmagic'], rows), ''
+        table([['by', 'largest difference to the masked student',
+                'parameters', 'latency, batch 16', '/ ppcd_mmagic'], *rows]), ''
     ])
 
 

@@ -3,10 +3,10 @@ import re
 from typing import List, Sequence
 
 
-def table(rows: List[Sequence[str]]) -> str:
+def table(rows: List[Sequence]) -> str:
     """Markdown; the first row is the head."""
     head, *lines = rows
-    return '\n'.join('| ' + ' | '.join(row) + ' |'
+    return '\n'.join('| ' + ' | '.join(map(str, row)) + ' |'
                      for row in [head, ['---'] * len(head), *lines])
 
 

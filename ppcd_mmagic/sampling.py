@@ -15,10 +15,10 @@ from tqdm import tqdm
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
-from ppcd_mmagic.generators import (batch_norms, draw_noise,
+from ppcd_mmagic.generators import (batch_norms, build_preprocessor,
+                                    channel_order, draw_noise,
                                     settle_statistics)
 from ppcd_mmagic.onnx_generator import OnnxGenerator
-from ppcd_mmagic.registry import MODELS
 
 
 def read_config(config: Union[Config, str]) -> Config:
@@ -76,9 +76,7 @@ class ClassSampler:
         self.config = config = read_config(config)
         device = _usable(device)
         with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
-            self._preprocessor = MODELS.build(
-                config.model.get('data_preprocessor')
-                or dict(type='DataPreprocessor'))
+            self._preprocessor: Any = build_preprocessor(config)
             self.generator: Any  # called as a generator of MMagic
             if weights.endswith('.onnx'):
                 self.generator = OnnxGenerator(weights)
@@ -156,7 +154,7 @@ class ClassSampler:
                 z.to(self.device), label=label.to(self.device)).cpu()
             images = self._preprocessor.destruct(images)
             # without data samples, destruct leaves the order of the channels
-            if (self._preprocessor.output_channel_order or 'BGR') == 'BGR':
+            if channel_order(self._preprocessor) == 'BGR':
                 images = images.flip(1)
             yield images.round().to(torch.uint8)
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ppcd_mmagic.channels import complexity, link_masks, remaining_complexity
 from ppcd_mmagic.checkpoints import build_generator
+from ppcd_mmagic.engine.hooks.pruning_plan import cap
 from ppcd_mmagic.experiments import (STUDENTS, Run, make_runs, read_config,
                                     run_all, save_table, seeds_in_words,
                                     set_alpha, set_budget)
@@ -66,7 +67,7 @@ def size_of(config: Config) -> Dict[str, int]:
               if 'MaskBinarizationHook' in hook.type)
     channels = link_masks(generator, example_inputs(generator))
     for mask in channels.masks.values():
-        mask.prune(int(alpha * mask.channels + 1e-6))
+        mask.prune(cap(alpha, mask.channels))
     return remaining_complexity(channels)
 
 

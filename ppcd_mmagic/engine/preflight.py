@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from ppcd_mmagic.datasets import ENDINGS, faults_in, pictures_in
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import local_file
 from ppcd_mmagic.registry import DATASETS
 
@@ -200,11 +201,7 @@ def _picture_problems(folder: str, dataset: dict,
 
 def _metric_problems(evaluators: Any) -> Iterator[str]:
     reported = [None]  # MMagic takes None for a path of its own
-    metrics = [
-        metric for evaluator in _listed(evaluators)
-        for metric in _listed(evaluator.get('metrics'))
-    ]
-    for metric in metrics:
+    for metric in metrics_of(evaluators):
         kind = metric['type'].split('.')[-1]
         judge = metric.get('checkpoint')
         if judge and not osp.isfile(local_file(judge)):

@@ -24,6 +24,7 @@ from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
 from ppcd_mmagic.engine import (StopSignals, config_problems, find_problems,
                                 merge_options)
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import written_whole
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -217,8 +218,7 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
         # what is missing yet, and will be trained before the runs
         if run.start:
             config.load_from = None
-        metrics = (config.get('val_evaluator') or {}).get('metrics') or []
-        for metric in [metrics] if isinstance(metrics, dict) else metrics:
+        for metric in metrics_of(config.get('val_evaluator')):
             if _config_of_judge(metric.get('checkpoint')):
                 metric['checkpoint'] = None
         for problem in config_problems(config) or find_problems(config):
@@ -275,8 +275,7 @@ def _in_parallel(function: Callable[[Any, int, Event], Any],
 
 def _judges(config: Config) -> Iterator[str]:
     """Checkpoints of the classifiers that the metrics of a config ask for."""
-    metrics = (config.get('test_evaluator') or {}).get('metrics') or []
-    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+    for metric in metrics_of(config.get('test_evaluator')):
         if metric.get('checkpoint'):
             yield metric['checkpoint']
 

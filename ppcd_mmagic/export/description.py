@@ -5,7 +5,7 @@ from mmengine.config import Config
 
 from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.registry import MODELS
+from ppcd_mmagic.generators import build_preprocessor, channel_order
 
 
 def describe_images(config: Config) -> Dict[str, Any]:
@@ -20,11 +20,11 @@ def describe_images(config: Config) -> Dict[str, Any]:
         preprocessor has them; ``class_names`` by index, where the config's
         data set knows them. What is not known is left out.
     """
-    preprocessor = MODELS.build(
-        config.model.get('data_preprocessor') or dict(type='DataPreprocessor'))
+    preprocessor = build_preprocessor(config)
     found: Dict[str, Any] = {}
-    if hasattr(preprocessor, 'output_channel_order'):
-        found['channel_order'] = preprocessor.output_channel_order or 'BGR'
+    order = channel_order(preprocessor)
+    if order is not None:
+        found['channel_order'] = order
     mean, std = (getattr(preprocessor, key, None) for key in ('mean', 'std'))
     if mean is not None and std is not None:
         ends = [((end - mean) / std).flatten() for end in (0, 255)]

@@ -15,6 +15,7 @@ from ppcd_mmagic.channels import (ChannelMask, ExportMismatch, complexity,
 from ppcd_mmagic.checkpoints import (build_generator, build_trained_generator,
                                      generator_names)
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.generators import class_inputs, example_inputs
 from ppcd_mmagic.registry import METRICS, MODELS
 from .description import describe_images
@@ -251,22 +252,12 @@ def _export_config(config: Config, generator_cfg: dict) -> Config:
     for key in _TEST_KEYS:
         if key in config:
             exported[key] = deepcopy(config[key])
-    for metric in _metrics_in(exported.get('test_evaluator')):
+    for metric in metrics_of(exported.get('test_evaluator')):
         kind = METRICS.get(metric['type'])
         # there is no EMA copy any more; PSNR knows of none
         if kind is None or 'sample_model' in _optional_arguments(kind):
             metric['sample_model'] = 'orig'
     return Config(exported)
-
-
-def _metrics_in(evaluators: Any) -> Iterator[dict]:
-    """Metrics of an evaluator, or of several for as many data sets."""
-    if isinstance(evaluators, list):
-        for evaluator in evaluators:
-            yield from _metrics_in(evaluator)
-    elif evaluators:
-        metrics = evaluators.get('metrics') or []
-        yield from [metrics] if isinstance(metrics, dict) else metrics
 
 
 def inference_config(model: ConfigDict, generator_cfg: dict) -> dict:

@@ -1,0 +1,17 @@
+"""What a config says of its metrics."""
+from typing import Any, Iterator
+
+
+def metrics_of(evaluators: Any) -> Iterator[Any]:
+    """Metrics of an evaluator, or of several for as many data sets.
+
+    Args:
+        evaluators (dict | list | None): ``val_evaluator`` or
+            ``test_evaluator`` of a config; its metrics may be one or several.
+    """
+    if isinstance(evaluators, list):
+        for evaluator in evaluators:
+            yield from metrics_of(evaluator)
+    elif evaluators:
+        metrics = evaluators.get('metrics') or []
+        yield from [metrics] if isinstance(metrics, dict) else metrics
