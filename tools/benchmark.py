@@ -61,7 +61,7 @@ def table(found: list) -> str:
     lines += [
         f'| {speed.name} | {speed.batch_size} | {speed.milliseconds:.3g} ms | '
         f'{speed.milliseconds / dense[speed.batch_size]:.2f} | '
-        f'{speed.images_per_second:.3g} | {speed.limit:.0%} | '
+        f'{speed.images_per_second:,.1f} | {speed.limit:.0%} | '
         f'{speed.mebibytes:.0f} MiB |' for speed in found
     ]
     return '\n'.join(lines)
