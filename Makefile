@@ -88,8 +88,10 @@ demo-full: $(ENV)/.complete
 	@$(MAKE) --no-print-directory demo RUNS=$(FULL) \
 	  TEACHER="$(FULL)/biggan_digits_16/$$(cat $(FULL)/biggan_digits_16/last_checkpoint)"
 
+# a process for each core, each with one thread: networks this small gain
+# nothing from a second
 test: $(ENV)/.complete
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist worksteal $(ARGS)
 
 # The sources as they are published, without this tree and without the lock:
 # what is imported is what pip has installed.
@@ -116,7 +118,8 @@ $(OLDEST)/.complete:
 
 # not what torch 2.1 cannot write (torch.export and ONNX) or measure (memory)
 test-oldest: $(OLDEST)/.complete
-	@$(OLDEST)/bin/python -m pytest --ignore tests/test_formats.py --ignore tests/test_benchmarks.py
+	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n logical --dist worksteal \
+	  --ignore tests/test_formats.py --ignore tests/test_benchmarks.py
 
 $(QUALITY)/.complete:
 	@rm -rf '$(QUALITY)'

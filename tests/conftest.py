@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
 
 import ppcd_mmagic  # noqa: F401
 from mmagic.models.editors.biggan import BigGANGenerator
@@ -95,21 +96,10 @@ class Trained(NamedTuple):
     iterations: int
 
 
-@pytest.fixture(scope='session')
-def trained_student(tmp_path_factory):
-    """The digits' student, narrow, after 240 iterations under its teacher
-    (half a minute).
-
-    Where an untrained network cannot fail this one can: 60 % of each mask are
-    pruned (masks of 8 and 16 channels have 4 and 9 zeros), the running
-    variance of a norm behind them has gone to zero, the EMA copy differs from
-    the generator, and every class has an image of its own.
-    """
-    work_dir = tmp_path_factory.mktemp('trained_student')
-    name, iterations = 'ppcd_digits_16_alpha06.py', 240
+def train_student(work_dir, config: str, iterations: int) -> None:
     training = subprocess.run(
         [
-            sys.executable, 'tools/train.py', f'configs/{name}', '--work-dir',
+            sys.executable, 'tools/train.py', f'configs/{config}', '--work-dir',
             str(work_dir), '--cfg-options',
             f'model.teacher.checkpoint={ROOT}/checkpoints/biggan_digits_16.pth',
             'model.generator.base_channels=8',
@@ -131,9 +121,30 @@ def trained_student(tmp_path_factory):
         capture_output=True,
         text=True)
     assert training.returncode == 0, training.stderr
-    return Trained(
-        str(work_dir / name), str(work_dir / f'iter_{iterations}.pth'),
-        iterations)
+
+
+@pytest.fixture(scope='session')
+def trained_student(tmp_path_factory):
+    """The digits' student, narrow, after 240 iterations under its teacher
+    (half a minute).
+
+    Where an untrained network cannot fail this one can: 60 % of each mask are
+    pruned (masks of 8 and 16 channels have 4 and 9 zeros), the running
+    variance of a norm behind them has gone to zero, the EMA copy differs from
+    the generator, and every class has an image of its own.
+    """
+    config, iterations = 'ppcd_digits_16_alpha06.py', 240
+    # one training for all processes of pytest-xdist, whose folders for
+    # temporary files lie side by side
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        shared = shared.parent
+    work_dir = shared / 'trained_student'
+    checkpoint = work_dir / f'iter_{iterations}.pth'
+    with FileLock(shared / 'trained_student.lock'):
+        if not checkpoint.exists():
+            train_student(work_dir, config, iterations)
+    return Trained(str(work_dir / config), str(checkpoint), iterations)
 
 
 @pytest.fixture(autouse=True)

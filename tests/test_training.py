@@ -94,6 +94,9 @@ def test_what_fails_in_the_first_iteration_is_laid_to_the_config(tmp_path):
         model__loss_config__disc_auxiliary_loss__norm_mode='nonsense')
     with pytest.raises(PPCDError, match='first iteration fails.*nonsense'):
         runner.train()
+    log, = tmp_path.rglob('*.log')
+    assert 'Traceback' in log.read_text()
+    assert 'gan_loss.py' in log.read_text()
 
 
 class Listener(Hook):

@@ -40,7 +40,7 @@ PARTS = dict(
     },
     checkpoints={
         'checkpoints': 'checkpoints resumption teacher',
-        'conversion': 'checkpoints resumption teacher'
+        'conversion': 'conversion teacher'
     },
     hooks={
         'engine/hooks/extra_losses_hook': 'extra_losses',
