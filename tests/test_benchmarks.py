@@ -98,3 +98,21 @@ def test_quality_on_photographs_is_that_of_what_a_generator_draws(
         pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3), 0)
     assert nearest['parameters'] == '12' and 'latency' not in bicubic
     assert photographs.rows_of(lines)[1][0] == 'bicubic'
+
+
+@pytest.mark.slow
+def test_cost_of_a_safe_training_is_that_of_pairs_of_iterations(tmp_path):
+    out = tmp_path / 'overhead.json'
+    found = subprocess.run([
+        sys.executable, 'benchmarks/overhead.py', '--iterations', '11',
+        '--interval', '4', '--out', str(out), '--cfg-options',
+        'model.generator.base_channels=4', 'train_dataloader.batch_size=4',
+        f'model.teacher.checkpoint={ROOT}/checkpoints/biggan_digits_16.pth'
+    ], cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(out.read_text())
+    # five of the eleven warm up, the first of two checkpoints among them
+    assert (figures['iterations'], figures['checkpoints']) == (6, 1)
+    assert str(figures['whole']) in found.stdout
+    assert set(figures) == {'iterations', 'checkpoints', 'whole', 'iteration',
+                            'iteration_with_checkpoint'}

@@ -352,6 +352,81 @@ class TestBudget:
             assert .49 <= left / dense[key] <= .5
 
 
+class TwoWays(nn.Module):
+    """An image by way of eight channels and one of four are added. A channel
+    of either takes 27 parameters with its bias's 1, and is read by 27."""
+    input_shape = (3, 8, 8)
+    DENSE, CHANNEL = 666, 55
+
+    def __init__(self, scores_of_8=1., scores_of_4=1.):
+        super().__init__()
+        self.eight = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3))
+        self.four = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
+        mask_channels(self, example_inputs(self))
+        with torch.no_grad():
+            for mask, scores in zip(
+                    masks_of(self), (scores_of_8, scores_of_4)):
+                mask.weight.copy_(torch.as_tensor(scores).expand(mask.channels))
+
+    def forward(self, x):
+        return self.eight(x) + self.four(x)
+
+    def pruned(self):
+        return [mask.num_pruned for mask in masks_of(self)]
+
+
+def one_weak(channels, weak):
+    return [weak] + [1.] * (channels - 1)
+
+
+class TestWhichFallIsCountedByHand:
+
+    def prune(self, net, **arguments):
+        hook, runner = build_hook(end=1, **arguments), runner_for(net)
+        start(hook, runner)
+        step(hook, runner)
+        return net.pruned()
+
+    def test_one_channel_is_enough_for_a_budget_that_it_meets_exactly(self):
+        net = TwoWays(one_weak(8, .1))
+        assert complexity_of(exported(net))['parameters'] == TwoWays.DENSE
+        assert self.prune(net, budget=dict(parameters=611)) == [1, 0]
+        assert self.prune(
+            TwoWays(one_weak(8, .1)), budget=dict(parameters=610)) == [2, 0]
+
+    @pytest.mark.parametrize('weak, expected', [(.31, [0, 1]), (.35, [1, 0])])
+    def test_weakest_is_of_which_the_square_is_least_of_its_layer_s(
+            self, weak, expected):
+        """.5^2 of 7.25 is .034; .31^2 of 3.1 is .031 and .35^2 is .039."""
+        net = TwoWays(one_weak(8, .5), one_weak(4, weak))
+        assert self.prune(net, budget=dict(parameters=611)) == expected
+
+    def test_of_two_the_stronger_falls_if_it_saves_twice_as_much(self):
+        """Of .035 and .051 the latter, since what reads the four is of 5 x 5:
+        one of them has 103 parameters."""
+        net = TwoWays(one_weak(8, .5), one_weak(4, .4))
+        net.four[1] = nn.Conv2d(4, 3, 5, padding=1)
+        dense = TwoWays.DENSE + 4 * 3 * (25 - 9)
+        assert self.prune(net, budget=dict(parameters=dense - 103)) == [0, 1]
+
+    def test_layer_that_may_lose_nothing_counts_among_the_least(self):
+        """A fifth of eight is one, of four none."""
+        assert self.prune(
+            TwoWays(), alpha=.2, budget=dict(parameters=611)) == [1, 0]
+        with pytest.raises(PPCDError, match='611 of 666 .* are the least'):
+            self.prune(TwoWays(), alpha=.2, budget=dict(parameters=610))
+
+    def test_budget_of_all_that_there_is_is_refused(self):
+        with pytest.raises(PPCDError, match='nothing would be pruned'):
+            self.prune(TwoWays(), budget=dict(parameters=TwoWays.DENSE))
+
+    def test_scores_at_the_threshold_fall(self):
+        net = TwoWays([.25] * 4 + [1.] * 4)
+        assert self.prune(
+            net, alpha=.9, schedule='threshold', threshold=.25,
+            multiple_of=4) == [4, 0]
+
+
 @pytest.fixture
 def in_double():
     torch.set_default_dtype(torch.float64)
