@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from runs import checkpoint_of, hooked_runner, logged_scalars
+from runs import checkpoint_of, hooked_runner, logged_scalars, tiny_runner
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ppcd_mmagic import PPCDError
@@ -644,6 +644,54 @@ def searched_on_images():
     generator.input_shape = (3, 8, 8)
     search.generator = search.tested = search.model.generator = generator
     return search
+
+
+class TestShortHistory:
+
+    def losses(self, work_dir, length):
+        """Those kept at the end of six iterations, and those in the
+        checkpoint."""
+        runner = tiny_runner(
+            work_dir, log_processor__window_size=3,
+            default_hooks__short_history__length=length)
+        runner.train()
+        saved = torch.load(work_dir / 'iter_6.pth', weights_only=False)
+        hubs = runner.message_hub.log_scalars, saved['message_hub'][
+            'log_scalars']
+        return [hub['train/loss_cd'].data[0].tolist() for hub in hubs]
+
+    def test_the_last_values_are_kept_and_saved(self, tmp_path):
+        everything, _ = self.losses(tmp_path / 'long', 10000)
+        kept, saved = self.losses(tmp_path / 'short', 3)
+        assert len(set(everything)) == 6
+        assert kept == saved == everything[-3:]
+
+    def test_values_of_validations_are_all_kept(self):
+        hub = MessageHub.get_instance('test_short_history')
+        runner = SimpleNamespace(message_hub=hub)
+        hook = HOOKS.build(dict(type='ShortHistoryHook', length=2))
+        for value in range(5):
+            for name in ('train/loss', 'val/frechet'):
+                hub.update_scalar(name, value)
+            hook.after_train_iter(runner, value)
+        assert hub.get_scalar('train/loss').data[0].tolist() == [3, 4]
+        assert hub.get_scalar('val/frechet').data[0].tolist() == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize('settings, window', [
+        (dict(log_processor__window_size=11), '11'),
+        (dict(log_processor__custom_cfg=[dict(
+            data_src='loss_cd', method_name='max', log_name='worst',
+            window_size='global')]), 'global'),
+    ])
+    def test_means_over_more_are_refused(self, tmp_path, settings, window):
+        runner = tiny_runner(
+            tmp_path, default_hooks__short_history__length=10, **settings)
+        with pytest.raises(PPCDError, match=f'window_size={window}.*length'):
+            runner.train()
+
+    def test_nothing_is_kept_by_no_length(self):
+        with pytest.raises(PPCDError, match='length=0 must be'):
+            HOOKS.build(dict(type='ShortHistoryHook', length=0))
 
 
 class TestOnceForAll:

@@ -14,6 +14,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     finite_guard=dict(type='FiniteGuardHook'),
     stop_signal=dict(type='StopSignalHook'),
+    short_history=dict(type='ShortHistoryHook'),
     checkpoint=dict(
         type='SafeCheckpointHook',
         interval=10000,

@@ -1,7 +1,7 @@
 from .config_checks import config_problems, merge_options
 from .hooks import (ExtraLossesHook, FiniteGuardHook, IterSeedHook,
                     MaskBinarizationHook, OnceForAllHook, SafeCheckpointHook,
-                    ShrinkHook, StopSignalHook, StopSignals)
+                    ShortHistoryHook, ShrinkHook, StopSignalHook, StopSignals)
 from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
@@ -11,7 +11,7 @@ from .work_dir import clear, locked, refuse_used
 __all__ = [
     'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
     'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
-    'SafeCheckpointHook', 'SafeRunner', 'ShrinkHook', 'StopSignalHook',
-    'StopSignals', 'clear', 'config_problems', 'enable_amp', 'find_problems',
+    'SafeCheckpointHook', 'SafeRunner', 'ShortHistoryHook', 'ShrinkHook',
+    'StopSignalHook', 'StopSignals', 'clear', 'config_problems', 'enable_amp', 'find_problems',
     'locked', 'lost_processes_named', 'merge_options', 'refuse_used'
 ]

@@ -50,6 +50,7 @@ PARTS = dict(
         'engine/hooks/once_for_all_hook': 'hooks',
         'engine/hooks/pruning_plan': 'pruning_plan',
         'engine/hooks/safe_checkpoint_hook': 'resumption stop_signals',
+        'engine/hooks/short_history_hook': 'hooks',
         'engine/hooks/shrink_hook': 'hooks shrinking',
         'engine/hooks/stop_signal_hook': 'stop_signals'
     },

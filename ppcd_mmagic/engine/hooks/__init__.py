@@ -4,11 +4,12 @@ from .iter_seed_hook import IterSeedHook
 from .mask_binarization_hook import MaskBinarizationHook
 from .once_for_all_hook import OnceForAllHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .short_history_hook import ShortHistoryHook
 from .shrink_hook import ShrinkHook
 from .stop_signal_hook import StopSignalHook, StopSignals
 
 __all__ = [
     'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
     'MaskBinarizationHook', 'OnceForAllHook', 'SafeCheckpointHook',
-    'ShrinkHook', 'StopSignalHook', 'StopSignals'
+    'ShortHistoryHook', 'ShrinkHook', 'StopSignalHook', 'StopSignals'
 ]
