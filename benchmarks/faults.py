@@ -65,14 +65,15 @@ def try_all(trials: List[Trial], folder: str, path: str, jobs: int) -> None:
     """
     before = known(path)
     left = [trial for trial in trials if trial.name not in before]
-    bar = tqdm(total=len(trials), initial=len(trials) - len(left),
-               unit='trial', desc='trying')
     workers = []
     for share in range(jobs):
         process = os.fork()
         if not process:
             _work(left[share::jobs], osp.join(folder, f'trial_{share}'), path)
         workers.append(process)
+    # after they were forked: theirs are bars of their own
+    bar = tqdm(total=len(trials), initial=len(trials) - len(left),
+               unit='trial', desc='trying')
     while workers:
         for process in list(workers):
             if os.waitpid(process, os.WNOHANG)[0]:

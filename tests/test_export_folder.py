@@ -136,6 +136,17 @@ def test_an_empty_folder_is_taken(out):
     assert files(out) == ['config.py', 'summary.json']
 
 
+def test_a_folder_that_is_read_only_keeps_its_export(out, monkeypatch):
+    """An administrator may write anywhere, so the system's answer is given
+    here."""
+    save_export(EXPORT, str(out), ['few'])
+    before = files(out)
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != str(out))
+    with pytest.raises(PPCDError, match='export is read-only'):
+        save_export(EXPORT, str(out), [])
+    assert files(out) == before
+
+
 @pytest.mark.parametrize('name, said', [('', 'is a file'),
                                         ('below', 'cannot be written')])
 def test_a_file_is_no_folder(tmp_path, name, said):

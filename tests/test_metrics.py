@@ -14,7 +14,8 @@ from torchvision.models import ResNet18_Weights
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
                                     confusion_matrix, domain_quality,
-                                    frechet_distance, recognise, variety)
+                                    frechet_distance, kernel_distance,
+                                    recognise, variety)
 from ppcd_mmagic.models import DomainClassifier
 from ppcd_mmagic.registry import METRICS, MODELS
 
@@ -375,7 +376,7 @@ def test_no_images_are_refused(real):
 
 
 @pytest.fixture
-def digits_metric(tmp_path, repo):
+def digits_metric(request, tmp_path, repo):
     """The metric, prepared with a quarter of the digits; and those."""
     torch.manual_seed(0)
     classifier = DomainClassifier(num_classes=10, base_channels=4)
@@ -388,7 +389,8 @@ def digits_metric(tmp_path, repo):
             classifier=dict(
                 type='DomainClassifier', num_classes=10, base_channels=4),
             checkpoint=str(tmp_path / 'judge.pth'),
-            sample_model='orig'))
+            sample_model='orig',
+            **getattr(request, 'param', {})))
     loader = Config.fromfile(
         'configs/_base_/datasets/digits_16.py').test_dataloader
     loader.dataset.update(split='test', indices=359)
@@ -426,6 +428,20 @@ def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
     assert found['domain/variety'] == pytest.approx(1)
     assert found['domain/accuracy'] == pytest.approx(
         float((seen == labels).float().mean()))
+
+
+@pytest.mark.parametrize(
+    'digits_metric', [dict(per_class=True)], indirect=True)
+def test_domain_metric_of_each_class_if_asked_for(digits_metric):
+    metric, classifier, images, labels = digits_metric
+    metric.process({}, samples_of(images.flip(0), labels.flip(0)))
+    found = metric.evaluate()
+    assert {key for key in found if 'kid/' in key} == {
+        f'domain/kid/{label}' for label in range(10)}
+    with torch.no_grad():
+        features = classifier.features(images[labels == 3] / 127.5 - 1)
+    assert found['domain/kid/3'] == pytest.approx(
+        kernel_distance(features, features), rel=1e-6)
 
 
 def test_domain_metric_notices_another_range_of_the_images(digits_metric):

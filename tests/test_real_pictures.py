@@ -6,7 +6,8 @@ import torch
 from mmengine.runner import Runner
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.evaluation import (LabelledImages, domain_quality,
+from ppcd_mmagic.evaluation import (LabelledImages, class_distances,
+                                    domain_quality,
                                     kept_statistics, kernel_distance,
                                     real_images, real_statistics, spreads_of)
 from ppcd_mmagic.registry import MODELS
@@ -302,3 +303,35 @@ def test_a_spoilt_record_is_made_anew(loader, judge, monkeypatch, tmp_path):
     record.write_bytes(record.read_bytes()[:500])
     assert read_by(loader, judge, monkeypatch)[1] == 12
     assert read_by(loader, judge, monkeypatch)[1] == 0
+
+
+def test_distance_of_a_class_is_that_of_its_own_pictures(judge):
+    fake, real = pictures(30, seed=1), pictures(45)
+    streamed = real_statistics(in_batches(real, 10), judge)
+    found = class_distances(fake, streamed, judge)
+    assert set(found) == {0, 1, 2}
+    with torch.no_grad():
+        for label, distance in found.items():
+            sides = [judge.features(data.images[data.labels == label])
+                     for data in (fake, real)]
+            assert distance == pytest.approx(kernel_distance(*sides), rel=1e-9)
+
+
+def test_class_with_a_single_picture_has_no_distance(judge):
+    real = real_statistics([pictures(45)], judge)
+    some = pictures(30, seed=1)
+    chosen = (some.labels != 1) | (torch.arange(30) == 1)
+    found = class_distances(
+        LabelledImages(some.images[chosen], some.labels[chosen]), real, judge)
+    assert set(found) == {0, 2}
+
+
+def test_labels_stay_with_the_features_that_are_chosen(judge):
+    """Of more pictures than are kept, each class at its own place."""
+    label = torch.arange(6000) % 3
+    images = (label.float() - 1).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    found = real_statistics(
+        in_batches(LabelledImages(images, label), 500), MeanJudge())
+    assert len(found.features) == len(found.labels) == 5000
+    assert torch.equal(found.features[:, 0] + 1, found.labels.float())
+    assert len(found.labels.unique()) == 3

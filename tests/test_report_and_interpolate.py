@@ -182,11 +182,46 @@ def test_report_compares_with_the_real_digits(report, judge, teachers_images):
         ]), rel=1e-4)
 
 
+def test_report_has_the_kernel_distance_of_each_class(report, judge,
+                                                      teachers_images):
+    """The unbiased estimate of Binkowski et al., pair by pair."""
+    figures, _ = report
+    real, real_labels = real_digits()
+    fake, fake_labels = teachers_images
+    with torch.no_grad():
+        a, b = (judge[2].features(x).double() for x in (
+            fake[fake_labels == 7], real[real_labels == 7]))
+
+    def mean(x, y, but=None):
+        values = [float((p @ q / p.numel() + 1)**3) for i, p in enumerate(x)
+                  for j, q in enumerate(y) if but is None or i != j]
+        return np.mean(values)
+
+    expected = mean(a, a, 'itself') + mean(b, b, 'itself') - 2 * mean(a, b)
+    assert set(figures['teacher']['kid_of_classes']) == set('0123456789')
+    assert figures['teacher']['kid_of_classes']['7'] == pytest.approx(
+        expected, rel=1e-3)
+
+
+def test_report_names_the_classes_drawn_worst(report):
+    figures, out = report
+    reader = Reader()
+    reader.feed((out / 'report.html').read_text())
+    rows = reader.cells[3:]
+    assert rows[0] == ['class', 'student', 'teacher']
+    shown = [float(row[2]) for row in rows[1:]]
+    assert len(shown) == 10 and shown == sorted(shown, reverse=True)
+    for name, student, teacher in rows[1:]:
+        for text, model in ((student, 'student'), (teacher, 'teacher')):
+            assert float(text) == pytest.approx(
+                figures[model]['kid_of_classes'][name], abs=6e-4)
+
+
 def test_report_shows_the_figures(report):
     figures, out = report
     reader = Reader()
     reader.feed((out / 'report.html').read_text())
-    header, student, teacher = reader.cells
+    header, student, teacher = reader.cells[:3]
     assert header[0] == 'model' and student[0] == 'student'
     one, other = figures['student'], figures['teacher']
     ratio = one['parameters'] / other['parameters']
@@ -194,6 +229,7 @@ def test_report_shows_the_figures(report):
     assert teacher[1] == f'{other["parameters"]:,} ({ratio:.2f}x)'
     assert teacher[4] == f'{100 * other["accuracy"]:.1f} %'
     assert teacher[6] == f'{other["frechet"]:.2f}'
+    assert teacher[7] == f'{other["kid"]:.3f}'
     # pictures, losses, sparsity, leakage
     assert len(reader.images) == 4
 

@@ -20,7 +20,8 @@ from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
-                                    domain_quality, real_images, recognise)
+                                    class_distances, domain_quality,
+                                    kept_statistics, recognise)
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise, example_inputs
 from ppcd_mmagic.visualization import (HtmlReport, class_grids,
@@ -138,10 +139,10 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
     """All figures and the images drawn from."""
     # what an exported config has as well
     dataloader = Runner.build_dataloader(entries[0].config.test_dataloader)
-    real = real_images(dataloader)
     classifier_config, checkpoint = args.classifier
     classifier = build_classifier(
         read_config_file(classifier_config).model, checkpoint)
+    real = kept_statistics(dataloader, classifier)
     generator = entries[0].generator
     labels = torch.arange(generator.num_classes).repeat_interleave(
         args.images_per_class)
@@ -155,19 +156,21 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
             **complexity(entry.generator,
                          example_inputs(entry.generator, batch=1)),
             latency_ms=latency[entry.name],
-            **domain_quality(fake, real, classifier))
-    accuracy = domain_quality(real, real, classifier)['accuracy']
+            **domain_quality(fake, real, classifier),
+            kid_of_classes=class_distances(fake, real, classifier))
     classes = dataloader.dataset.metainfo['classes']
     return dict(
         rows=rows,
         images=images,
         classes=classes,
         classifier=classifier,
-        classifier_accuracy=accuracy)
+        classifier_accuracy=real.accuracy)
 
 
 HEADER = ('model', 'parameters', 'multiply-adds', 'latency', 'class accuracy',
-          'variety', 'Fréchet (domain)')
+          'variety', 'Fréchet (domain)', 'KID (domain)')
+# so many classes are named, those drawn worst
+FARTHEST = 10
 
 
 def table(rows: dict) -> List[List[str]]:
@@ -183,7 +186,7 @@ def table(rows: dict) -> List[List[str]]:
         ratio(row, 'multiply_adds', f'{row["multiply_adds"] / 1e6:.2f} M'),
         ratio(row, 'latency_ms', f'{row["latency_ms"]:.1f} ms'),
         f'{100 * row["accuracy"]:.1f} %', f'{row["variety"]:.2f}',
-        f'{row["frechet"]:.2f}'
+        f'{row["frechet"]:.2f}', f'{row["kid"]:.3f}'
     ] for name, row in rows.items()]
 
 
@@ -218,11 +221,13 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
         f'{100 * found["classifier_accuracy"]:.1f} % of the real images. '
         'Variety: mean pairwise pixel distance within a class over that of '
         'the real images. Fréchet distance in the feature space of the same '
-        'classifier: not Inception\'s FID.')
+        'classifier: not Inception\'s FID. KID: the kernel distance in the '
+        'same space, which does not depend on the number of images.')
     if args.export:
         write_export(report, args.export)
     if args.curves:
         write_curves(report, args.curves)
+    write_classes(report, found)
     write_leakage(report, found)
     with written_whole(args.out) as path:
         report.save(path)
@@ -260,6 +265,24 @@ def write_curves(report: HtmlReport, work_dir: str) -> None:
         report.figure(
             curves(series, masks, 'pruned channels (fraction)', stepwise=True),
             'Sparsity of every mask.')
+
+
+def write_classes(report: HtmlReport, found: dict) -> None:
+    """Which classes the last model draws worst."""
+    distances = {
+        name: row['kid_of_classes'] for name, row in found['rows'].items()
+    }
+    last = list(distances.values())[-1]
+    worst = sorted(last, key=last.__getitem__, reverse=True)[:FARTHEST]
+    report.heading('Classes')
+    report.text(
+        f'KID (domain) of single classes, the {len(worst)} of {len(last)} '
+        'first that the last model draws worst. Of few images it scatters '
+        'about the truth, also below zero.')
+    report.table(('class', *distances), [[
+        str(found['classes'][label]),
+        *(f'{of_model[label]:.3f}' for of_model in distances.values())
+    ] for label in worst])
 
 
 def write_leakage(report: HtmlReport, found: dict) -> None:

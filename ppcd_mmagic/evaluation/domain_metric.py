@@ -192,6 +192,32 @@ def domain_quality(fake: LabelledImages,
         score=float(divergence.mean().exp()))
 
 
+@torch.no_grad()
+def class_distances(fake: LabelledImages, real: RealStatistics,
+                    classifier: nn.Module) -> Dict[int, float]:
+    """Which classes are drawn worst: the :func:`kernel_distance` of each.
+
+    Args:
+        fake (LabelledImages): Generated images.
+        real (RealStatistics): Of the real ones.
+        classifier (nn.Module): See :func:`build_classifier`.
+
+    Returns:
+        dict: The distance by class, of those that have two images or more on
+        both sides. Of few images it scatters widely, and about the truth.
+    """
+    features = torch.cat([
+        classifier.features(chunk) for chunk in fake.images.split(256)
+    ]).cpu()
+    found = {}
+    for label in fake.labels.unique().tolist():
+        sides = (features[fake.labels.cpu() == label],
+                 real.features[real.labels == label])
+        if min(map(len, sides)) > 1:
+            found[label] = kernel_distance(*sides)
+    return found
+
+
 def _distance_to(real: RealStatistics, features: Tensor) -> float:
     if min(real.number, len(features)) < 2:
         raise PPCDError('A Fréchet distance needs two images on each side, '
@@ -220,6 +246,8 @@ class DomainMetric(GenerativeMetric):
         classifier (dict): Config of a :class:`DomainClassifier`.
         checkpoint (str): Its weights.
         prefix (str): Defaults to 'domain'.
+        per_class (bool): Whether the kernel distance of each class is logged
+            as well, as ``kid/3`` for class 3. Defaults to False.
         **kwargs: Those of MMagic's ``GenerativeMetric``.
 
     Raises:
@@ -232,10 +260,12 @@ class DomainMetric(GenerativeMetric):
                  classifier: dict,
                  checkpoint: str,
                  prefix: str = 'domain',
+                 per_class: bool = False,
                  **kwargs) -> None:
         check_number(fake_nums, 2)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
+        self.per_class = per_class
         self.real: Optional[RealStatistics] = None
         self._shape: Optional[torch.Size] = None
 
@@ -266,4 +296,9 @@ class DomainMetric(GenerativeMetric):
         fake = LabelledImages(
             rows[:, :-1].view(-1, *self._shape) / 127.5 - 1,
             rows[:, -1].long())
-        return domain_quality(fake, self.real, self.classifier)
+        found = domain_quality(fake, self.real, self.classifier)
+        if self.per_class:
+            distances = class_distances(fake, self.real, self.classifier)
+            found.update(
+                (f'kid/{label}', kid) for label, kid in distances.items())
+        return found

@@ -38,6 +38,7 @@ class RealStatistics(NamedTuple):
         spreads (dict): Mean L2 distance between the pictures of a class, of
             up to 256 chosen at random, by class, for those with two or more.
         features (Tensor): Of up to 5000 pictures chosen at random.
+        labels (Tensor): Classes of these.
     """
     number: int
     accuracy: float
@@ -45,6 +46,7 @@ class RealStatistics(NamedTuple):
     covariance: Tensor
     spreads: Dict[int, float]
     features: Tensor
+    labels: Tensor
 
 
 class _Sample:
@@ -53,18 +55,20 @@ class _Sample:
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
         self.kept: List[Tensor] = []
+        self.labels: List[int] = []
         self._seen = 0
         self._chance = torch.Generator().manual_seed(seed)
 
-    def add(self, item: Tensor) -> None:
+    def add(self, item: Tensor, label: int) -> None:
         self._seen += 1
         if len(self.kept) < self.size:
             self.kept.append(item.clone())
+            self.labels.append(label)
             return
         place = int(
             torch.randint(self._seen, (1, ), generator=self._chance))
         if place < self.size:
-            self.kept[place] = item.clone()
+            self.kept[place], self.labels[place] = item.clone(), label
 
 
 def mean_distance(images: Tensor) -> float:
@@ -110,8 +114,8 @@ def real_statistics(batches: Iterable[LabelledImages],
             if label not in pictures:
                 pictures[label] = _Sample(
                     min(_PER_CLASS, max(2, room)), seed=label)
-            pictures[label].add(image)
-            sample.add(feature)
+            pictures[label].add(image, label)
+            sample.add(feature, label)
         exact = features.double().cpu()
         total = total + exact.sum(0)
         products = products + exact.T @ exact
@@ -125,7 +129,7 @@ def real_statistics(batches: Iterable[LabelledImages],
             label: mean_distance(torch.stack(chosen.kept))
             for label, chosen in sorted(pictures.items())
             if len(chosen.kept) > 1
-        }, torch.stack(sample.kept))
+        }, torch.stack(sample.kept), torch.tensor(sample.labels))
 
 
 def real_batches(dataloader: DataLoader) -> Iterator[LabelledImages]:
@@ -176,21 +180,22 @@ def _record_of(dataset: BaseDataset, classifier: nn.Module) -> Optional[str]:
 
 
 def _packed(statistics: RealStatistics) -> Dict[str, Tensor]:
-    labels, spreads = zip(*statistics.spreads.items()) \
+    classes, spreads = zip(*statistics.spreads.items()) \
         if statistics.spreads else ((), ())
     return dict(
         number=torch.tensor(statistics.number),
         accuracy=torch.tensor(statistics.accuracy, dtype=torch.float64),
         mean=statistics.mean,
         covariance=statistics.covariance,
-        labels=torch.tensor(labels),
+        classes=torch.tensor(classes),
         spreads=torch.tensor(spreads, dtype=torch.float64),
-        features=statistics.features)
+        features=statistics.features,
+        feature_labels=statistics.labels)
 
 
 def _unpacked(found: Dict[str, Tensor]) -> RealStatistics:
     return RealStatistics(
         int(found['number']), float(found['accuracy']), found['mean'],
         found['covariance'],
-        dict(zip(found['labels'].tolist(), found['spreads'].tolist())),
-        found['features'])
+        dict(zip(found['classes'].tolist(), found['spreads'].tolist())),
+        found['features'], found['feature_labels'])

@@ -60,6 +60,9 @@ def _refuse_other_folders(out_dir: str) -> None:
         raise PPCDError(
             f'{out_dir} holds other files than those of an export, which '
             'would be lost: name another folder.')
+    if not os.access(out_dir, os.W_OK):
+        raise PPCDError(f'{out_dir} is read-only, so that the export in it is '
+                        'to stay: name another folder.')
 
 
 def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
