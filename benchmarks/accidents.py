@@ -488,7 +488,7 @@ def divergence_trials(stage: Stage) -> Iterator[Trial]:
             }.items():
         yield Trial('divergence', what, refused(
             'train', arguments(stage, 'train', '--cfg-options', option,
-                               config=stage.long), 'diverged|lr'))
+                               config=stage.long), 'diverged|lr|learning rate'))
 
 
 # ----------------------------------------------------------- exports, tables
