@@ -30,10 +30,13 @@ BASE = dict(
             '--images-per-class', '2', '--columns', '2'],
     sample=['{config}', '{checkpoint}', '--classes', '0', '--number', '1',
             '--out-dir', 'out'],
+    benchmark=['{config}', '{checkpoint}', '--rounds', '1', '--batch-sizes',
+               '1', '--out-dir', 'out'],
     table_a=['--root', 'out', '--seeds', '0', *TABLE],
+    budget=['--root', 'out', '--seeds', '0', *TABLE],
     baselines=['--root', 'out', *TABLE],
     alpha_sweep=['--root', 'out', *TABLE])
-TABLES = ('table_a', 'baselines', 'alpha_sweep')
+TABLES = ('table_a', 'budget', 'baselines', 'alpha_sweep')
 
 
 def arguments(stage: Stage, tool: str, *more: str, **instead: str) -> list:

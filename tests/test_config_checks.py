@@ -36,6 +36,8 @@ def problems(**options):
     (dict(default_hooks__stop_signal__grace=1), 'StopSignalHook.*has none'),
     (dict(optim_wrapper__generator__optimizer__type='Adma'),
      'there is no part called Adma'),
+    (dict(model__teacher__checkpoint=5), 'checkpoint=5 must be a text'),
+    (dict(custom_hooks__2__schedule=3), 'schedule=3 must be a text'),
     (dict(model__data_preprocessor__type='x.Y'), 'no part called x.Y'),
     # parts of others, by their annotations or defaults
     (dict(default_hooks__checkpoint__by_epoch='no'), 'must be True or False'),

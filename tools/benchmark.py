@@ -68,7 +68,6 @@ def table(found: list) -> str:
 
 
 def write(found: list, out_dir: str) -> None:
-    os.makedirs(out_dir, exist_ok=True)
     title = f'CPU, {torch.get_num_threads()} threads, torch {torch.__version__}'
     with written_whole(osp.join(out_dir, 'speed.json')) as path:
         with open(path, 'w') as file:
@@ -77,7 +76,8 @@ def write(found: list, out_dir: str) -> None:
     with written_whole(osp.join(out_dir, 'speed.md')) as path:
         with open(path, 'w') as file:
             file.write(f'{title}\n\n{table(found)}\n')
-    speed_bars(found).savefig(osp.join(out_dir, 'speed.png'), dpi=120)
+    with written_whole(osp.join(out_dir, 'speed.png')) as path:
+        speed_bars(found).savefig(path, format='png', dpi=120)
 
 
 def main() -> None:
@@ -85,9 +85,10 @@ def main() -> None:
     config = read_config_file(args.config, args.cfg_options)
     with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
         ways = ways_of(config, args.checkpoint, args.compile)
+    os.makedirs(args.out_dir, exist_ok=True)  # before minutes are spent
     found = measure_speed(ways, args.batch_sizes, args.rounds)
-    write(found, args.out_dir)
     print(table(found))
+    write(found, args.out_dir)
     print(f'written to {args.out_dir}')
 
 

@@ -178,7 +178,9 @@ def _parameters(built: Any) -> Tuple[Dict[str, tuple], bool]:
                     parameter.VAR_POSITIONAL:
                 hint = hints.get(key)
                 kinds = get_args(hint) or (hint, )
-                if hint is None and parameter.default is not None:
+                # a text that is the default says little of what else may be
+                if hint is None and not isinstance(
+                        parameter.default, (str, type(None))):
                     kinds = (type(parameter.default), )
                 known.setdefault(key, kinds)
         if not passed_on:
@@ -187,7 +189,8 @@ def _parameters(built: Any) -> Tuple[Dict[str, tuple], bool]:
 
 
 def _kind_wanted(kinds: tuple, value: Any) -> str:
-    """What a setting must be, where it is a text, or not a truth, instead."""
+    """What a setting must be, where it is a text, a number or a truth
+    instead."""
     numbers = [kind for kind in kinds if kind in (int, float)]
     if isinstance(value, str) and str not in kinds:
         if numbers:
@@ -196,6 +199,9 @@ def _kind_wanted(kinds: tuple, value: Any) -> str:
             return 'True or False'
     if isinstance(value, bool) and numbers and bool not in kinds:
         return 'a number'
+    if isinstance(value, (bool, int, float)) and str in kinds and set(
+            kinds) <= {str, type(None)}:
+        return 'a text'
     return ''
 
 
