@@ -152,6 +152,8 @@ CASES = dict(
     plain=Case(plain, make(**B)),
     reuse=Case(lambda s, x: s.c(s.b(s.b(s.n(s.a(x))).relu())),
                make(b=lambda: conv(8, 8), c=lambda: conv(8, 3))),
+    concat_of_samples=Case(
+        lambda s, x: s.b(torch.cat([s.n(s.a(x)), s.a(x)])), make(b=lambda: conv(8, 3))),
     concat_twice=Case(
         lambda s, x: s.b(torch.cat([s.n(s.a(x)), s.a(x)], 1)),
         make(b=lambda: conv(16, 3))),
