@@ -22,6 +22,7 @@ from py_compile import PycInvalidationMode
 from subprocess import Popen
 from types import CodeType, FrameType
 from typing import Dict, Iterator, List, Optional
+from zlib import crc32
 
 import pytest
 from hypothesis import Phase, settings
@@ -385,9 +386,10 @@ def rehearse(tree: Path, tests: List[str], fixtures: Dict[str, str]) -> Known:
     """
     known = Known(fixtures=dict(fixtures))
     for watch in (True, False):
-        # later forks empty theirs, what is made here is still needed
-        trial = Trial(
-            tree, tests, known, temporary=f'made_{int(watch)}', watch=watch)
+        # later forks empty theirs, and other tests would empty this one: what
+        # is made here is still needed
+        place = f'made_{int(watch)}_{crc32(" ".join(tests).encode())}'
+        trial = Trial(tree, tests, known, temporary=place, watch=watch)
         while not trial.ended():
             time.sleep(0.1)
         result = trial.result()
