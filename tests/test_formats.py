@@ -157,13 +157,27 @@ def test_a_format_that_this_torch_cannot_write_is_refused(
     check_formats(['mmagic', 'safetensors'])
 
 
-def test_a_format_that_lacks_its_package_is_refused(monkeypatch):
+@pytest.mark.parametrize('name, version', [('torch_export', '2.5.0'),
+                                           ('onnx', '2.6.0')])
+def test_the_oldest_torch_that_can_write_a_format_may(name, version,
+                                                      monkeypatch):
+    monkeypatch.setattr(torch, '__version__', version)
+    check_formats([name])
+
+
+@pytest.mark.parametrize('name, package', [('onnx', 'onnxscript'),
+                                           ('safetensors', 'safetensors')])
+def test_format_of_a_missing_package_names_it(name, package, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         'ppcd_mmagic.export.formats.find_spec',
-        lambda name: None if name == 'onnxscript' else find_spec(name))
-    with pytest.raises(PPCDError, match=r'onnx needs onnxscript: .*\[export\]'):
-        check_formats(['onnx'])
+        lambda name: None if name == package else find_spec(name))
+    with pytest.raises(
+            PPCDError, match=rf'{name} needs {package}: .*\[export\]'):
+        check_formats([name])
+
+
+def test_an_unknown_format_is_refused():
     with pytest.raises(PPCDError, match='no format "pickle": choose from mm'):
         check_formats(['pickle'])
 
