@@ -35,7 +35,7 @@ help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
 	@echo '                export it, and write $(DEMO)/report.html'
 	@echo 'make demo-full  the same, but train the teacher as well; $(FULL)/demo/report.html'
-	@echo 'make test       run the tests'
+	@echo 'make test       run the tests; ARGS="-k export" for some of them'
 	@echo 'make test-install  install the sources by plain pip into an empty'
 	@echo '                environment and run its tests (ten minutes, 8 GB)'
 	@echo 'make test-oldest  the tests on torch 2.1.2, the oldest that is promised'

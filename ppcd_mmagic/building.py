@@ -4,7 +4,7 @@ import logging
 import os.path as osp
 import traceback
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, List
 
 from mmengine.logging import MMLogger
 from mmengine.registry import build_from_cfg
@@ -50,7 +50,7 @@ def building(what: str) -> Iterator[None]:
             + ')') from error
 
 
-def _keep_traceback(error: Exception) -> 'list[str]':
+def _keep_traceback(error: Exception) -> List[str]:
     """Write it into the log files of the run that is under way, if any, and
     say which these are."""
     logger = MMLogger.get_current_instance()

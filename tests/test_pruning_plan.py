@@ -356,7 +356,7 @@ class TwoWays(nn.Module):
     """An image by way of eight channels and one of four are added. A channel
     of either takes 27 parameters with its bias's 1, and is read by 27."""
     input_shape = (3, 8, 8)
-    DENSE, CHANNEL = 666, 55
+    DENSE = 666
 
     def __init__(self, scores_of_8=1., scores_of_4=1.):
         super().__init__()

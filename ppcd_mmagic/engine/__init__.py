@@ -12,6 +12,7 @@ __all__ = [
     'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
     'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
     'SafeCheckpointHook', 'SafeRunner', 'ShortHistoryHook', 'ShrinkHook',
-    'StopSignalHook', 'StopSignals', 'clear', 'config_problems', 'enable_amp', 'find_problems',
-    'locked', 'lost_processes_named', 'merge_options', 'refuse_used'
+    'StopSignalHook', 'StopSignals', 'clear', 'config_problems',
+    'enable_amp', 'find_problems', 'locked', 'lost_processes_named',
+    'merge_options', 'refuse_used'
 ]

@@ -19,8 +19,9 @@ from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import METRICS, MODELS
 from .checks import check_images, check_number
-from .real_pictures import (LabelledImages, RealStatistics, kept_statistics,
-                              real_batches, real_statistics, spreads_of)
+from .real_pictures import (LabelledImages, RealStatistics, features_of,
+                              kept_statistics, real_batches, real_statistics,
+                              spreads_of)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -178,8 +179,7 @@ def domain_quality(fake: LabelledImages,
     check_images(fake.images, -1, 1, 'generated')
     if isinstance(real, LabelledImages):
         real = real_statistics([real], classifier)
-    fake_features = torch.cat(
-        [classifier.features(chunk) for chunk in fake.images.split(256)])
+    fake_features = features_of(fake.images, classifier)
     fake_probs = classifier.head(fake_features).softmax(1).double()
     mean_probs = fake_probs.mean(0)
     divergence = (fake_probs * (fake_probs.clamp_min(1e-12).log() -
@@ -206,9 +206,7 @@ def class_distances(fake: LabelledImages, real: RealStatistics,
         dict: The distance by class, of those that have two images or more on
         both sides. Of few images it scatters widely, and about the truth.
     """
-    features = torch.cat([
-        classifier.features(chunk) for chunk in fake.images.split(256)
-    ]).cpu()
+    features = features_of(fake.images, classifier).cpu()
     found = {}
     for label in fake.labels.unique().tolist():
         sides = (features[fake.labels.cpu() == label],

@@ -85,6 +85,12 @@ def spreads_of(data: LabelledImages) -> Dict[int, float]:
     }
 
 
+def features_of(images: Tensor, classifier: Any) -> Tensor:
+    """What a classifier makes of images (n, 3, h, w), of a part at a time."""
+    return torch.cat(
+        [classifier.features(chunk) for chunk in images.split(256)])
+
+
 @torch.no_grad()
 def real_statistics(batches: Iterable[LabelledImages],
                     classifier: Any) -> RealStatistics:
@@ -105,8 +111,7 @@ def real_statistics(batches: Iterable[LabelledImages],
     for images, labels in batches:
         check_images(images, -1, 1, 'real')
         room = _BYTES // (images[0].numel() * 4 * classifier.num_classes)
-        features = torch.cat(
-            [classifier.features(chunk) for chunk in images.split(256)])
+        features = features_of(images, classifier)
         hits += int((classifier.head(features).argmax(1) == labels).sum())
         count += len(images)
         for image, label, feature in zip(images, labels.tolist(),
