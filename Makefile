@@ -128,6 +128,7 @@ $(QUALITY)/.complete:
 	@touch $@
 
 quality: $(QUALITY)/.complete $(ENV)/.complete
+	@$(QUALITY)/bin/ruff format --check --quiet --diff .
 	@$(QUALITY)/bin/ruff check .
 	@$(QUALITY)/bin/mypy --python-executable '$(PY)'
 

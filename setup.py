@@ -1,5 +1,6 @@
 """What pyproject.toml cannot say: the wheel carries configs and tools in
 ``ppcd_mmagic/.mim``, where OpenMMLab's packages have theirs."""
+
 import os
 import shutil
 
@@ -16,7 +17,8 @@ class BuildWithMim(build_py):
         super().run()
         root = os.path.dirname(os.path.abspath(__file__))
         package = os.path.join(
-            root if self.editable_mode else self.build_lib, 'ppcd_mmagic')
+            root if self.editable_mode else self.build_lib, 'ppcd_mmagic'
+        )
         mim = os.path.join(package, '.mim')
         shutil.rmtree(mim, ignore_errors=True)
         os.makedirs(mim)
@@ -26,9 +28,8 @@ class BuildWithMim(build_py):
                 os.symlink(os.path.relpath(source, mim), target)
             elif os.path.isdir(source):
                 shutil.copytree(
-                    source,
-                    target,
-                    ignore=shutil.ignore_patterns('__pycache__'))
+                    source, target, ignore=shutil.ignore_patterns('__pycache__')
+                )
             else:
                 shutil.copy(source, target)
 

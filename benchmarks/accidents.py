@@ -1,4 +1,5 @@
 """Accidents by kind: what happens to a run, and what must be left of it."""
+
 import ctypes
 import itertools
 import os
@@ -11,11 +12,25 @@ from glob import glob
 from typing import Any, Callable, Iterator, List, Optional
 
 import torch
-from bad_inputs import (DAMAGES, arguments, folder_arguments, spoil,
-                        state_of, write)
+from bad_inputs import (
+    DAMAGES,
+    arguments,
+    folder_arguments,
+    spoil,
+    state_of,
+    write,
+)
 from stage import LENGTH, Stage, paint
-from trials import (Outcome, Process, Trial, accepted, call, contents, judged,
-                    refused)
+from trials import (
+    Outcome,
+    Process,
+    Trial,
+    accepted,
+    call,
+    contents,
+    judged,
+    refused,
+)
 
 from ppcd_mmagic.checkpoints import read_checkpoint
 from ppcd_mmagic.errors import PPCDError
@@ -27,19 +42,20 @@ Moment = Callable[[Process], Any]
 def saved(folder: str) -> int:
     """The last iteration that is saved in the run of a folder."""
     found = glob(osp.join(folder, 'run', 'iter_*.pth'))
-    return max((int(path.rpartition('_')[2][:-4]) for path in found),
-               default=0)
+    return max((int(path.rpartition('_')[2][:-4]) for path in found), default=0)
 
 
 def after(step: int) -> Moment:
     return lambda process: process.wait_for(
-        lambda: saved(process.folder) >= step)
+        lambda: saved(process.folder) >= step
+    )
 
 
 def when_there(pattern: str) -> Moment:
     """When a file is there that matches."""
     return lambda process: process.wait_for(
-        lambda: bool(glob(osp.join(process.folder, pattern))))
+        lambda: bool(glob(osp.join(process.folder, pattern)))
+    )
 
 
 MOMENTS = {
@@ -58,10 +74,12 @@ def unlike(folder: str, stage: Stage) -> str:
     path = osp.join(folder, 'run', name)
     if not osp.isfile(path):
         return f'there is no {name}'
-    one, other = (state_of(p)['state_dict']
-                  for p in (path, osp.join(stage.whole, name)))
-    return ', '.join(key for key in other
-                     if not torch.equal(one[key], other[key]))[:200]
+    one, other = (
+        state_of(p)['state_dict'] for p in (path, osp.join(stage.whole, name))
+    )
+    return ', '.join(
+        key for key in other if not torch.equal(one[key], other[key])
+    )[:200]
 
 
 def broken(folder: str) -> str:
@@ -79,8 +97,11 @@ def going_on(folder: str, stage: Stage) -> Outcome:
     """Resume, and compare with a training that had no accident."""
     if broken(folder):
         return Outcome('lost', broken(folder))
-    ended = call('train', arguments(stage, 'train', '--resume',
-                                    config=stage.long), folder)
+    ended = call(
+        'train',
+        arguments(stage, 'train', '--resume', config=stage.long),
+        folder,
+    )
     if ended.code:
         return Outcome('lost', f'not resumed: {judged(ended, "")}')
     different = unlike(folder, stage)
@@ -89,10 +110,14 @@ def going_on(folder: str, stage: Stage) -> Outcome:
     return Outcome('as it should')
 
 
-def survived(stage: Stage, strike: Moment, says: Optional[str] = None,
-             code: Optional[int] = None,
-             inside: Optional[Callable] = None,
-             more: tuple = ()) -> Callable[[str], Outcome]:
+def survived(
+    stage: Stage,
+    strike: Moment,
+    says: Optional[str] = None,
+    code: Optional[int] = None,
+    inside: Optional[Callable] = None,
+    more: tuple = (),
+) -> Callable[[str], Outcome]:
     """A trial that goes on as if nothing had been.
 
     Args:
@@ -106,8 +131,11 @@ def survived(stage: Stage, strike: Moment, says: Optional[str] = None,
 
     def play(folder: str) -> Outcome:
         process = Process(
-            'train', arguments(stage, 'train', *more, config=stage.long),
-            folder, inside)
+            'train',
+            arguments(stage, 'train', *more, config=stage.long),
+            folder,
+            inside,
+        )
         strike(process)
         ended = process.ended()
         if says is not None:
@@ -117,8 +145,10 @@ def survived(stage: Stage, strike: Moment, says: Optional[str] = None,
         elif 'Traceback (most' in ended.errors:
             return Outcome('traceback', ended.errors[-300:])
         elif ended.code != code:
-            return Outcome('unclear', f'code {ended.code} instead of {code}: '
-                           f'{ended.errors[-300:]}')
+            return Outcome(
+                'unclear',
+                f'code {ended.code} instead of {code}: {ended.errors[-300:]}',
+            )
         outcome = going_on(folder, stage)
         if outcome.verdict == 'as it should' and says is not None:
             return Outcome('one line')
@@ -131,35 +161,43 @@ def survived(stage: Stage, strike: Moment, says: Optional[str] = None,
 def signal_trials(stage: Stage) -> Iterator[Trial]:
     signals = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     for number, (when, moment), to_all in itertools.product(
-            signals, MOMENTS.items(), (False, True)):
+        signals, MOMENTS.items(), (False, True)
+    ):
         at_once = number == signal.SIGKILL or when == 'while it is built'
         if at_once and to_all:
             continue
 
-        def strike(process: Process, number=number, moment=moment,
-                   to_all=to_all) -> None:
+        def strike(
+            process: Process, number=number, moment=moment, to_all=to_all
+        ) -> None:
             if moment(process):
                 process.send(number, to_all)
 
-        code = 128 + number if not at_once or number == signal.SIGINT else \
-            -number
-        yield Trial('signals', f'{number.name} {when}'
-                    + ' to all processes' * to_all,
-                    survived(stage, strike, code=code))
+        code = (
+            128 + number if not at_once or number == signal.SIGINT else -number
+        )
+        yield Trial(
+            'signals',
+            f'{number.name} {when}' + ' to all processes' * to_all,
+            survived(stage, strike, code=code),
+        )
     for number in signals[1:]:
 
         def twice(process: Process, number=number) -> None:
             after(3)(process)
             for _ in range(2):
                 process.send(number)
-                time.sleep(.001)
+                time.sleep(0.001)
 
         def play(folder: str, twice=twice, number=number) -> Outcome:
             # the first may have been enough
-            outcomes = [survived(stage, twice, code=code)(folder)
-                        for code in (-number, )]
-            if 'instead of' in outcomes[0].why and \
-                    f'code {128 + number} ' in outcomes[0].why:
+            outcomes = [
+                survived(stage, twice, code=code)(folder) for code in (-number,)
+            ]
+            if (
+                'instead of' in outcomes[0].why
+                and f'code {128 + number} ' in outcomes[0].why
+            ):
                 return going_on(folder, stage)
             return outcomes[0]
 
@@ -177,22 +215,37 @@ def full_disk_trials(stage: Stage) -> Iterator[Trial]:
 
         def strike(process: Process, step=step, size=size) -> None:
             after(step)(process)
-            resource.prlimit(process.number, resource.RLIMIT_FSIZE,
-                             (size, size))
+            resource.prlimit(
+                process.number, resource.RLIMIT_FSIZE, (size, size)
+            )
 
-        yield Trial('full disk', f'training, after iteration {step}, {size} '
-                    'bytes left', survived(stage, strike, 'iter_.*too large'))
-    for tool, more in (('export', ['--format', 'mmagic']),
-                       ('export', ['--format', 'safetensors']),
-                       ('export', ['--format', 'torch_export']),
-                       ('export', ['--format', 'onnx']),
-                       ('report', []), ('interpolate', []), ('sample', [])):
+        yield Trial(
+            'full disk',
+            f'training, after iteration {step}, {size} bytes left',
+            survived(stage, strike, 'iter_.*too large'),
+        )
+    for tool, more in (
+        ('export', ['--format', 'mmagic']),
+        ('export', ['--format', 'safetensors']),
+        ('export', ['--format', 'torch_export']),
+        ('export', ['--format', 'onnx']),
+        ('report', []),
+        ('interpolate', []),
+        ('sample', []),
+    ):
         size = 3000  # as small as to be full, as large as to hold the messages
         if tool == 'sample':
             more, size = ['--grid', '--number', '40'], 5000
-        yield Trial('full disk', ' '.join([tool, *more]), refused(
-            tool, arguments(stage, tool, *more, config=stage.judged),
-            'too large', inside=small_disk(size)))
+        yield Trial(
+            'full disk',
+            ' '.join([tool, *more]),
+            refused(
+                tool,
+                arguments(stage, tool, *more, config=stage.judged),
+                'too large',
+                inside=small_disk(size),
+            ),
+        )
 
 
 # ------------------------------------------------------------------ read-only
@@ -222,13 +275,26 @@ def locked_up(name: str, mode: int = 0o555) -> Callable[[str], None]:
 
 
 def read_only_trials(stage: Stage) -> Iterator[Trial]:
-    for tool, place in (('train', 'run'), ('export', 'out'),
-                        ('interpolate', 'out'), ('sample', 'out'),
-                        ('report', 'out'), ('table_a', 'out'),
-                        ('test', 'test')):
-        yield Trial('read-only', f'{tool} into a folder that is', refused(
-            tool, arguments(stage, tool, config=stage.judged), place,
-            locked_up(place), as_a_user))
+    for tool, place in (
+        ('train', 'run'),
+        ('export', 'out'),
+        ('interpolate', 'out'),
+        ('sample', 'out'),
+        ('report', 'out'),
+        ('table_a', 'out'),
+        ('test', 'test'),
+    ):
+        yield Trial(
+            'read-only',
+            f'{tool} into a folder that is',
+            refused(
+                tool,
+                arguments(stage, tool, config=stage.judged),
+                place,
+                locked_up(place),
+                as_a_user,
+            ),
+        )
 
     def unreadable(folder: str) -> None:
         path = osp.join(folder, 'bad.pth')
@@ -236,26 +302,40 @@ def read_only_trials(stage: Stage) -> Iterator[Trial]:
         os.chmod(path, 0)
 
     for tool in ('test', 'sample', 'export'):
-        yield Trial('read-only', f'{tool} of a checkpoint that cannot be read',
-                    refused(tool, arguments(stage, tool,
-                                            checkpoint='bad.pth'),
-                            'bad.pth', unreadable, as_a_user))
+        yield Trial(
+            'read-only',
+            f'{tool} of a checkpoint that cannot be read',
+            refused(
+                tool,
+                arguments(stage, tool, checkpoint='bad.pth'),
+                'bad.pth',
+                unreadable,
+                as_a_user,
+            ),
+        )
 
     def pictures(folder: str) -> None:
         shutil.copytree(stage.pictures, osp.join(folder, 'p'))
         os.chmod(osp.join(folder, 'p'), 0o555)
 
-    yield Trial('read-only', 'pictures in a folder that is', accepted(
-        'train', folder_arguments('p', which='train val'),
-        lambda folder: saved(folder) == 1, pictures, as_a_user))
+    yield Trial(
+        'read-only',
+        'pictures in a folder that is',
+        accepted(
+            'train',
+            folder_arguments('p', which='train val'),
+            lambda folder: saved(folder) == 1,
+            pictures,
+            as_a_user,
+        ),
+    )
 
 
 # --------------------------------------------------------------- what is gone
 def last_of(folder: str, number: int = 1) -> List[str]:
     """The newest checkpoints."""
     found = glob(osp.join(folder, 'run', 'iter_*.pth'))
-    return sorted(found, key=lambda p: int(p.rpartition('_')[2][:-4]))[
-        -number:]
+    return sorted(found, key=lambda p: int(p.rpartition('_')[2][:-4]))[-number:]
 
 
 def pointer(text: Optional[str]) -> Callable[[str], None]:
@@ -317,13 +397,19 @@ def gone_trials(stage: Stage) -> Iterator[Trial]:
         def play(folder: str, damage=damage) -> Outcome:
             shutil.copytree(stage.half, osp.join(folder, 'run'))
             damage(folder)
-            ended = call('train', arguments(stage, 'train', '--resume',
-                                            config=stage.long), folder)
+            ended = call(
+                'train',
+                arguments(stage, 'train', '--resume', config=stage.long),
+                folder,
+            )
             if ended.code:
                 return judged(ended, '')._replace(verdict='lost')
             different = unlike(folder, stage)
-            return Outcome('lost', different) if different else Outcome(
-                'as it should')
+            return (
+                Outcome('lost', different)
+                if different
+                else Outcome('as it should')
+            )
 
         yield Trial('files that are gone', what, play)
     for what in ('empty', 'missing', 'with NaN'):
@@ -332,24 +418,35 @@ def gone_trials(stage: Stage) -> Iterator[Trial]:
             shutil.copytree(stage.half, osp.join(folder, 'run'))
             damaged(what, 9)(folder)
 
-        yield Trial('files that are gone', f'all, {what}', refused(
-            'train', arguments(stage, 'train', '--resume', config=stage.long),
-            'whole|deleted', prepare))
+        yield Trial(
+            'files that are gone',
+            f'all, {what}',
+            refused(
+                'train',
+                arguments(stage, 'train', '--resume', config=stage.long),
+                'whole|deleted',
+                prepare,
+            ),
+        )
 
 
 # ------------------------------------------------- pictures, while it trains
-def while_training(stage: Stage, harm: Callable[[str], Any],
-                   says: Optional[str]) -> Callable[[str], Outcome]:
+def while_training(
+    stage: Stage, harm: Callable[[str], Any], says: Optional[str]
+) -> Callable[[str], Outcome]:
 
     def play(folder: str) -> Outcome:
         paint(osp.join(folder, 'p'), number=110)
         options = folder_arguments('p', which='train val')
-        options[options.index('train_cfg.max_iters=1')] = \
+        options[options.index('train_cfg.max_iters=1')] = (
             'train_cfg.max_iters=30'
-        options[options.index('train_dataloader.batch_size=2')] = \
+        )
+        options[options.index('train_dataloader.batch_size=2')] = (
             'train_dataloader.batch_size=16'
-        options[options.index('train_cfg.val_interval=1')] = \
+        )
+        options[options.index('train_cfg.val_interval=1')] = (
             'train_cfg.val_interval=30'
+        )
         process = Process('train', options, folder)
         after(1)(process)
         harm(osp.join(folder, 'p'))
@@ -372,29 +469,37 @@ def break_many(folder: str) -> None:
 
 def picture_trials(stage: Stage) -> Iterator[Trial]:
     for what, harm, says in (
-            ('one breaks', spoil('cat/7.png', 'broken'), None),
-            ('one is cut', spoil('dog/7.png', cut_at=.5), None),
-            ('one is deleted', lambda f: os.remove(f'{f}/cat/8.png'), None),
-            ('a class of them breaks', break_many, 'pictures|class'),
-            ('a class of them is deleted',
-             lambda f: shutil.rmtree(f'{f}/dog'), 'pictures|class'),
-            ('all are moved', lambda f: os.rename(f, f'{f}_'),
-             'pictures|class')):
-        yield Trial('pictures while it trains', what,
-                    while_training(stage, harm, says))
+        ('one breaks', spoil('cat/7.png', 'broken'), None),
+        ('one is cut', spoil('dog/7.png', cut_at=0.5), None),
+        ('one is deleted', lambda f: os.remove(f'{f}/cat/8.png'), None),
+        ('a class of them breaks', break_many, 'pictures|class'),
+        (
+            'a class of them is deleted',
+            lambda f: shutil.rmtree(f'{f}/dog'),
+            'pictures|class',
+        ),
+        ('all are moved', lambda f: os.rename(f, f'{f}_'), 'pictures|class'),
+    ):
+        yield Trial(
+            'pictures while it trains', what, while_training(stage, harm, says)
+        )
 
 
 # ------------------------------------------------------- two in one directory
 def two_trials(stage: Stage) -> Iterator[Trial]:
-    for more in ((), ('--resume', ), ('--overwrite', )):
+    for more in ((), ('--resume',), ('--overwrite',)):
 
         def strike(process: Process, more=more) -> None:
             after(2)(process)
             process.second = judged(
-                call('train', arguments(stage, 'train', *more,
-                                        config=stage.long),
-                     process.folder + '/.second',
-                     inside=lambda: os.chdir('..')), 'another training')
+                call(
+                    'train',
+                    arguments(stage, 'train', *more, config=stage.long),
+                    process.folder + '/.second',
+                    inside=lambda: os.chdir('..'),
+                ),
+                'another training',
+            )
 
         def play(folder: str, strike=strike) -> Outcome:
             os.mkdir(osp.join(folder, '.second'))
@@ -407,17 +512,28 @@ def two_trials(stage: Stage) -> Iterator[Trial]:
             outcome = survived(stage, noted, code=0)(folder)
             return seen[0] if outcome.verdict == 'as it should' else outcome
 
-        yield Trial('two in one directory', ' '.join(
-            ['a second training', *more]), play)
-    for tool, made in (('export', 'out/summary.json'),
-                       ('sample', 'out/pictures.json')):
+        yield Trial(
+            'two in one directory', ' '.join(['a second training', *more]), play
+        )
+    for tool, made in (
+        ('export', 'out/summary.json'),
+        ('sample', 'out/pictures.json'),
+    ):
 
         def beside(folder: str, tool=tool, made=made) -> Outcome:
 
             def strike(process: Process) -> None:
                 after(3)(process)
-                call(tool, arguments(stage, tool, config=stage.long,
-                                     checkpoint='run/iter_3.pth'), folder)
+                call(
+                    tool,
+                    arguments(
+                        stage,
+                        tool,
+                        config=stage.long,
+                        checkpoint='run/iter_3.pth',
+                    ),
+                    folder,
+                )
 
             outcome = survived(stage, strike, code=0)(folder)
             if not osp.isfile(osp.join(folder, made)):
@@ -433,6 +549,7 @@ def poisoned(change: Callable[[Any, dict], Any], step: int = 5) -> Callable:
 
     def inside() -> None:
         from ppcd_mmagic.models import PPCDGAN
+
         whole, count = PPCDGAN.train_step, itertools.count(1)
 
         def train_step(self, data, optim_wrapper):
@@ -467,43 +584,56 @@ def a_loss(training: tuple, losses: dict) -> None:
 def divergence_trials(stage: Stage) -> Iterator[Trial]:
     nothing = after(LENGTH)
     for what, change in {
-            'a weight of the generator is NaN': weight(
-                float('nan'), 'generator'),
-            'a weight of the generator is infinite': weight(
-                float('inf'), 'generator'),
-            'a weight of the discriminator is NaN': weight(
-                float('nan'), 'discriminator'),
-            "a weight of the average is NaN": weight(
-                float('nan'), 'generator_ema'),
-            "the optimizer's state is NaN": moment_of_adam,
-            'a loss is NaN': a_loss}.items():
-        yield Trial('divergence', what, survived(
-            stage, nothing, 'diverged', inside=poisoned(change)))
+        'a weight of the generator is NaN': weight(float('nan'), 'generator'),
+        'a weight of the generator is infinite': weight(
+            float('inf'), 'generator'
+        ),
+        'a weight of the discriminator is NaN': weight(
+            float('nan'), 'discriminator'
+        ),
+        'a weight of the average is NaN': weight(float('nan'), 'generator_ema'),
+        "the optimizer's state is NaN": moment_of_adam,
+        'a loss is NaN': a_loss,
+    }.items():
+        yield Trial(
+            'divergence',
+            what,
+            survived(stage, nothing, 'diverged', inside=poisoned(change)),
+        )
     for what, option in {
-            'a rate of 1e30': 'optim_wrapper.generator.optimizer.lr=1e30',
-            'a rate that is NaN': 'optim_wrapper.generator.optimizer.lr=nan',
-            'a weight of a loss that is NaN':
-                'model.pruning_loss.loss_weight=nan',
-            'an infinite one': 'model.distillation_loss.loss_weight=inf',
-            }.items():
-        yield Trial('divergence', what, refused(
-            'train', arguments(stage, 'train', '--cfg-options', option,
-                               config=stage.long), 'diverged|lr|learning rate'))
+        'a rate of 1e30': 'optim_wrapper.generator.optimizer.lr=1e30',
+        'a rate that is NaN': 'optim_wrapper.generator.optimizer.lr=nan',
+        'a weight of a loss that is NaN': 'model.pruning_loss.loss_weight=nan',
+        'an infinite one': 'model.distillation_loss.loss_weight=inf',
+    }.items():
+        yield Trial(
+            'divergence',
+            what,
+            refused(
+                'train',
+                arguments(
+                    stage, 'train', '--cfg-options', option, config=stage.long
+                ),
+                'diverged|lr|learning rate',
+            ),
+        )
 
 
 # ----------------------------------------------------------- exports, tables
 def export_trials(stage: Stage) -> Iterator[Trial]:
     """An export that is ended: what is there is whole, old or new."""
     for number, before in itertools.product(
-            (signal.SIGKILL, signal.SIGTERM, signal.SIGINT), (False, True)):
+        (signal.SIGKILL, signal.SIGTERM, signal.SIGINT), (False, True)
+    ):
 
         def play(folder: str, number=number, before=before) -> Outcome:
             out = osp.join(folder, 'out')
             if before:
                 shutil.copytree(stage.other_export, out)
             old = contents(out)
-            given = arguments(stage, 'export', '--format', 'mmagic',
-                              'torch_export')
+            given = arguments(
+                stage, 'export', '--format', 'mmagic', 'torch_export'
+            )
             process = Process('export', given, folder)
             if when_there('.out-*/generator.pth')(process):
                 process.send(number)
@@ -511,27 +641,44 @@ def export_trials(stage: Stage) -> Iterator[Trial]:
             if 'Traceback (most' in ended.errors:
                 return Outcome('traceback', ended.errors[-300:])
             if contents(out) != old and not osp.isfile(
-                    osp.join(out, 'summary.json')):
+                osp.join(out, 'summary.json')
+            ):
                 return Outcome('lost', 'half an export is there')
             again = call('export', given, folder)
             whole = osp.isfile(osp.join(out, 'generator.pt2'))
             left = glob(osp.join(folder, '.out-*'))
             if again.code or not whole:
                 return Outcome('lost', judged(again, '').why)
-            return Outcome('unclear', f'left over: {left}') if left and \
-                number != signal.SIGKILL else Outcome('as it should')
+            return (
+                Outcome('unclear', f'left over: {left}')
+                if left and number != signal.SIGKILL
+                else Outcome('as it should')
+            )
 
-        yield Trial('exports that are ended', f'{number.name}'
-                    + ', an older one there' * before, play)
+        yield Trial(
+            'exports that are ended',
+            f'{number.name}' + ', an older one there' * before,
+            play,
+        )
 
 
 def table_trials(stage: Stage) -> Iterator[Trial]:
     """A table whose second run fails, and one that is stopped."""
-    given = ['--root', 'out', '--seeds', '0', '--max-iters', '6',
-             '--jobs', '2', '--cfg-options',
-             f'model.teacher.checkpoint={stage.teacher}',
-             'train_dataloader.batch_size=4', 'test_evaluator.metrics=[]',
-             'val_evaluator.metrics=[]']
+    given = [
+        '--root',
+        'out',
+        '--seeds',
+        '0',
+        '--max-iters',
+        '6',
+        '--jobs',
+        '2',
+        '--cfg-options',
+        f'model.teacher.checkpoint={stage.teacher}',
+        'train_dataloader.batch_size=4',
+        'test_evaluator.metrics=[]',
+        'val_evaluator.metrics=[]',
+    ]
     for number in (signal.SIGTERM, signal.SIGINT):
 
         def play(folder: str, number=number) -> Outcome:
@@ -539,14 +686,20 @@ def table_trials(stage: Stage) -> Iterator[Trial]:
             when_there('out/*/train.log')(process)
             process.send(number)
             ended = process.ended()
-            alive = [path for path in glob('/proc/[0-9]*/cwd')
-                     if _leads_to(path, folder)]
+            alive = [
+                path
+                for path in glob('/proc/[0-9]*/cwd')
+                if _leads_to(path, folder)
+            ]
             if alive:
                 return Outcome('lost', f'still running: {alive}')
             if 'Traceback (most' in ended.errors:
                 return Outcome('traceback', ended.errors[-300:])
-            return Outcome('as it should') if ended.code == 128 + number \
+            return (
+                Outcome('as it should')
+                if ended.code == 128 + number
                 else Outcome('unclear', f'code {ended.code}: {ended.errors}')
+            )
 
         yield Trial('tables', f'{number.name} while two of it train', play)
 
@@ -559,6 +712,13 @@ def _leads_to(link: str, folder: str) -> bool:
 
 
 ACCIDENTS = [
-    signal_trials, full_disk_trials, read_only_trials, gone_trials,
-    picture_trials, two_trials, divergence_trials, export_trials, table_trials
+    signal_trials,
+    full_disk_trials,
+    read_only_trials,
+    gone_trials,
+    picture_trials,
+    two_trials,
+    divergence_trials,
+    export_trials,
+    table_trials,
 ]

@@ -1,4 +1,5 @@
 """Bad inputs by kind: what each argument, setting and file must not be."""
+
 import argparse
 import importlib
 import itertools
@@ -16,26 +17,67 @@ from stage import ITERATIONS, Stage, paint
 from trials import ROOT, Trial, accepted, refused
 
 
-TABLE = ('--max-iters', '1', '--cfg-options',
-         'model.teacher.checkpoint={teacher}')
+TABLE = (
+    '--max-iters',
+    '1',
+    '--cfg-options',
+    'model.teacher.checkpoint={teacher}',
+)
 # with these a tool does what it should, paths of the stage in place of names
 BASE = dict(
     train=['{config}', '--work-dir', 'run'],
     test=['{judged}', '{checkpoint}', '--work-dir', 'test'],
     export=['{config}', '{checkpoint}', '--out-dir', 'out'],
-    interpolate=['{config}', '{checkpoint}', '--out-dir', 'out', '--steps',
-                 '2', '--frames', '2'],
-    report=['--model', 'a', '{config}', '{checkpoint}', '--classifier',
-            '{judge_config}', '{judge}', '--out', 'out/report.html',
-            '--images-per-class', '2', '--columns', '2'],
-    sample=['{config}', '{checkpoint}', '--classes', '0', '--number', '1',
-            '--out-dir', 'out'],
-    benchmark=['{config}', '{checkpoint}', '--rounds', '1', '--batch-sizes',
-               '1', '--out-dir', 'out'],
+    interpolate=[
+        '{config}',
+        '{checkpoint}',
+        '--out-dir',
+        'out',
+        '--steps',
+        '2',
+        '--frames',
+        '2',
+    ],
+    report=[
+        '--model',
+        'a',
+        '{config}',
+        '{checkpoint}',
+        '--classifier',
+        '{judge_config}',
+        '{judge}',
+        '--out',
+        'out/report.html',
+        '--images-per-class',
+        '2',
+        '--columns',
+        '2',
+    ],
+    sample=[
+        '{config}',
+        '{checkpoint}',
+        '--classes',
+        '0',
+        '--number',
+        '1',
+        '--out-dir',
+        'out',
+    ],
+    benchmark=[
+        '{config}',
+        '{checkpoint}',
+        '--rounds',
+        '1',
+        '--batch-sizes',
+        '1',
+        '--out-dir',
+        'out',
+    ],
     table_a=['--root', 'out', '--seeds', '0', *TABLE],
     budget=['--root', 'out', '--seeds', '0', *TABLE],
     baselines=['--root', 'out', *TABLE],
-    alpha_sweep=['--root', 'out', *TABLE])
+    alpha_sweep=['--root', 'out', *TABLE],
+)
 TABLES = ('table_a', 'budget', 'baselines', 'alpha_sweep')
 
 
@@ -53,14 +95,19 @@ WRONG = dict(
     natural=('-1', '1.5', 'x'),
     fraction=('1', '-0.1', 'half', 'nan'),
     int=('x', '1.5', '0', '-3'),
-    float=('x', '0', '-1', 'nan'))
+    float=('x', '0', '-1', 'nan'),
+)
 
 
 def parser_of(tool: str) -> argparse.ArgumentParser:
     """The parser that a tool makes when it is called."""
-    with mock.patch.object(argparse.ArgumentParser, 'parse_args',
-                           lambda parser: argparse.Namespace(
-                               parser=parser, classifier=None, resume=None)):
+    with mock.patch.object(
+        argparse.ArgumentParser,
+        'parse_args',
+        lambda parser: argparse.Namespace(
+            parser=parser, classifier=None, resume=None
+        ),
+    ):
         return importlib.import_module(tool).parse_args().parser
 
 
@@ -70,8 +117,11 @@ def option_trials(stage: Stage) -> Iterator[Trial]:
         given = partial(arguments, stage, tool)
 
         def trial(what: str, *more: str, says: str, tool=tool, given=given):
-            return Trial('options of the command line', f'{tool} {what}',
-                         refused(tool, given(*more), says))
+            return Trial(
+                'options of the command line',
+                f'{tool} {what}',
+                refused(tool, given(*more), says),
+            )
 
         yield trial('unknown option', '--nonsense', '1', says='--nonsense')
         for action in parser_of(tool)._actions:
@@ -79,18 +129,29 @@ def option_trials(stage: Stage) -> Iterator[Trial]:
                 continue
             option = action.option_strings[-1]
             kind = getattr(action.type, '__name__', '')
-            wrong = ('nonsense', ) if action.choices else WRONG.get(kind, ())
+            wrong = ('nonsense',) if action.choices else WRONG.get(kind, ())
             for value in wrong:
-                yield trial(f'{option}={value!r}', option, value,
-                            says=option.strip('-').replace('-', '[-_]'))
+                yield trial(
+                    f'{option}={value!r}',
+                    option,
+                    value,
+                    says=option.strip('-').replace('-', '[-_]'),
+                )
             if action.nargs not in ('?', '*'):
-                yield trial(f'{option} without value', option,
-                            says=f'{option}.*expected')
-        needed = [a for a in parser_of(tool)._actions
-                  if a.required and a.nargs != 0]
+                yield trial(
+                    f'{option} without value',
+                    option,
+                    says=f'{option}.*expected',
+                )
+        needed = [
+            a for a in parser_of(tool)._actions if a.required and a.nargs != 0
+        ]
         if needed:
-            yield Trial('options of the command line', f'{tool} of nothing',
-                        refused(tool, [], 'required'))
+            yield Trial(
+                'options of the command line',
+                f'{tool} of nothing',
+                refused(tool, [], 'required'),
+            )
 
 
 SETTINGS = {
@@ -104,11 +165,13 @@ SETTINGS = {
 
 def setting_trials(stage: Stage) -> Iterator[Trial]:
     for tool, (what, (text, says)) in itertools.product(
-            ('train', 'test', 'export', *TABLES), SETTINGS.items()):
-        yield Trial('settings on the command line', f'{tool}: {what}',
-                    refused(tool,
-                            arguments(stage, tool, '--cfg-options', text),
-                            says))
+        ('train', 'test', 'export', *TABLES), SETTINGS.items()
+    ):
+        yield Trial(
+            'settings on the command line',
+            f'{tool}: {what}',
+            refused(tool, arguments(stage, tool, '--cfg-options', text), says),
+        )
 
 
 # -------------------------------------------------------------- config files
@@ -134,44 +197,86 @@ CONFIGS = {
     'of a base that is missing': ('bad.py', write('_base_ = "none.py"')),
     'half a JSON': ('bad.json', write('{"model": ')),
     'of a model that is a list': ('bad.py', write('model = [1]')),
-    'of a model without a generator': ('bad.py', write(
-        'model = dict(type="PPCDGAN")')),
-    'of an unknown model': ('bad.py', write(
-        'model = dict(type="Nonsense", generator=dict(type="Nonsense"))')),
+    'of a model without a generator': (
+        'bad.py',
+        write('model = dict(type="PPCDGAN")'),
+    ),
+    'of an unknown model': (
+        'bad.py',
+        write('model = dict(type="Nonsense", generator=dict(type="Nonsense"))'),
+    ),
 }
 
 
 def config_file_trials(stage: Stage) -> Iterator[Trial]:
     for tool, (what, (name, make)) in itertools.product(
-            ('train', 'test', 'export', 'interpolate', 'report', 'sample'),
-            CONFIGS.items()):
+        ('train', 'test', 'export', 'interpolate', 'report', 'sample'),
+        CONFIGS.items(),
+    ):
 
         def prepare(folder: str, name=name, make=make) -> None:
             make(osp.join(folder, name))
 
-        yield Trial('config files', f'{tool}: config {what}',
-                    refused(tool, arguments(stage, tool, config=name),
-                            'bad|no.py|config|Nonsense', prepare))
+        yield Trial(
+            'config files',
+            f'{tool}: config {what}',
+            refused(
+                tool,
+                arguments(stage, tool, config=name),
+                'bad|no.py|config|Nonsense',
+                prepare,
+            ),
+        )
     for what, (name, make) in CONFIGS.items():
 
         def prepare(folder: str, name=name, make=make) -> None:
             make(osp.join(folder, name))
 
-        yield Trial('config files', f'report: config of the judge {what}',
-                    refused('report',
-                            arguments(stage, 'report', judge_config=name),
-                            'bad|no.py|config|Nonsense|classifier', prepare))
+        yield Trial(
+            'config files',
+            f'report: config of the judge {what}',
+            refused(
+                'report',
+                arguments(stage, 'report', judge_config=name),
+                'bad|no.py|config|Nonsense|classifier',
+                prepare,
+            ),
+        )
 
 
 # ------------------------------------------------------------------ settings
-SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg',
-            'optim_wrapper', 'param_scheduler', 'default_hooks',
-            'custom_hooks', 'val_evaluator', 'val_cfg', 'visualizer',
-            'randomness', 'log_processor')
-LEAST = dict(max_iters=1, val_interval=1, batch_size=1, num_workers=0,
-             fake_nums=2, num_classes=1, noise_size=1, loss_weight=0, lr=0,
-             base_channels=1, alpha=0, output_scale=1, input_scale=1, size=1,
-             seed=0)
+SECTIONS = (
+    'model',
+    'train_dataloader',
+    'val_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'default_hooks',
+    'custom_hooks',
+    'val_evaluator',
+    'val_cfg',
+    'visualizer',
+    'randomness',
+    'log_processor',
+)
+LEAST = dict(
+    max_iters=1,
+    val_interval=1,
+    batch_size=1,
+    num_workers=0,
+    fake_nums=2,
+    num_classes=1,
+    noise_size=1,
+    loss_weight=0,
+    lr=0,
+    base_channels=1,
+    alpha=0,
+    output_scale=1,
+    input_scale=1,
+    size=1,
+    seed=0,
+)
 # what is never read, or anything: a name to show, free words
 FREE = re.compile(r'name$|vis_kwargs_list|prefix$|\.rule$|pipeline.*keys$')
 
@@ -181,8 +286,11 @@ def settings_of(config: Config) -> Iterator[Tuple[str, Any]]:
 
     def walk(node: Any, name: str) -> Iterator[Tuple[str, Any]]:
         yield name, node
-        pairs = node.items() if isinstance(node, dict) else enumerate(
-            node if isinstance(node, list) else ())
+        pairs = (
+            node.items()
+            if isinstance(node, dict)
+            else enumerate(node if isinstance(node, list) else ())
+        )
         for key, value in pairs:
             if '.' not in str(key):
                 yield from walk(value, f'{name}.{key}')
@@ -223,12 +331,21 @@ def config_trials(stage: Stage) -> Iterator[Trial]:
             *_, owner, key = setting.split('.')
             part = dict(settings_of(config)).get(setting.rpartition('.')[0])
             kind = part.get('type') if isinstance(part, dict) else key
-            yield Trial('settings of a config', f'{setting}={wrong!r}',
-                        refused('train',
-                                arguments(stage, 'train', '--cfg-options',
-                                          f'{setting}={wrong}',
-                                          config=stage.judged),
-                                rf'\b({key}|{owner}|{kind}|{wrong})\b'))
+            yield Trial(
+                'settings of a config',
+                f'{setting}={wrong!r}',
+                refused(
+                    'train',
+                    arguments(
+                        stage,
+                        'train',
+                        '--cfg-options',
+                        f'{setting}={wrong}',
+                        config=stage.judged,
+                    ),
+                    rf'\b({key}|{owner}|{kind}|{wrong})\b',
+                ),
+            )
 
 
 # --------------------------------------------------------------- checkpoints
@@ -242,6 +359,7 @@ class Harm:
 def state_of(path: str) -> Dict[str, torch.Tensor]:
     if path.endswith('.safetensors'):
         from safetensors.torch import load_file
+
         return dict(state_dict=load_file(path))
     return torch.load(path, weights_only=False)
 
@@ -249,8 +367,10 @@ def state_of(path: str) -> Dict[str, torch.Tensor]:
 def save(content: Any, path: str) -> None:
     if path.endswith('.safetensors'):
         from safetensors.torch import save_file
-        state = {key: value.clone() for key, value in
-                 content['state_dict'].items()}
+
+        state = {
+            key: value.clone() for key, value in content['state_dict'].items()
+        }
         save_file(state, path)
     else:
         torch.save(content, path)
@@ -262,8 +382,11 @@ def changed_state(change: Callable) -> Callable:
     def damage(good: str, path: str, other: str) -> None:
         checkpoint = state_of(good)
         state = checkpoint.get('state_dict', checkpoint)
-        weights = [key for key, value in state.items()
-                   if value.is_floating_point() and value.dim() > 1]
+        weights = [
+            key
+            for key, value in state.items()
+            if value.is_floating_point() and value.dim() > 1
+        ]
         ours = [key for key in weights if key.startswith('generator.')]
         tail = '.'.join((ours or weights)[-1].split('.')[-2:])
         for key in [key for key in weights if key.endswith(tail)]:
@@ -285,7 +408,7 @@ def set_first(value: float) -> Callable:
 def cut(good: str, path: str, other: str, fraction: float) -> None:
     with open(good, 'rb') as file:
         content = file.read()
-    write(content[:int(fraction * len(content))])(path)
+    write(content[: int(fraction * len(content))])(path)
 
 
 # what is done, given a good file, the path to write, and another model's file
@@ -293,24 +416,30 @@ DAMAGES: Dict[str, Callable[[str, str, str], Any]] = {
     'missing': lambda good, path, other: None,
     'a folder': lambda good, path, other: os.mkdir(path),
     'empty': lambda good, path, other: write('')(path),
-    'truncated in the middle': partial(cut, fraction=.5),
-    'truncated at its end': partial(cut, fraction=.999),
+    'truncated in the middle': partial(cut, fraction=0.5),
+    'truncated at its end': partial(cut, fraction=0.999),
     'a web page': lambda good, path, other: write('<html></html>')(path),
     'with objects': lambda good, path, other: torch.save(
-        dict(state_of(good), harm=Harm()), path),
+        dict(state_of(good), harm=Harm()), path
+    ),
     'a list': lambda good, path, other: torch.save([1, 2], path),
     'of texts': lambda good, path, other: torch.save(
-        dict(state_dict=dict(a='b')), path),
+        dict(state_dict=dict(a='b')), path
+    ),
     'of nothing': lambda good, path, other: torch.save(
-        dict(state_dict={}), path),
+        dict(state_dict={}), path
+    ),
     'with NaN': changed_state(set_first(float('nan'))),
     'with infinity': changed_state(set_first(float('inf'))),
     'lacking a weight': changed_state(lambda state, key: state.pop(key)),
     'with another weight': changed_state(
-        lambda state, key: state.update({f'{key}_2': torch.ones(1)})),
+        lambda state, key: state.update({f'{key}_2': torch.ones(1)})
+    ),
     'with a larger weight': changed_state(
         lambda state, key: state.update(
-            {key: torch.cat([state[key], state[key]])})),
+            {key: torch.cat([state[key], state[key]])}
+        )
+    ),
     'of another model': lambda good, path, other: shutil.copy(other, path),
 }
 
@@ -320,6 +449,7 @@ def infer(config: str, weights: str) -> Callable[[], None]:
 
     def main() -> None:
         from ppcd_mmagic.apis import PPCDInferencer
+
         PPCDInferencer(config, weights).infer(label=3)
 
     return main
@@ -330,6 +460,7 @@ def init(config: str, weights: str) -> Callable[[], None]:
 
     def main() -> None:
         from mmagic.apis import init_model
+
         init_model(config, weights, device='cpu')
 
     return main
@@ -343,46 +474,103 @@ def consumers(stage: Stage) -> Dict[str, Tuple[str, str, Any, list]]:
     config = osp.join(stage.export, 'config.py')
     tensors = osp.join(stage.export, 'generator.safetensors')
     return {
-        'teacher': (stage.teacher, stage.judge, 'train', given(
-            'train', '--cfg-options', 'model.teacher.checkpoint=bad.pth')),
-        'load_from': (stage.checkpoint, stage.judge, 'train', given(
-            'train', '--cfg-options', 'load_from=bad.pth')),
-        '--resume': (stage.checkpoint, stage.judge, 'train', given(
-            'train', '--resume', 'bad.pth')),
-        'judge': (stage.judge, stage.teacher, 'train', given(
-            'train', '--cfg-options',
-            'val_evaluator.metrics.0.checkpoint=bad.pth',
-            config=stage.judged)),
-        'test': (stage.checkpoint, stage.judge, 'test', given(
-            'test', checkpoint='bad.pth')),
-        'test of an export': (exported, stage.judge, 'test', given(
-            'test', checkpoint='bad.pth', config=config)),
-        'export': (stage.checkpoint, stage.judge, 'export', given(
-            'export', checkpoint='bad.pth')),
-        'interpolate': (stage.checkpoint, stage.judge, 'interpolate', given(
-            'interpolate', checkpoint='bad.pth')),
-        'report': (stage.checkpoint, stage.judge, 'report', given(
-            'report', checkpoint='bad.pth', config=stage.judged)),
-        "report's judge": (stage.judge, stage.teacher, 'report', given(
-            'report', judge='bad.pth', config=stage.judged)),
-        'sample': (stage.checkpoint, stage.judge, 'sample', given(
-            'sample', checkpoint='bad.pth')),
-        'sample of an export': (exported, stage.judge, 'sample', given(
-            'sample', checkpoint='bad.pth', config=config)),
-        'sample of safetensors': (tensors, stage.judge, 'sample', given(
-            'sample', checkpoint='bad.safetensors', config=config)),
-        'PPCDInferencer': (exported, stage.judge, infer(config, 'bad.pth'),
-                           []),
+        'teacher': (
+            stage.teacher,
+            stage.judge,
+            'train',
+            given('train', '--cfg-options', 'model.teacher.checkpoint=bad.pth'),
+        ),
+        'load_from': (
+            stage.checkpoint,
+            stage.judge,
+            'train',
+            given('train', '--cfg-options', 'load_from=bad.pth'),
+        ),
+        '--resume': (
+            stage.checkpoint,
+            stage.judge,
+            'train',
+            given('train', '--resume', 'bad.pth'),
+        ),
+        'judge': (
+            stage.judge,
+            stage.teacher,
+            'train',
+            given(
+                'train',
+                '--cfg-options',
+                'val_evaluator.metrics.0.checkpoint=bad.pth',
+                config=stage.judged,
+            ),
+        ),
+        'test': (
+            stage.checkpoint,
+            stage.judge,
+            'test',
+            given('test', checkpoint='bad.pth'),
+        ),
+        'test of an export': (
+            exported,
+            stage.judge,
+            'test',
+            given('test', checkpoint='bad.pth', config=config),
+        ),
+        'export': (
+            stage.checkpoint,
+            stage.judge,
+            'export',
+            given('export', checkpoint='bad.pth'),
+        ),
+        'interpolate': (
+            stage.checkpoint,
+            stage.judge,
+            'interpolate',
+            given('interpolate', checkpoint='bad.pth'),
+        ),
+        'report': (
+            stage.checkpoint,
+            stage.judge,
+            'report',
+            given('report', checkpoint='bad.pth', config=stage.judged),
+        ),
+        "report's judge": (
+            stage.judge,
+            stage.teacher,
+            'report',
+            given('report', judge='bad.pth', config=stage.judged),
+        ),
+        'sample': (
+            stage.checkpoint,
+            stage.judge,
+            'sample',
+            given('sample', checkpoint='bad.pth'),
+        ),
+        'sample of an export': (
+            exported,
+            stage.judge,
+            'sample',
+            given('sample', checkpoint='bad.pth', config=config),
+        ),
+        'sample of safetensors': (
+            tensors,
+            stage.judge,
+            'sample',
+            given('sample', checkpoint='bad.safetensors', config=config),
+        ),
+        'PPCDInferencer': (exported, stage.judge, infer(config, 'bad.pth'), []),
     }
 
 
 def checkpoint_trials(stage: Stage) -> Iterator[Trial]:
-    for (consumer, (good, other, tool, argv)), (what, damage) in \
-            itertools.product(consumers(stage).items(), DAMAGES.items()):
+    for (consumer, (good, other, tool, argv)), (
+        what,
+        damage,
+    ) in itertools.product(consumers(stage).items(), DAMAGES.items()):
         name = 'bad.safetensors' if 'bad.safetensors' in argv else 'bad.pth'
 
-        def prepare(folder: str, good=good, other=other, damage=damage,
-                    name=name) -> None:
+        def prepare(
+            folder: str, good=good, other=other, damage=damage, name=name
+        ) -> None:
             damage(good, osp.join(folder, name), other)
 
         trial = refused(tool, argv, name, prepare)
@@ -459,11 +647,11 @@ def emptied(folder: str) -> None:
 
 def jpegs_cut(folder: str) -> None:
     painted(ending='jpg')(folder)
-    spoil('cat/0.jpg', cut_at=.6)(folder)
+    spoil('cat/0.jpg', cut_at=0.6)(folder)
 
 
 def a_class_more(folder: str) -> None:
-    paint(folder, classes=('emu', ))
+    paint(folder, classes=('emu',))
 
 
 def a_class_of_none(folder: str) -> None:
@@ -486,9 +674,9 @@ PICTURES = {
     'an empty file': (spoil('cat/0.png', ''), r'0\.png \(empty'),
     'a text': (spoil('cat/0.png', 'hello'), r'0\.png \(no picture'),
     'a web page': (spoil('dog/1.png', '<html>'), r'1\.png \(no picture'),
-    'half a PNG': (spoil('cat/0.png', cut_at=.5), r'0\.png \(trunc'),
+    'half a PNG': (spoil('cat/0.png', cut_at=0.5), r'0\.png \(trunc'),
     'half a JPEG': (jpegs_cut, r'0\.jpg \(trunc'),
-    'the head of a PNG alone': (spoil('cat/0.png', cut_at=.001), r'0\.png'),
+    'the head of a PNG alone': (spoil('cat/0.png', cut_at=0.001), r'0\.png'),
     'a link to nothing': (dangling, r'0\.png'),
     'of 32 bits': (painted(mode='I', ending='tiff'), r'\.tiff'),
 }
@@ -496,15 +684,25 @@ PICTURES = {
 
 def folder_arguments(folder: str, *more: str, which: str = 'train') -> list:
     """A training of the judge of one's own pictures."""
-    return [f'{ROOT}/configs/classifier_folder_64.py', '--work-dir', 'run',
-            *more, '--cfg-options', 'train_cfg.max_iters=1',
-            'train_cfg.val_interval=1', 'train_dataloader.batch_size=2',
-            'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False',
-            'val_dataloader.persistent_workers=False',
-            'default_hooks.checkpoint.interval=1',
-            *(f'{loader}_dataloader.dataset.data_root={folder}'
-              for loader in which.split())]
+    return [
+        f'{ROOT}/configs/classifier_folder_64.py',
+        '--work-dir',
+        'run',
+        *more,
+        '--cfg-options',
+        'train_cfg.max_iters=1',
+        'train_cfg.val_interval=1',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.persistent_workers=False',
+        'default_hooks.checkpoint.interval=1',
+        *(
+            f'{loader}_dataloader.dataset.data_root={folder}'
+            for loader in which.split()
+        ),
+    ]
 
 
 def in_environment(**values: str) -> Callable[[], None]:
@@ -524,33 +722,82 @@ def copied(stage: Stage, damage: Callable, *names: str) -> Callable:
 
 def picture_trials(stage: Stage) -> Iterator[Trial]:
     for what, (damage, says) in PICTURES.items():
-        yield Trial('pictures', f'pictures: {what}', refused(
-            'train', folder_arguments('p', which='train val'), says,
-            copied(stage, damage, 'p')))
-        yield Trial('pictures', f'pictures of the validation: {what}', refused(
-            'train', folder_arguments('p')[:-1] + [
+        yield Trial(
+            'pictures',
+            f'pictures: {what}',
+            refused(
+                'train',
+                folder_arguments('p', which='train val'),
+                says,
+                copied(stage, damage, 'p'),
+            ),
+        )
+        yield Trial(
+            'pictures',
+            f'pictures of the validation: {what}',
+            refused(
+                'train',
+                folder_arguments('p')[:-1]
+                + [
+                    'train_dataloader.dataset.data_root=good',
+                    'val_dataloader.dataset.data_root=p',
+                ],
+                says,
+                copied(stage, damage, 'good', 'p'),
+            ),
+        )
+    yield Trial(
+        'pictures',
+        'other classes in the validation',
+        refused(
+            'train',
+            folder_arguments('p')[:-1]
+            + [
                 'train_dataloader.dataset.data_root=good',
-                'val_dataloader.dataset.data_root=p'], says,
-            copied(stage, damage, 'good', 'p')))
-    yield Trial('pictures', 'other classes in the validation', refused(
-        'train', folder_arguments('p')[:-1] + [
-            'train_dataloader.dataset.data_root=good',
-            'val_dataloader.dataset.data_root=p'], 'doge',
-        copied(stage, another_class, 'good', 'p')))
+                'val_dataloader.dataset.data_root=p',
+            ],
+            'doge',
+            copied(stage, another_class, 'good', 'p'),
+        ),
+    )
     for classes in ('x', '0', '-2', '2.5', '3', ''):
-        yield Trial('pictures', f'CLASSES={classes!r}', refused(
-            'train', folder_arguments('p', which='train val'), 'class',
+        yield Trial(
+            'pictures',
+            f'CLASSES={classes!r}',
+            refused(
+                'train',
+                folder_arguments('p', which='train val'),
+                'class',
+                copied(stage, lambda path: None, 'p'),
+                in_environment(CLASSES=classes),
+            ),
+        )
+    for what, path in {
+        'of nothing': '',
+        'that is not there': 'none',
+        "with an apostrophe's break": "it's\\n",
+    }.items():
+        yield Trial(
+            'pictures',
+            f'PICTURES {what}',
+            refused(
+                'train',
+                folder_arguments('', which=''),
+                'data|layout',
+                inside=in_environment(PICTURES=path),
+            ),
+        )
+    yield Trial(
+        'pictures',
+        'a list of pictures that is not there',
+        refused(
+            'train',
+            folder_arguments('p', which='train val')
+            + ['train_dataloader.dataset.ann_file=none.txt'],
+            'none.txt',
             copied(stage, lambda path: None, 'p'),
-            in_environment(CLASSES=classes)))
-    for what, path in {'of nothing': '', 'that is not there': 'none',
-                       "with an apostrophe's break": "it's\\n"}.items():
-        yield Trial('pictures', f'PICTURES {what}', refused(
-            'train', folder_arguments('', which=''), 'data|layout',
-            inside=in_environment(PICTURES=path)))
-    yield Trial('pictures', 'a list of pictures that is not there', refused(
-        'train', folder_arguments('p', which='train val') + [
-            'train_dataloader.dataset.ann_file=none.txt'], 'none.txt',
-        copied(stage, lambda path: None, 'p')))
+        ),
+    )
 
 
 def trained(folder: str) -> bool:
@@ -560,8 +807,10 @@ def trained(folder: str) -> bool:
 def a_hundred_and_one_broken(folder: str) -> None:
     for index in range(4, 60):
         for name in ('cat', 'dog'):
-            shutil.copy(osp.join(folder, name, '0.png'),
-                        osp.join(folder, name, f'{index}.png'))
+            shutil.copy(
+                osp.join(folder, name, '0.png'),
+                osp.join(folder, name, f'{index}.png'),
+            )
     spoil('cat/0.png', 'hello')(folder)
 
 
@@ -580,44 +829,90 @@ UNUSUAL = {
     'one in a hundred broken': a_hundred_and_one_broken,
     'with a record that is spoilt': spoilt_record,
 }
-PLACES = ("an apostrophe's", 'two  blanks', 'Füße', 'back\\slash', '[a]*?',
-          'line\nbreak', '{braces}', '"quoted"', '%d', '日本')
+PLACES = (
+    "an apostrophe's",
+    'two  blanks',
+    'Füße',
+    'back\\slash',
+    '[a]*?',
+    'line\nbreak',
+    '{braces}',
+    '"quoted"',
+    '%d',
+    '日本',
+)
 
 
 def unusual_trials(stage: Stage) -> Iterator[Trial]:
     for what, damage in UNUSUAL.items():
-        yield Trial('unusual, but right', f'pictures {what}', accepted(
-            'train', folder_arguments('p', which='train val'), trained,
-            copied(stage, damage, 'p')))
+        yield Trial(
+            'unusual, but right',
+            f'pictures {what}',
+            accepted(
+                'train',
+                folder_arguments('p', which='train val'),
+                trained,
+                copied(stage, damage, 'p'),
+            ),
+        )
     for place in PLACES:
-        yield Trial('unusual, but right', f'pictures in {place!r}', accepted(
-            'train', folder_arguments('', which=''), trained,
-            copied(stage, lambda path: None, place),
-            in_environment(PICTURES=place)))
+        yield Trial(
+            'unusual, but right',
+            f'pictures in {place!r}',
+            accepted(
+                'train',
+                folder_arguments('', which=''),
+                trained,
+                copied(stage, lambda path: None, place),
+                in_environment(PICTURES=place),
+            ),
+        )
     for place in PLACES:
-        yield Trial('unusual, but right', f'training in {place!r}', accepted(
-            'train', arguments(stage, 'train', '--work-dir', place),
-            lambda folder, place=place: osp.isfile(osp.join(
-                folder, place, f'iter_{ITERATIONS}.pth'))))
+        yield Trial(
+            'unusual, but right',
+            f'training in {place!r}',
+            accepted(
+                'train',
+                arguments(stage, 'train', '--work-dir', place),
+                lambda folder, place=place: osp.isfile(
+                    osp.join(folder, place, f'iter_{ITERATIONS}.pth')
+                ),
+            ),
+        )
     for what, damage in {
-            'bare weights': lambda state: state['state_dict'],
-            "a distributed training's": lambda state: dict(state_dict={
+        'bare weights': lambda state: state['state_dict'],
+        "a distributed training's": lambda state: dict(
+            state_dict={
                 key.replace('generator.', 'generator.module.', 1): value
-                for key, value in state['state_dict'].items()}),
-            'weights alone': lambda state: dict(
-                state_dict=state['state_dict'])}.items():
+                for key, value in state['state_dict'].items()
+            }
+        ),
+        'weights alone': lambda state: dict(state_dict=state['state_dict']),
+    }.items():
 
         def prepare(folder: str, damage=damage) -> None:
-            torch.save(damage(state_of(stage.checkpoint)),
-                       osp.join(folder, 'other.pth'))
+            torch.save(
+                damage(state_of(stage.checkpoint)),
+                osp.join(folder, 'other.pth'),
+            )
 
-        for tool, made in (('sample', 'out/pictures.json'),
-                           ('export', 'out/summary.json'),
-                           ('test', 'test')):
-            yield Trial('unusual, but right', f'{tool} of {what}', accepted(
-                tool, arguments(stage, tool, checkpoint='other.pth'),
-                lambda folder, made=made: osp.exists(osp.join(folder, made)),
-                prepare))
+        for tool, made in (
+            ('sample', 'out/pictures.json'),
+            ('export', 'out/summary.json'),
+            ('test', 'test'),
+        ):
+            yield Trial(
+                'unusual, but right',
+                f'{tool} of {what}',
+                accepted(
+                    tool,
+                    arguments(stage, tool, checkpoint='other.pth'),
+                    lambda folder, made=made: osp.exists(
+                        osp.join(folder, made)
+                    ),
+                    prepare,
+                ),
+            )
 
 
 # ------------------------------------------------------------------- exports
@@ -674,12 +969,15 @@ def another_layer(stage: Stage, folder: str) -> None:
 
 TAMPERED = {
     'weights of another export': with_file(
-        'generator.pth', lambda s: osp.join(s.other_export, 'generator.pth')),
+        'generator.pth', lambda s: osp.join(s.other_export, 'generator.pth')
+    ),
     "the student's checkpoint": with_file(
-        'generator.pth', lambda s: s.checkpoint),
+        'generator.pth', lambda s: s.checkpoint
+    ),
     "the teacher's weights": with_file('generator.pth', lambda s: s.teacher),
     'config of another export': with_file(
-        'config.py', lambda s: osp.join(s.other_export, 'config.py')),
+        'config.py', lambda s: osp.join(s.other_export, 'config.py')
+    ),
     'config of the training': with_file('config.py', lambda s: s.judged),
     'one bit of the weights': flipped('generator.pth'),
     'scaled weights': scaled,
@@ -694,20 +992,28 @@ TAMPERED = {
 
 def export_trials(stage: Stage) -> Iterator[Trial]:
     tools: Dict[str, Tuple[Any, list]] = {
-        tool: (tool, arguments(stage, tool, config='e/config.py',
-                               checkpoint='e/generator.pth'))
+        tool: (
+            tool,
+            arguments(
+                stage, tool, config='e/config.py', checkpoint='e/generator.pth'
+            ),
+        )
         for tool in ('test', 'sample', 'interpolate')
     }
     tools['PPCDInferencer'] = (infer('e/config.py', 'e/generator.pth'), [])
     for (what, damage), (user, (tool, argv)) in itertools.product(
-            TAMPERED.items(), tools.items()):
+        TAMPERED.items(), tools.items()
+    ):
 
         def prepare(folder: str, damage=damage) -> None:
             shutil.copytree(stage.export, osp.join(folder, 'e'))
             damage(stage, osp.join(folder, 'e'))
 
-        yield Trial('exports tampered with', f'{user}: {what}',
-                    refused(tool, argv, 'generator|layer|e/', prepare))
+        yield Trial(
+            'exports tampered with',
+            f'{user}: {what}',
+            refused(tool, argv, 'generator|layer|e/', prepare),
+        )
 
 
 # -------------------------------------------------------------------- places
@@ -722,39 +1028,73 @@ def notes(path: str) -> None:
 
 def place_trials(stage: Stage) -> Iterator[Trial]:
     """Where results are to go, and cannot."""
-    options = dict(train='--work-dir', export='--out-dir',
-                   interpolate='--out-dir', sample='--out-dir',
-                   table_a='--root', baselines='--root', alpha_sweep='--root')
+    options = dict(
+        train='--work-dir',
+        export='--out-dir',
+        interpolate='--out-dir',
+        sample='--out-dir',
+        table_a='--root',
+        baselines='--root',
+        alpha_sweep='--root',
+    )
     for tool, option in options.items():
         given = partial(arguments, stage, tool, option)
-        yield Trial('places for results', f'{tool} into a file', refused(
-            tool, given('x'), 'x', taken('x', write('mine'))))
-        yield Trial('places for results', f'{tool} below a file', refused(
-            tool, given('x/y'), 'x', taken('x', write('mine'))))
-        yield Trial('places for results', f'{tool} under too long a name',
-                    refused(tool, given('n' * 300), 'nnn|name'))
+        yield Trial(
+            'places for results',
+            f'{tool} into a file',
+            refused(tool, given('x'), 'x', taken('x', write('mine'))),
+        )
+        yield Trial(
+            'places for results',
+            f'{tool} below a file',
+            refused(tool, given('x/y'), 'x', taken('x', write('mine'))),
+        )
+        yield Trial(
+            'places for results',
+            f'{tool} under too long a name',
+            refused(tool, given('n' * 300), 'nnn|name'),
+        )
     for tool in ('export', 'sample'):
-        yield Trial('places for results', f'{tool} among other files', refused(
-            tool, arguments(stage, tool), 'out', taken('out', notes)))
+        yield Trial(
+            'places for results',
+            f'{tool} among other files',
+            refused(tool, arguments(stage, tool), 'out', taken('out', notes)),
+        )
     for tool, option in (('test', '--out'), ('report', '--out')):
-        given = partial(arguments, stage, tool, option,
-                        config=stage.judged)
-        yield Trial('places for results', f'{tool} below a file', refused(
-            tool, given('x/y.json'), 'x', taken('x', write('mine'))))
-        yield Trial('places for results', f'{tool} in place of a folder',
-                    refused(tool, given('x'), 'x', taken('x', os.mkdir)))
+        given = partial(arguments, stage, tool, option, config=stage.judged)
+        yield Trial(
+            'places for results',
+            f'{tool} below a file',
+            refused(tool, given('x/y.json'), 'x', taken('x', write('mine'))),
+        )
+        yield Trial(
+            'places for results',
+            f'{tool} in place of a folder',
+            refused(tool, given('x'), 'x', taken('x', os.mkdir)),
+        )
 
     def used(folder: str) -> None:
         shutil.copytree(stage.run, osp.join(folder, 'run'))
 
-    for tool, option, value in (('table_a', '--seeds', '1'),
-                                ('baselines', '--seeds', '0'),
-                                ('alpha_sweep', '--alphas', '0.5')):
-        yield Trial('places for results', f'{tool}: two of {option}', refused(
-            tool, arguments(stage, tool, option, value, value), 'twice'))
-    yield Trial('places for results', 'a work directory that is used',
-                refused('train', arguments(stage, 'train'),
-                        '--resume.*--overwrite', used))
+    for tool, option, value in (
+        ('table_a', '--seeds', '1'),
+        ('baselines', '--seeds', '0'),
+        ('alpha_sweep', '--alphas', '0.5'),
+    ):
+        yield Trial(
+            'places for results',
+            f'{tool}: two of {option}',
+            refused(
+                tool, arguments(stage, tool, option, value, value), 'twice'
+            ),
+        )
+    yield Trial(
+        'places for results',
+        'a work directory that is used',
+        refused(
+            'train', arguments(stage, 'train'), '--resume.*--overwrite', used
+        ),
+    )
 
 
 # ----------------------------------------------------------------- resumption
@@ -783,14 +1123,34 @@ def resumption_trials(stage: Stage) -> Iterator[Trial]:
     for what, option in OTHERS.items():
         option = option.format(**vars(stage))
         words = option.partition('=')[0].split('.')
-        yield Trial('resumed as another', what, refused(
-            'train', arguments(stage, 'train', '--resume', '--cfg-options',
-                               option, config=stage.judged),
-            rf'{words[-1]}|teacher', used))
+        yield Trial(
+            'resumed as another',
+            what,
+            refused(
+                'train',
+                arguments(
+                    stage,
+                    'train',
+                    '--resume',
+                    '--cfg-options',
+                    option,
+                    config=stage.judged,
+                ),
+                rf'{words[-1]}|teacher',
+                used,
+            ),
+        )
 
 
 INPUTS: List[Callable[[Stage], Iterator[Trial]]] = [
-    option_trials, setting_trials, config_file_trials, config_trials,
-    checkpoint_trials, picture_trials, unusual_trials, export_trials,
-    place_trials, resumption_trials
+    option_trials,
+    setting_trials,
+    config_file_trials,
+    config_trials,
+    checkpoint_trials,
+    picture_trials,
+    unusual_trials,
+    export_trials,
+    place_trials,
+    resumption_trials,
 ]

@@ -1,4 +1,5 @@
 """What is measured: teacher, dense student, masked student, export."""
+
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -8,14 +9,20 @@ from mmagic.structures import DataSample
 from mmengine import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from ppcd_mmagic.channels import (discard_channels, fold_computed_weights,
-                                  layer_sizes, link_masks, named_masks)
+from ppcd_mmagic.channels import (
+    discard_channels,
+    fold_computed_weights,
+    layer_sizes,
+    link_masks,
+    named_masks,
+)
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
 
 class Scale(NamedTuple):
     """Size of everything in one run of the benchmarks."""
+
     resolution: int
     student: int  # base channels
     teacher: int
@@ -24,12 +31,11 @@ class Scale(NamedTuple):
     noise: int = 120
 
 
-FULL = Scale(resolution=128, student=64, teacher=96, classes=1000,
-             attention=4)
-MODERATE = Scale(resolution=64, student=32, teacher=32, classes=100,
-                 attention=3)
-SMALL = Scale(resolution=64, student=16, teacher=16, classes=20,
-              attention=3)
+FULL = Scale(resolution=128, student=64, teacher=96, classes=1000, attention=4)
+MODERATE = Scale(
+    resolution=64, student=32, teacher=32, classes=100, attention=3
+)
+SMALL = Scale(resolution=64, student=16, teacher=16, classes=20, attention=3)
 
 
 def generator_cfg(scale: Scale, type: str, **changes) -> dict:
@@ -38,17 +44,23 @@ def generator_cfg(scale: Scale, type: str, **changes) -> dict:
         output_scale=scale.resolution,
         noise_size=scale.noise,
         num_classes=scale.classes,
-        auto_sync_bn=False)
+        auto_sync_bn=False,
+    )
     if 'BigGAN' in type:
-        return dict(common, base_channels=scale.teacher,
-                    init_cfg=dict(type='N02'), **changes)
+        return dict(
+            common,
+            base_channels=scale.teacher,
+            init_cfg=dict(type='N02'),
+            **changes,
+        )
     return dict(
         common,
         base_channels=scale.student,
         attention_after_nth_block=scale.attention,
         with_spectral_norm=True,
         with_embedding_spectral_norm=False,
-        **changes)
+        **changes,
+    )
 
 
 def settle(generator: nn.Module) -> nn.Module:
@@ -63,8 +75,10 @@ def settle(generator: nn.Module) -> nn.Module:
 
 def inputs(generator: nn.Module, batch: int) -> tuple:
     device = next(generator.parameters()).device
-    return (torch.randn(batch, generator.noise_size, device=device),
-            torch.randint(generator.num_classes, (batch, ), device=device))
+    return (
+        torch.randn(batch, generator.noise_size, device=device),
+        torch.randint(generator.num_classes, (batch,), device=device),
+    )
 
 
 def prune(generator: nn.Module, alpha: float) -> None:
@@ -76,8 +90,8 @@ def prune(generator: nn.Module, alpha: float) -> None:
 
 def masked_student(scale: Scale, alpha: float) -> nn.Module:
     student = MODELS.build(
-        generator_cfg(
-            scale, 'PPResSAGANGenerator', residual_masks='shared'))
+        generator_cfg(scale, 'PPResSAGANGenerator', residual_masks='shared')
+    )
     settle(student)
     prune(student, alpha)
     return student
@@ -105,7 +119,9 @@ def export(scale: Scale, student: nn.Module) -> nn.Module:
         dict(
             type='PrunedGenerator',
             generator=generator_cfg(scale, 'SAGANGenerator'),
-            layer_sizes=layer_sizes(slim))).eval()
+            layer_sizes=layer_sizes(slim),
+        )
+    ).eval()
     exported.load_state_dict(slim.state_dict())
     return exported.requires_grad_(False)
 
@@ -119,42 +135,56 @@ def teacher(scale: Scale) -> nn.Module:
 class Trainer:
     """A GAN with its optimizers; called, it takes one training step."""
 
-    def __init__(self, scale: Scale, device: str, batch: int, generator: dict,
-                 **model) -> None:
-        self.model = MODELS.build(
-            dict(
-                type='PPCDGAN',
-                num_classes=scale.classes,
-                noise_size=scale.noise,
-                data_preprocessor=dict(type='DataPreprocessor'),
-                generator=generator,
-                discriminator=dict(
-                    type='ProjDiscriminator',
-                    input_scale=scale.resolution,
+    def __init__(
+        self, scale: Scale, device: str, batch: int, generator: dict, **model
+    ) -> None:
+        self.model = (
+            MODELS.build(
+                dict(
+                    type='PPCDGAN',
                     num_classes=scale.classes,
-                    base_channels=scale.student,
-                    with_spectral_norm=True),
-                **model)).to(device).train()
+                    noise_size=scale.noise,
+                    data_preprocessor=dict(type='DataPreprocessor'),
+                    generator=generator,
+                    discriminator=dict(
+                        type='ProjDiscriminator',
+                        input_scale=scale.resolution,
+                        num_classes=scale.classes,
+                        base_channels=scale.student,
+                        with_spectral_norm=True,
+                    ),
+                    **model,
+                )
+            )
+            .to(device)
+            .train()
+        )
         self.optim_wrapper = OptimWrapperDict(
             **{
                 name: OptimWrapper(
                     torch.optim.Adam(
                         getattr(self.model, name).parameters(),
                         lr=1e-4,
-                        betas=(0.0, 0.999)))
+                        betas=(0.0, 0.999),
+                    )
+                )
                 for name in ('generator', 'discriminator')
-            })
+            }
+        )
         samples = []
         for _ in range(batch):
             sample = DataSample(
-                gt_img=torch.randint(0, 255, (3, ) + (scale.resolution, ) * 2))
+                gt_img=torch.randint(0, 255, (3,) + (scale.resolution,) * 2)
+            )
             sample.set_gt_label(int(torch.randint(scale.classes, ())))
             samples.append(sample)
         self.data = dict(
-            inputs=[s.gt_img for s in samples], data_samples=samples)
+            inputs=[s.gt_img for s in samples], data_samples=samples
+        )
 
     def __call__(self) -> None:
         MessageHub.get_current_instance().update_info('iter', 0)
         self.model.train_step(
             dict(self.data, data_samples=list(self.data['data_samples'])),
-            self.optim_wrapper)
+            self.optim_wrapper,
+        )

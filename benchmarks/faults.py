@@ -5,6 +5,7 @@
 
 What has been tried is kept, and not tried again until the package changes.
 """
+
 import argparse
 import hashlib
 import json
@@ -52,7 +53,7 @@ def chosen(trials: Iterable[Trial], args: argparse.Namespace) -> List[Trial]:
             found.setdefault(trial.kind, []).append(trial)
     if args.short:
         found = {
-            kind: of_kind[::max(1, len(of_kind) // args.short)][:args.short]
+            kind: of_kind[:: max(1, len(of_kind) // args.short)][: args.short]
             for kind, of_kind in found.items()
         }
     return [trial for of_kind in found.values() for trial in of_kind]
@@ -72,15 +73,19 @@ def try_all(trials: List[Trial], folder: str, path: str, jobs: int) -> None:
             _work(left[share::jobs], osp.join(folder, f'trial_{share}'), path)
         workers.append(process)
     # after they were forked: theirs are bars of their own
-    bar = tqdm(total=len(trials), initial=len(trials) - len(left),
-               unit='trial', desc='trying')
+    bar = tqdm(
+        total=len(trials),
+        initial=len(trials) - len(left),
+        unit='trial',
+        desc='trying',
+    )
     while workers:
         for process in list(workers):
             if os.waitpid(process, os.WNOHANG)[0]:
                 workers.remove(process)
         bar.update(len(known(path).keys() & {t.name for t in trials}) - bar.n)
         bar.refresh()
-        time.sleep(.5 if workers else 0)
+        time.sleep(0.5 if workers else 0)
     bar.close()
 
 
@@ -90,8 +95,14 @@ def _work(trials: List[Trial], folder: str, path: str) -> None:
     try:
         for trial in trials:
             outcome: Outcome = play(trial, folder)
-            line = json.dumps(dict(kind=trial.kind, name=trial.name,
-                                   verdict=outcome.verdict, why=outcome.why))
+            line = json.dumps(
+                dict(
+                    kind=trial.kind,
+                    name=trial.name,
+                    verdict=outcome.verdict,
+                    why=outcome.why,
+                )
+            )
             with open(path, 'a') as file:
                 file.write(line + '\n')
         code = 0
@@ -106,33 +117,50 @@ def table(results: List[dict]) -> str:
         row['tried'] += 1
         row[found['verdict']] += 1
     total = {key: sum(row[key] for row in counts.values()) for key in HEAD[1:]}
-    rows = [HEAD, ['---', *['---:'] * len(HEAD[1:])],
-            *([kind, *map(str, row.values())] for kind, row in counts.items()),
-            ['together', *map(str, total.values())]]
+    rows = [
+        HEAD,
+        ['---', *['---:'] * len(HEAD[1:])],
+        *([kind, *map(str, row.values())] for kind, row in counts.items()),
+        ['together', *map(str, total.values())],
+    ]
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
 def write_page(text: str) -> None:
     with open(PAGE) as file:
         page = file.read()
-    page = re.sub(r'(<!-- table -->\n).*?(\n<!-- end -->)',
-                  lambda found: found[1] + text + found[2], page, flags=re.S)
+    page = re.sub(
+        r'(<!-- table -->\n).*?(\n<!-- end -->)',
+        lambda found: found[1] + text + found[2],
+        page,
+        flags=re.S,
+    )
     with open(PAGE, 'w') as file:
         file.write(page)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--root', default='work_dirs/faults',
-                        help='where it is tried (default: %(default)s)')
-    parser.add_argument('--short', type=int, metavar='NUMBER',
-                        help='try so many of each kind')
-    parser.add_argument('--only', default='', metavar='REGEX',
-                        help='try those whose "kind: name" has this')
-    parser.add_argument('--jobs', type=int, default=2,
-                        help='trials at a time (default: 2)')
-    parser.add_argument('--list', action='store_true',
-                        help='name them, and try none')
+    parser.add_argument(
+        '--root',
+        default='work_dirs/faults',
+        help='where it is tried (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--short', type=int, metavar='NUMBER', help='try so many of each kind'
+    )
+    parser.add_argument(
+        '--only',
+        default='',
+        metavar='REGEX',
+        help='try those whose "kind: name" has this',
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=2, help='trials at a time (default: 2)'
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='name them, and try none'
+    )
     return parser.parse_args()
 
 
@@ -142,8 +170,9 @@ def main() -> None:
     folder = osp.abspath(osp.join(args.root, version()))
     stage = Stage(osp.join(folder, 'stage'))
     stage.make()
-    trials = chosen((trial for part in (*INPUTS, *ACCIDENTS)
-                     for trial in part(stage)), args)
+    trials = chosen(
+        (trial for part in (*INPUTS, *ACCIDENTS) for trial in part(stage)), args
+    )
     names = [trial.name for trial in trials]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -157,8 +186,10 @@ def main() -> None:
     results = [found[name] for name in names if name in found]
     bad = [row for row in results if row['verdict'] in BAD]
     for row in bad:
-        print(f'{row["verdict"]}: {row["kind"]}: {row["name"]}: '
-              f'{row["why"][:300]}')
+        print(
+            f'{row["verdict"]}: {row["kind"]}: {row["name"]}: '
+            f'{row["why"][:300]}'
+        )
     print(table(results))
     if not (args.short or args.only):
         write_page(table(results))

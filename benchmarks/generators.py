@@ -1,7 +1,8 @@
 """What of each generator can be discarded: the table of docs/generators.md.
 
-    python benchmarks/generators.py     # about two minutes
+python benchmarks/generators.py     # about two minutes
 """
+
 import argparse
 import os.path as osp
 import sys
@@ -22,15 +23,25 @@ sys.path.insert(0, osp.join(ROOT, 'tests'))  # the generators are the tests'
 from channel_checks import call, prune_some  # noqa: E402
 from zoo import ZOO, build  # noqa: E402
 
-from ppcd_mmagic.channels import (discard_channels,  # noqa: E402
-                                  fold_computed_weights, largest_difference,
-                                  link_masks, mask_channels)
+from ppcd_mmagic.channels import (  # noqa: E402
+    discard_channels,
+    fold_computed_weights,
+    largest_difference,
+    link_masks,
+    mask_channels,
+)
 from ppcd_mmagic.channels.speedup import fold_masks  # noqa: E402
 from ppcd_mmagic.errors import PPCDError  # noqa: E402
 
 PAGE = osp.join(ROOT, 'docs', 'generators.md')
-HEAD = ('generator', 'masked', 'left, tied', 'left, independent',
-        'largest difference', f'Torch-Pruning {torch_pruning.__version__}')
+HEAD = (
+    'generator',
+    'masked',
+    'left, tied',
+    'left, independent',
+    'largest difference',
+    f'Torch-Pruning {torch_pruning.__version__}',
+)
 
 
 def parameters(module: nn.Module) -> int:
@@ -51,9 +62,11 @@ def ours(name: str, tie: bool) -> Tuple[float, float, int]:
     """Fraction of the parameters left, largest difference, masked layers."""
     module, inputs, channels, before = masked(name, tie)
     smaller = discard_channels(module, inputs)
-    return (parameters(smaller) / before,
-            largest_difference(call(module, inputs), call(smaller, inputs)),
-            len(channels.masks))
+    return (
+        parameters(smaller) / before,
+        largest_difference(call(module, inputs), call(smaller, inputs)),
+        len(channels.masks),
+    )
 
 
 def torch_prunings(name: str) -> str:
@@ -71,12 +84,14 @@ def torch_prunings(name: str) -> str:
             graph = torch_pruning.DependencyGraph().build_dependency(
                 module.requires_grad_(True),
                 example_inputs=inputs,
-                forward_fn=lambda model, _: model(*args, **keywords))
+                forward_fn=lambda model, _: model(*args, **keywords),
+            )
             for layer, indices in dead.items():
                 graph.get_pruning_group(
                     module.get_submodule(layer),
                     torch_pruning.prune_conv_out_channels,
-                    idxs=indices).prune()
+                    idxs=indices,
+                ).prune()
         difference = largest_difference(expected, call(module, inputs))
     except Exception as error:  # another library's, of any kind
         return f'{type(error).__name__}'
@@ -90,8 +105,14 @@ def line(name: str) -> List[str]:
         independent, other, count = ours(name, tie=False)
     except PPCDError as error:
         return [name, f'refused: {error}'] + [''] * 4
-    return [name, str(count), f'{tied:.0%}', f'{independent:.0%}',
-            f'{max(difference, other):.1g}', torch_prunings(name)]
+    return [
+        name,
+        str(count),
+        f'{tied:.0%}',
+        f'{independent:.0%}',
+        f'{max(difference, other):.1g}',
+        torch_prunings(name),
+    ]
 
 
 def parse_args() -> argparse.Namespace:

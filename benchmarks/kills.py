@@ -4,6 +4,7 @@ Each step writes a checkpoint. A third of the kills wait for one that is half
 written. After each kill the newest whole checkpoint is read; a training that
 has come to its end must equal, bit for bit, one that was never interrupted.
 """
+
 import argparse
 import json
 import os
@@ -95,12 +96,12 @@ def half_written(work_dir: str, since: float) -> bool:
 def saved(work_dir: str) -> int:
     """The last iteration of which there is a checkpoint."""
     found = glob(osp.join(work_dir, 'iter_*.pth'))
-    return max((int(path.rpartition('_')[2][:-4]) for path in found),
-               default=0)
+    return max((int(path.rpartition('_')[2][:-4]) for path in found), default=0)
 
 
-def kill_somewhere(process: int, work_dir: str, steps: int, later: float,
-                   mid_write: bool) -> bool:
+def kill_somewhere(
+    process: int, work_dir: str, steps: int, later: float, mid_write: bool
+) -> bool:
     """Kill a training.
 
     The moment is told by how far it is: a machine that others use is now
@@ -128,8 +129,11 @@ def kill_somewhere(process: int, work_dir: str, steps: int, later: float,
             done, step, stamp = saved(work_dir), now - stamp, now
             if done >= before + steps:
                 moment = now + later * step
-        if moment and now > moment and (
-                not mid_write or half_written(work_dir, begin)):
+        if (
+            moment
+            and now > moment
+            and (not mid_write or half_written(work_dir, begin))
+        ):
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             return True
@@ -150,9 +154,11 @@ def whole_checkpoints(work_dir: str) -> int:
 
 def differences(work_dir: str, reference: dict) -> list:
     state = read_checkpoint(
-        osp.join(work_dir, f'iter_{ITERATIONS}.pth'), 'last')['state_dict']
+        osp.join(work_dir, f'iter_{ITERATIONS}.pth'), 'last'
+    )['state_dict']
     return [
-        key for key, value in reference.items()
+        key
+        for key, value in reference.items()
         if not torch.equal(value, state[key])
     ]
 
@@ -165,17 +171,24 @@ def measure(kills: int, seed: int, folder: str) -> dict:
     if status:
         raise RuntimeError('the training that is compared with failed')
     reference = read_checkpoint(
-        osp.join(whole, f'iter_{ITERATIONS}.pth'), 'whole')['state_dict']
-    found = dict(kills=0, mid_write=0, trainings=0, least_whole=None,
-                 lost=0, different=0)
+        osp.join(whole, f'iter_{ITERATIONS}.pth'), 'whole'
+    )['state_dict']
+    found = dict(
+        kills=0, mid_write=0, trainings=0, least_whole=None, lost=0, different=0
+    )
     work_dir = osp.join(folder, 'killed')
     bar = tqdm(total=kills, unit='kill')
     while True:
         process = start(work_dir)
         begin = time.time()
         asked = found['kills'] < kills
-        if asked and kill_somewhere(process, work_dir, chance.randrange(5),
-                                    chance.random(), found['kills'] % 3 == 0):
+        if asked and kill_somewhere(
+            process,
+            work_dir,
+            chance.randrange(5),
+            chance.random(),
+            found['kills'] % 3 == 0,
+        ):
             found['kills'] += 1
             bar.update()
             found['mid_write'] += half_written(work_dir, begin)
@@ -186,7 +199,7 @@ def measure(kills: int, seed: int, folder: str) -> dict:
                 found['lost'] += newest_checkpoint(work_dir) is None
             continue
         while not asked and not ended(process):
-            time.sleep(.05)
+            time.sleep(0.05)
         found['trainings'] += 1
         found['different'] += bool(differences(work_dir, reference))
         shutil.rmtree(work_dir)
@@ -208,11 +221,13 @@ def main() -> None:
     torch.set_num_threads(1)  # the same sums in the same order
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.kills, args.seed, folder)
-    print(f'{found["kills"]} kills ({found["mid_write"]} in the middle of a '
-          f'write) in {found["trainings"]} trainings: at least '
-          f'{found["least_whole"]} whole checkpoints at any time, '
-          f'{found["lost"]} lost, {found["different"]} trainings that ended '
-          'otherwise than the uninterrupted one')
+    print(
+        f'{found["kills"]} kills ({found["mid_write"]} in the middle of a '
+        f'write) in {found["trainings"]} trainings: at least '
+        f'{found["least_whole"]} whole checkpoints at any time, '
+        f'{found["lost"]} lost, {found["different"]} trainings that ended '
+        'otherwise than the uninterrupted one'
+    )
     if args.out:
         with open(args.out, 'w') as file:
             json.dump(found, file, indent=2)

@@ -1,4 +1,5 @@
 """Other libraries, given the same masks."""
+
 from contextlib import redirect_stdout
 from copy import deepcopy
 from io import StringIO
@@ -24,7 +25,8 @@ def dead_by_writer(channels: Channels) -> dict:
     for name in output_gates(channels.module):
         leaving, atoms = channels.leaving_of(name), channels.atoms_of(name)
         dead[name] = [
-            i for i, atom in enumerate(atoms)
+            i
+            for i, atom in enumerate(atoms)
             if leaving[i] and atom not in taken
         ]
         taken.update(atoms)
@@ -38,7 +40,8 @@ def weight_masks(channels: Channels) -> dict:
         conv = channels.module.get_submodule(name)
         rows = channels.alive_outputs(name)
         masks[name] = dict(
-            weight=torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1))
+            weight=torch.ones_like(conv.weight) * rows.view(-1, 1, 1, 1)
+        )
         if conv.bias is not None:
             masks[name]['bias'] = rows.to(conv.weight)
     return masks
@@ -52,11 +55,13 @@ def with_torch_pruning(student: nn.Module) -> nn.Module:
     noise, label = inputs(student, 2)
     graph = torch_pruning.DependencyGraph().build_dependency(
         student.requires_grad_(True),
-        example_inputs=dict(noise=noise, label=label))
+        example_inputs=dict(noise=noise, label=label),
+    )
     for name, dead in groups.items():
         conv = student.get_submodule(name)
         graph.get_pruning_group(
-            conv, torch_pruning.prune_conv_out_channels, idxs=dead).prune()
+            conv, torch_pruning.prune_conv_out_channels, idxs=dead
+        ).prune()
     return student.requires_grad_(False).eval()
 
 
@@ -74,9 +79,12 @@ def with_nni_and_a_graph(student: nn.Module) -> nn.Module:
     masks = weight_masks(channels)
     fold_masks(channels)
     speedup = ModelSpeedup(
-        student, inputs(student, 2), masks,
+        student,
+        inputs(student, 2),
+        masks,
         graph_module=channels.analysis.recording,
-        garbage_collect_values=False)
+        garbage_collect_values=False,
+    )
     speedup.speedup_model()
     return student.eval()
 

@@ -1,8 +1,9 @@
 """EDSR x2 and pix2pix on photographs, dense and pruned: docs/foreign.md.
 
-    python tools/prepare_photographs.py
-    python benchmarks/photographs.py --jobs 2    # an hour on two cores
+python tools/prepare_photographs.py
+python benchmarks/photographs.py --jobs 2    # an hour on two cores
 """
+
 import argparse
 import json
 import os.path as osp
@@ -23,8 +24,13 @@ from timing import by_turns
 
 from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.checkpoints import build_trained_generator, generator_names
-from ppcd_mmagic.experiments import (Run, mean_and_spread, read_config,
-                                     shorten, train_all)
+from ppcd_mmagic.experiments import (
+    Run,
+    mean_and_spread,
+    read_config,
+    shorten,
+    train_all,
+)
 from ppcd_mmagic.generators import example_inputs
 from mmagic.datasets.transforms import MATLABLikeResize
 from mmagic.evaluation.metrics.psnr import psnr
@@ -57,6 +63,7 @@ class Task(NamedTuple):
         crop (int): Of the square in the middle that is shown.
         anchor (str): What comes of it without a model.
     """
+
     config: str
     narrow: dict
     mean: float
@@ -68,31 +75,51 @@ class Task(NamedTuple):
 
 
 TASKS = dict(
-    edsr=Task('edsr_x2_photographs', dict(mid_channels=16), 0., 255., 2, 128,
-              96, 'bicubic'),
-    pix2pix=Task('pix2pix_photographs', dict(base_channels=8), 127.5, 127.5,
-                 0, 256, 192, 'blurred'))
+    edsr=Task(
+        'edsr_x2_photographs',
+        dict(mid_channels=16),
+        0.0,
+        255.0,
+        2,
+        128,
+        96,
+        'bicubic',
+    ),
+    pix2pix=Task(
+        'pix2pix_photographs',
+        dict(base_channels=8),
+        127.5,
+        127.5,
+        0,
+        256,
+        192,
+        'blurred',
+    ),
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train EDSR x2 and pix2pix on photographs, where they '
         'have not been trained yet, dense and pruned by half; write the '
-        'tables and pictures of docs/foreign.md.')
+        'tables and pictures of docs/foreign.md.'
+    )
     parser.add_argument(
-        '--tasks', nargs='+', choices=TASKS, default=list(TASKS))
-    parser.add_argument(
-        '--seeds', type=natural, nargs='+', default=[0, 1, 2])
+        '--tasks', nargs='+', choices=TASKS, default=list(TASKS)
+    )
+    parser.add_argument('--seeds', type=natural, nargs='+', default=[0, 1, 2])
     parser.add_argument(
         '--max-iters',
         type=positive,
-        help='train for so many iterations instead of the config\'s')
+        help="train for so many iterations instead of the config's",
+    )
     parser.add_argument(
         '--lines',
         nargs='+',
         choices=LINES,
         default=LINES,
-        help='of the tables (default: all)')
+        help='of the tables (default: all)',
+    )
     parser.add_argument('--jobs', type=positive, default=1)
     parser.add_argument('--root', default='work_dirs/photographs')
     return parser.parse_args()
@@ -110,9 +137,10 @@ def configs_of(task: Task) -> Dict[str, Config]:
 def generator_of(one: Run, task: Task) -> nn.Module:
     """The generator of a run, as it is used: exported, where it has masks."""
     config, checkpoint = one.tested
-    name, = generator_names(checkpoint, one.name)
+    (name,) = generator_names(checkpoint, one.name)
     generator = build_trained_generator(
-        Config.fromfile(config), checkpoint, one.name, name)
+        Config.fromfile(config), checkpoint, one.name, name
+    )
     generator.input_shape = (3, task.size, task.size)
     return generator
 
@@ -121,7 +149,7 @@ def generator_of(one: Run, task: Task) -> nn.Module:
 def draw(generator: nn.Module, task: Task, picture: np.ndarray) -> np.ndarray:
     """What it makes of a picture (h, w, 3), both in whole numbers."""
     values = (torch.from_numpy(picture).float() - task.mean) / task.std
-    image, = generator(values.permute(2, 0, 1)[None])
+    (image,) = generator(values.permute(2, 0, 1)[None])
     return as_picture(image.permute(1, 2, 0) * task.std + task.mean)
 
 
@@ -132,10 +160,17 @@ def as_picture(values) -> np.ndarray:
 def read(name: str, split: str) -> Tuple[Pictures, Pictures]:
     """Inputs and truths of a task, in the channel order of its model."""
     if name == 'edsr':
-        return tuple([cv2.imread(path)[..., ::-1].copy() for path in sorted(
-            glob(f'{DATA}/{split}/{kind}/*.png'))] for kind in ('lq', 'gt'))
-    pairs = [np.split(cv2.imread(path), 2, axis=1) for path in sorted(
-        glob(f'{DATA}/pairs/{split}/*.png'))]
+        return tuple(
+            [
+                cv2.imread(path)[..., ::-1].copy()
+                for path in sorted(glob(f'{DATA}/{split}/{kind}/*.png'))
+            ]
+            for kind in ('lq', 'gt')
+        )
+    pairs = [
+        np.split(cv2.imread(path), 2, axis=1)
+        for path in sorted(glob(f'{DATA}/pairs/{split}/*.png'))
+    ]
     return tuple(map(list, zip(*((made, photo) for photo, made in pairs))))
 
 
@@ -149,22 +184,29 @@ def blurred() -> Callable:
     inputs, truths = read('pix2pix', 'train')
 
     def quality(sigma: float) -> float:
-        return np.mean([
-            psnr(cv2.GaussianBlur(made, (0, 0), sigma), photo)
-            for made, photo in zip(inputs, truths)
-        ])
+        return np.mean(
+            [
+                psnr(cv2.GaussianBlur(made, (0, 0), sigma), photo)
+                for made, photo in zip(inputs, truths)
+            ]
+        )
 
-    return partial(cv2.GaussianBlur, ksize=(0, 0),
-                   sigmaX=max(SIGMAS, key=quality))
+    return partial(
+        cv2.GaussianBlur, ksize=(0, 0), sigmaX=max(SIGMAS, key=quality)
+    )
 
 
 def qualities(task: Task, drawn: Pictures, truths: Pictures) -> dict:
     """Means over the pictures."""
     return {
-        key: float(np.mean([
-            measure(truth, picture, crop_border=task.border)
-            for truth, picture in zip(truths, drawn)
-        ]))
+        key: float(
+            np.mean(
+                [
+                    measure(truth, picture, crop_border=task.border)
+                    for truth, picture in zip(truths, drawn)
+                ]
+            )
+        )
         for key, measure in (('PSNR, dB', psnr), ('SSIM', ssim))
     }
 
@@ -173,7 +215,7 @@ def sizes(generator: nn.Module) -> dict:
     found = complexity(generator, example_inputs(generator, batch=1))
     return {
         'parameters': f'{found["parameters"]:,}',
-        'multiply-adds': f'{found["multiply_adds"] / 1e6:,.0f} M'
+        'multiply-adds': f'{found["multiply_adds"] / 1e6:,.0f} M',
     }
 
 
@@ -186,8 +228,13 @@ def latencies(generators: Dict[str, nn.Module]) -> Dict[str, float]:
         with torch.no_grad():
             generator(example_inputs(generator, batch=1)[0])
 
-    found = by_turns({name: partial(once, generator)
-                      for name, generator in generators.items()}, rounds=15)
+    found = by_turns(
+        {
+            name: partial(once, generator)
+            for name, generator in generators.items()
+        },
+        rounds=15,
+    )
     torch.set_num_threads(threads)
     return found
 
@@ -197,9 +244,10 @@ def measured(name: str, task: Task, runs: List[Run]) -> Tuple[list, dict]:
     inputs, truths = read(name, 'test')
     anchor = bicubic if name == 'edsr' else blurred()
     columns = {'input': inputs, task.anchor: list(map(anchor, inputs))}
-    lines = [{'': column, **qualities(task, columns[column], truths)}
-             for column in ([] if name == 'edsr' else ['input'])
-             + [task.anchor]]
+    lines = [
+        {'': column, **qualities(task, columns[column], truths)}
+        for column in ([] if name == 'edsr' else ['input']) + [task.anchor]
+    ]
     generators = {}
     for line in dict.fromkeys(one.name for one in runs):
         found = []
@@ -223,21 +271,23 @@ def measured(name: str, task: Task, runs: List[Run]) -> Tuple[list, dict]:
 def cell(key: str, value) -> str:
     if isinstance(value, str):
         return value
-    mean, spread = value if isinstance(value, tuple) else (value, 0.)
+    mean, spread = value if isinstance(value, tuple) else (value, 0.0)
     digits = 2 if 'dB' in key else 3
-    return f'{mean:.{digits}f}' + (f' ± {spread:.{digits}f}'
-                                   if spread else '')
+    return f'{mean:.{digits}f}' + (f' ± {spread:.{digits}f}' if spread else '')
 
 
 def rows_of(lines: List[dict]) -> List[List[str]]:
     """Head and rows; what a line has not been measured in stays empty."""
     keys = list(lines[-1])
-    return [keys, *([cell(key, line.get(key, '')) for key in keys]
-                    for line in lines)]
+    return [
+        keys,
+        *([cell(key, line.get(key, '')) for key in keys] for line in lines),
+    ]
 
 
-def show(columns: Dict[str, Pictures], crop: int, flip: bool,
-         path: str) -> None:
+def show(
+    columns: Dict[str, Pictures], crop: int, flip: bool, path: str
+) -> None:
     """The middle of each picture, column by column.
 
     Args:
@@ -248,17 +298,20 @@ def show(columns: Dict[str, Pictures], crop: int, flip: bool,
     """
     truths = columns['truth']
     figure, axes = plt.subplots(
-        len(truths), len(columns), squeeze=False,
-        figsize=(2 * len(columns), 2.1 * len(truths)))
+        len(truths),
+        len(columns),
+        squeeze=False,
+        figsize=(2 * len(columns), 2.1 * len(truths)),
+    )
     for index, (column, pictures) in enumerate(columns.items()):
         axes[0, index].set_title(column, fontsize=9)
         for axis, picture, truth in zip(axes[:, index], pictures, truths):
             size = crop * len(picture) // len(truth)
             top, left = ((full - size) // 2 for full in picture.shape[:2])
-            shown = picture[top:top + size, left:left + size]
+            shown = picture[top : top + size, left : left + size]
             axis.imshow(shown[..., ::-1] if flip else shown)
             axis.axis('off')
-    figure.tight_layout(pad=.3)
+    figure.tight_layout(pad=0.3)
     figure.savefig(path, dpi=110)
     print(f'drawn to {path}')
 
@@ -268,10 +321,15 @@ def main() -> None:
     DefaultScope.get_instance('photographs', scope_name='ppcd_mmagic')
     runs = {
         name: [
-            Run(line, shorten(config, args.max_iters), seed,
-                osp.join(args.root, name))
+            Run(
+                line,
+                shorten(config, args.max_iters),
+                seed,
+                osp.join(args.root, name),
+            )
             for line, config in configs_of(TASKS[name]).items()
-            if line in args.lines for seed in args.seeds
+            if line in args.lines
+            for seed in args.seeds
         ]
         for name in args.tasks
     }
@@ -284,8 +342,12 @@ def main() -> None:
         with open(osp.join(args.root, f'{name}.json'), 'w') as file:
             json.dump(lines, file, indent=1)
         put_into_page(PAGE, name, text)
-        show(columns, TASKS[name].crop, name == 'pix2pix',
-             osp.join(ROOT, 'docs', f'foreign_{name}.png'))
+        show(
+            columns,
+            TASKS[name].crop,
+            name == 'pix2pix',
+            osp.join(ROOT, 'docs', f'foreign_{name}.png'),
+        )
 
 
 if __name__ == '__main__':

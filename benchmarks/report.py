@@ -1,4 +1,5 @@
 """The results as a table and a plot."""
+
 import json
 import os
 import os.path as osp
@@ -21,7 +22,8 @@ def write_report(results: dict, out_dir: str) -> str:
         json.dump(results, file, indent=1)
     sections = [f'# {results["device"]}, torch {results["torch"]}\n']
     sections += [
-        write(results[part]) for part, write in TABLES.items()
+        write(results[part])
+        for part, write in TABLES.items()
         if part in results
     ]
     with open(f'{base}.md', 'w') as file:
@@ -32,8 +34,10 @@ def write_report(results: dict, out_dir: str) -> str:
 
 def _scale(part: dict) -> str:
     scale = part['scale']
-    return (f'{scale["resolution"]} px, student of base {scale["student"]}, '
-            f'teacher of base {scale["teacher"]}')
+    return (
+        f'{scale["resolution"]} px, student of base {scale["student"]}, '
+        f'teacher of base {scale["teacher"]}'
+    )
 
 
 def _inference(part: dict) -> str:
@@ -41,52 +45,82 @@ def _inference(part: dict) -> str:
     rows = []
     for name in names:
         size = part['complexity'][name]
-        row = [name, f'{size["parameters"] / 1e6:.2f} M',
-               f'{size["multiply_adds"] / dense["multiply_adds"]:.3f}']
+        row = [
+            name,
+            f'{size["parameters"] / 1e6:.2f} M',
+            f'{size["multiply_adds"] / dense["multiply_adds"]:.3f}',
+        ]
         for batch, latency in part['latency'].items():
-            row += [f'{latency[name] * 1e3:.0f} ms',
-                    f'{latency[name] / latency["dense"]:.3f}',
-                    f'{part["memory"][batch][name]:.0f} MiB']
+            row += [
+                f'{latency[name] * 1e3:.0f} ms',
+                f'{latency[name] / latency["dense"]:.3f}',
+                f'{part["memory"][batch][name]:.0f} MiB',
+            ]
         rows.append(row)
     head = ['model', 'parameters', 'multiply-adds / dense']
     for batch in part['latency']:
         head += [f'latency, batch {batch}', '/ dense', 'peak memory']
-    ways = [[name, f'{seconds * 1e3:.0f} ms',
-             f'{seconds / part["ways"]["dense, eager"]:.3f}']
-            for name, seconds in part['ways'].items()]
+    ways = [
+        [
+            name,
+            f'{seconds * 1e3:.0f} ms',
+            f'{seconds / part["ways"]["dense, eager"]:.3f}',
+        ]
+        for name, seconds in part['ways'].items()
+    ]
     limit, reached, alike = speedup_and_limit(part)
-    return '\n'.join([
-        f'## Inference ({_scale(part)}, alpha {part["alpha"]}, shared masks)',
-        '', table([head, *rows]), '',
-        f'Batch 16: the export is {reached:.2f} times as fast as the dense '
-        f'student and has {limit:.2f} times fewer multiply-adds: '
-        f'{reached / limit:.0%} of the limit. Of that the narrower layers '
-        f'alone, with chunked attention in the dense student too: '
-        f'{alike / limit:.0%}.', '',
-        table([['batch 16', 'latency', '/ dense, eager'], *ways]), ''
-    ])
+    return '\n'.join(
+        [
+            f'## Inference ({_scale(part)}, alpha {part["alpha"]}, shared masks)',
+            '',
+            table([head, *rows]),
+            '',
+            f'Batch 16: the export is {reached:.2f} times as fast as the dense '
+            f'student and has {limit:.2f} times fewer multiply-adds: '
+            f'{reached / limit:.0%} of the limit. Of that the narrower layers '
+            f'alone, with chunked attention in the dense student too: '
+            f'{alike / limit:.0%}.',
+            '',
+            table([['batch 16', 'latency', '/ dense, eager'], *ways]),
+            '',
+        ]
+    )
 
 
 def speedup_and_limit(part: dict) -> tuple:
     macs = part['complexity']
     latency = part['latency'][max(part['latency'])]
-    return (macs['dense']['multiply_adds'] / macs['exported']['multiply_adds'],
-            latency['dense'] / latency['exported'],
-            latency['dense, chunked attention'] / latency['exported'])
+    return (
+        macs['dense']['multiply_adds'] / macs['exported']['multiply_adds'],
+        latency['dense'] / latency['exported'],
+        latency['dense, chunked attention'] / latency['exported'],
+    )
 
 
 def _training(part: dict) -> str:
-    rows = [[
-        name, f'{part[name] * 1e3:.1f} ms', f'{part[name] / part[base]:.3f}',
-        base
-    ] for name, base in (('SAGAN', 'SAGAN'), ('SAGAN + masks + hook', 'SAGAN'),
-                         ('SAGAN + teacher', 'SAGAN'),
-                         ('PPCD-GAN', 'SAGAN + teacher'),
-                         ('hook alone', 'PPCD-GAN'))]
-    return '\n'.join([
-        f'## Training step ({_scale(part)}, batch 8)', '',
-        table([['step', 'time', 'ratio', 'to'], *rows]), ''
-    ])
+    rows = [
+        [
+            name,
+            f'{part[name] * 1e3:.1f} ms',
+            f'{part[name] / part[base]:.3f}',
+            base,
+        ]
+        for name, base in (
+            ('SAGAN', 'SAGAN'),
+            ('SAGAN + masks + hook', 'SAGAN'),
+            ('SAGAN + teacher', 'SAGAN'),
+            ('PPCD-GAN', 'SAGAN + teacher'),
+            ('hook alone', 'PPCD-GAN'),
+        )
+    ]
+    return '\n'.join(
+        [
+            f'## Training step ({_scale(part)}, batch 8)',
+            '',
+            table([['step', 'time', 'ratio', 'to'], *rows]),
+            '',
+        ]
+    )
 
 
 def _alphas(part: dict) -> list:
@@ -94,17 +128,27 @@ def _alphas(part: dict) -> list:
 
 
 def _shrinking(part: dict) -> str:
-    rows = [[
-        f'{alpha:g}', *(f'{part[f"{kind} {alpha:g}"] * 1e3:.0f} ms'
-                        for kind in ('masked', 'shrunk')),
-        f'{part[f"shrunk {alpha:g}"] / part[f"masked {alpha:g}"]:.3f}'
-    ] for alpha in _alphas(part)]
-    return '\n'.join([
-        f'## Training step by sparsity ({_scale(part)}, batch 8)', '',
-        table([['sparsity of every mask', 'masked', 'shrunk', 'ratio'],
-               *rows]),
-        ''
-    ])
+    rows = [
+        [
+            f'{alpha:g}',
+            *(
+                f'{part[f"{kind} {alpha:g}"] * 1e3:.0f} ms'
+                for kind in ('masked', 'shrunk')
+            ),
+            f'{part[f"shrunk {alpha:g}"] / part[f"masked {alpha:g}"]:.3f}',
+        ]
+        for alpha in _alphas(part)
+    ]
+    return '\n'.join(
+        [
+            f'## Training step by sparsity ({_scale(part)}, batch 8)',
+            '',
+            table(
+                [['sparsity of every mask', 'masked', 'shrunk', 'ratio'], *rows]
+            ),
+            '',
+        ]
+    )
 
 
 def _peers(part: dict) -> str:
@@ -116,21 +160,39 @@ def _peers(part: dict) -> str:
             rows.append([name, row['error'], '', '', ''])
             continue
         ours = part['ppcd_mmagic']
-        rows.append([
-            name, f'{row["difference"]:.1e}', f'{row["parameters"]:,}',
-            f'{row["latency"] * 1e3:.0f} ms',
-            f'{row["latency"] / ours["latency"]:.3f}'
-        ])
-    return '\n'.join([
-        f'## Peers, given the same masks ({_scale(part)})', '',
-        table([['by', 'largest difference to the masked student',
-                'parameters', 'latency, batch 16', '/ ppcd_mmagic'], *rows]), ''
-    ])
+        rows.append(
+            [
+                name,
+                f'{row["difference"]:.1e}',
+                f'{row["parameters"]:,}',
+                f'{row["latency"] * 1e3:.0f} ms',
+                f'{row["latency"] / ours["latency"]:.3f}',
+            ]
+        )
+    return '\n'.join(
+        [
+            f'## Peers, given the same masks ({_scale(part)})',
+            '',
+            table(
+                [
+                    [
+                        'by',
+                        'largest difference to the masked student',
+                        'parameters',
+                        'latency, batch 16',
+                        '/ ppcd_mmagic',
+                    ],
+                    *rows,
+                ]
+            ),
+            '',
+        ]
+    )
 
 
 TABLES = dict(
-    inference=_inference, training=_training, shrinking=_shrinking,
-    peers=_peers)
+    inference=_inference, training=_training, shrinking=_shrinking, peers=_peers
+)
 
 
 def _plot(results: dict, path: str) -> None:
@@ -139,22 +201,32 @@ def _plot(results: dict, path: str) -> None:
         latency = results['inference']['latency']
         batches = [int(batch) for batch in latency]
         for name in results['inference']['complexity']:
-            left.plot(batches,
-                      [row[name] * 1e3 for row in latency.values()],
-                      marker='o', label=name)
-        left.set(xlabel='batch', ylabel='latency, ms', xscale='log',
-                 yscale='log')
+            left.plot(
+                batches,
+                [row[name] * 1e3 for row in latency.values()],
+                marker='o',
+                label=name,
+            )
+        left.set(
+            xlabel='batch', ylabel='latency, ms', xscale='log', yscale='log'
+        )
         left.set_xticks(batches, batches)
         left.minorticks_off()
         left.legend(loc='upper left', fontsize=8)
     if 'shrinking' in results:
         part = results['shrinking']
         for kind in ('masked', 'shrunk'):
-            right.plot(_alphas(part),
-                       [part[f'{kind} {a:g}'] * 1e3 for a in _alphas(part)],
-                       marker='o', label=kind)
-        right.set(xlabel='sparsity of every mask', ylabel='training step, ms',
-                  ylim=(0, None))
+            right.plot(
+                _alphas(part),
+                [part[f'{kind} {a:g}'] * 1e3 for a in _alphas(part)],
+                marker='o',
+                label=kind,
+            )
+        right.set(
+            xlabel='sparsity of every mask',
+            ylabel='training step, ms',
+            ylim=(0, None),
+        )
         right.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)

@@ -1,8 +1,9 @@
 """Speed and memory of everything, as ratios of one run.
 
-    python benchmarks/run.py            # about ten minutes on two cores
-    python benchmarks/run.py --quick    # small models, about a minute
+python benchmarks/run.py            # about ten minutes on two cores
+python benchmarks/run.py --quick    # small models, about a minute
 """
+
 import argparse
 import json
 import logging
@@ -14,9 +15,21 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import torch
-from cases import (FULL, MODERATE, SMALL, Scale, Trainer, dense, export,
-                   generator_cfg, inputs, masked_student, prune, teacher,
-                   without_spectral_norm)
+from cases import (
+    FULL,
+    MODERATE,
+    SMALL,
+    Scale,
+    Trainer,
+    dense,
+    export,
+    generator_cfg,
+    inputs,
+    masked_student,
+    prune,
+    teacher,
+    without_spectral_norm,
+)
 from mmengine import MessageHub
 from mmengine.registry import DefaultScope
 from peers import PEERS, attempt
@@ -34,20 +47,22 @@ ALPHA = 0.6
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure speed and memory.')
-    parser.add_argument(
-        '--quick', action='store_true', help='small models')
+    parser.add_argument('--quick', action='store_true', help='small models')
     parser.add_argument(
         '--parts',
         nargs='+',
         choices=PARTS,
         default=list(PARTS),
-        help='measure these only (default: all)')
+        help='measure these only (default: all)',
+    )
     parser.add_argument(
-        '--rounds', type=int, default=4, help='turns of each model (default: 4)')
+        '--rounds', type=int, default=4, help='turns of each model (default: 4)'
+    )
     parser.add_argument(
         '--out',
         default=osp.join(osp.dirname(osp.abspath(__file__)), 'results'),
-        help='folder of the table and the plot')
+        help='folder of the table and the plot',
+    )
     return parser.parse_args()
 
 
@@ -70,7 +85,7 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
         'dense': dense(scale),
         'dense, chunked attention': dense(scale),
         'masked': without_spectral_norm(student),
-        'exported': export(scale, without_spectral_norm(student))
+        'exported': export(scale, without_spectral_norm(student)),
     }
     chunk_attention(models['dense, chunked attention'])
     models = {name: m.to(device).eval() for name, m in models.items()}
@@ -80,12 +95,14 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
             name: complexity(m, example_inputs(m, batch=1))
             for name, m in models.items()
         },
-        latency={}, memory={})
+        latency={},
+        memory={},
+    )
     for batch in (1, 4, 16):
         arguments = inputs(models['dense'], batch)
         result['latency'][batch] = by_turns(
-            {n: partial(call, m, arguments) for n, m in models.items()},
-            rounds)
+            {n: partial(call, m, arguments) for n, m in models.items()}, rounds
+        )
         result['memory'][batch] = {
             n: peak_memory(m, partial(call, m, arguments))
             for n, m in models.items()
@@ -107,10 +124,12 @@ def ways(models: dict, arguments: tuple, rounds: int, device: str) -> dict:
     for name, model in models.items():
         functions[f'{name}, eager'] = partial(call, model, arguments)
         functions[f'{name}, compiled'] = partial(
-            call, torch.compile(model), arguments)
+            call, torch.compile(model), arguments
+        )
         if has_bf16(device):
             functions[f'{name}, bf16'] = partial(
-                torch.autocast(device, torch.bfloat16)(call), model, arguments)
+                torch.autocast(device, torch.bfloat16)(call), model, arguments
+            )
     result = by_turns(functions, rounds)
     for model in models.values():  # in place, so after the others
         model.to(memory_format=torch.channels_last)
@@ -128,11 +147,14 @@ def training(scale: Scale, rounds: int, device: str) -> dict:
     """A training step with more and more of PPCD, and the hook alone."""
     batch = 8
     masked = generator_cfg(
-        scale, 'PPResSAGANGenerator', residual_masks='shared')
+        scale, 'PPResSAGANGenerator', residual_masks='shared'
+    )
     under_teacher = dict(
         teacher=dict(
             type='GeneratorTeacher',
-            generator=generator_cfg(scale, 'BigGANGenerator')))
+            generator=generator_cfg(scale, 'BigGANGenerator'),
+        )
+    )
     plain = dict(generator=generator_cfg(scale, 'SAGANGenerator'))
     pruned = dict(generator=masked, pruning_loss=dict(type='MaskL1Loss'))
     build = partial(Trainer, scale, device, batch)
@@ -140,7 +162,7 @@ def training(scale: Scale, rounds: int, device: str) -> dict:
         'SAGAN': build(**plain),
         'SAGAN + masks + hook': build(**pruned),
         'SAGAN + teacher': build(**plain, **under_teacher),
-        'PPCD-GAN': build(**pruned, **under_teacher)
+        'PPCD-GAN': build(**pruned, **under_teacher),
     }
     hooks = [
         step_hook(steps[name].model)
@@ -161,11 +183,20 @@ def _both(step, hook) -> None:
 def step_hook(model):
     """The binarization hook as a runner calls it after an iteration."""
     hook = HOOKS.build(
-        dict(type='MaskBinarizationHook', alpha=ALPHA, end=1000000,
-             schedule='cubic'))
+        dict(
+            type='MaskBinarizationHook',
+            alpha=ALPHA,
+            end=1000000,
+            schedule='cubic',
+        )
+    )
     runner = SimpleNamespace(
-        model=model, iter=0, max_iters=1000000, visualizer=Mock(),
-        message_hub=MessageHub.get_instance('benchmarks'))
+        model=model,
+        iter=0,
+        max_iters=1000000,
+        visualizer=Mock(),
+        message_hub=MessageHub.get_instance('benchmarks'),
+    )
     hook.before_run(runner)
     hook.before_train(runner)
     return partial(hook.after_train_iter, runner, 0)
@@ -174,19 +205,23 @@ def step_hook(model):
 def shrinking(scale: Scale, rounds: int, device: str) -> dict:
     """A training step by sparsity, masked and with the channels removed."""
     masked = generator_cfg(
-        scale, 'PPResSAGANGenerator', residual_masks='shared')
+        scale, 'PPResSAGANGenerator', residual_masks='shared'
+    )
     steps = {}
     for alpha in (0, 0.3, 0.6, 0.8):
         for name in ('masked', 'shrunk'):
-            step = Trainer(scale, device, 8, masked,
-                           pruning_loss=dict(type='MaskL1Loss'))
+            step = Trainer(
+                scale, device, 8, masked, pruning_loss=dict(type='MaskL1Loss')
+            )
             step()  # the optimizer gets its state
             generator = step.model.generator
             prune(generator, alpha)
             if name == 'shrunk':
                 shrink_channels(
-                    generator, example_inputs(generator),
-                    step.optim_wrapper['generator'].optimizer)
+                    generator,
+                    example_inputs(generator),
+                    step.optim_wrapper['generator'].optimizer,
+                )
             steps[f'{name} {alpha}'] = step
     return by_turns(steps, rounds + 1)
 
@@ -203,7 +238,8 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
         else:
             rows[name] = dict(
                 complexity(model, example_inputs(model, batch=1)),
-                difference=difference)
+                difference=difference,
+            )
             functions[name] = partial(call, model.to(device), arguments)
     for name, seconds in by_turns(functions, 3 * rounds).items():
         rows[name]['latency'] = seconds
@@ -211,10 +247,12 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
 
 
 PARTS = dict(
-    inference=inference, training=training, shrinking=shrinking, peers=peers)
+    inference=inference, training=training, shrinking=shrinking, peers=peers
+)
 # Inference at the sizes of the paper; what trains, at what two cores can do.
 SCALES = dict(
-    inference=FULL, training=MODERATE, shrinking=MODERATE, peers=MODERATE)
+    inference=FULL, training=MODERATE, shrinking=MODERATE, peers=MODERATE
+)
 
 
 def main() -> None:
@@ -223,14 +261,16 @@ def main() -> None:
     logging.disable(logging.ERROR)
     torch.manual_seed(0)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    results = dict(device=device_name(), torch=torch.__version__,
-                   quick=args.quick)
+    results = dict(
+        device=device_name(), torch=torch.__version__, quick=args.quick
+    )
     for name in args.parts:
         print(f'{name} ...', flush=True)
         scale = SMALL if args.quick else SCALES[name]
         with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
             results[name] = dict(
-                PARTS[name](scale, args.rounds, device), scale=scale._asdict())
+                PARTS[name](scale, args.rounds, device), scale=scale._asdict()
+            )
         print(json.dumps(results[name], indent=1), flush=True)
     print(f'written: {write_report(results, args.out)}')
 

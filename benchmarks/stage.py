@@ -1,4 +1,5 @@
 """A small run of everything, which the faults are tried on."""
+
 import itertools
 import os
 import os.path as osp
@@ -33,7 +34,8 @@ class Stage:
         self.checkpoint = osp.join(self.run, f'iter_{ITERATIONS}.pth')
         self.long = osp.join(folder, 'long.py')
         self.whole, self.half = (
-            osp.join(folder, name) for name in ('whole', 'half'))
+            osp.join(folder, name) for name in ('whole', 'half')
+        )
         self.export = osp.join(folder, 'export')
         self.other_export = osp.join(folder, 'other_export')
         self.judge_config = f'{ROOT}/configs/classifier_digits_16.py'
@@ -49,21 +51,39 @@ class Stage:
         os.makedirs(self.folder)
         paint(self.pictures)
         self._write_configs()
-        self._call('train', self.judge_config, '--work-dir',
-                   osp.dirname(self.judge), '--cfg-options',
-                   'train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=2')
+        self._call(
+            'train',
+            self.judge_config,
+            '--work-dir',
+            osp.dirname(self.judge),
+            '--cfg-options',
+            'train_cfg.max_iters=2',
+            'default_hooks.checkpoint.interval=2',
+        )
         self._call('train', self.judged, '--work-dir', self.run)
         # the second one is of a model with other widths
         for step, path, formats in (
-                (ITERATIONS, self.export, ('mmagic', 'safetensors')),
-                (2, self.other_export, ('mmagic', ))):
-            self._call('export', self.judged,
-                       osp.join(self.run, f'iter_{step}.pth'), '--out-dir',
-                       path, '--format', *formats)
+            (ITERATIONS, self.export, ('mmagic', 'safetensors')),
+            (2, self.other_export, ('mmagic',)),
+        ):
+            self._call(
+                'export',
+                self.judged,
+                osp.join(self.run, f'iter_{step}.pth'),
+                '--out-dir',
+                path,
+                '--format',
+                *formats,
+            )
         self._call('train', self.long, '--work-dir', self.whole)
         half = LENGTH // 2
-        self._call('train', self.long, '--work-dir', self.half,
-                   inside=lambda: stop_after(half))
+        self._call(
+            'train',
+            self.long,
+            '--work-dir',
+            self.half,
+            inside=lambda: stop_after(half),
+        )
         open(self.done, 'w').close()
 
     def _write_configs(self) -> None:
@@ -72,12 +92,16 @@ class Stage:
         config.merge_from_dict(OPTIONS)
         config.dump(self.config)
         long = Config.fromfile(self.config)
-        long.merge_from_dict({
-            'train_cfg.max_iters': LENGTH, 'param_scheduler.begin': LENGTH // 2,
-            'param_scheduler.end': LENGTH, 'custom_hooks.2.end': LENGTH - 2,
-            'default_hooks.checkpoint.interval': 1,
-            'default_hooks.checkpoint.max_keep_ckpts': 3
-        })
+        long.merge_from_dict(
+            {
+                'train_cfg.max_iters': LENGTH,
+                'param_scheduler.begin': LENGTH // 2,
+                'param_scheduler.end': LENGTH,
+                'custom_hooks.2.end': LENGTH - 2,
+                'default_hooks.checkpoint.interval': 1,
+                'default_hooks.checkpoint.max_keep_ckpts': 3,
+            }
+        )
         long.dump(self.long)
         metric.update(checkpoint=self.judge, fake_nums=20)
         config.val_evaluator.metrics = [metric]
@@ -102,14 +126,22 @@ def stop_after(step: int) -> None:
     PPCDGAN.train_step = train_step
 
 
-def paint(folder: str, classes: tuple = ('cat', 'dog'), number: int = 4,
-          ending: str = 'png', mode: str = 'RGB', **kwargs: Any) -> None:
+def paint(
+    folder: str,
+    classes: tuple = ('cat', 'dog'),
+    number: int = 4,
+    ending: str = 'png',
+    mode: str = 'RGB',
+    **kwargs: Any,
+) -> None:
     """Pictures of noise, a folder for each class."""
     chance = np.random.RandomState(0)
     for name in classes:
         os.makedirs(osp.join(folder, name), exist_ok=True)
         for index in range(number):
             picture = Image.fromarray(
-                chance.randint(0, 255, (70, 80, 3), np.uint8))
+                chance.randint(0, 255, (70, 80, 3), np.uint8)
+            )
             picture.convert(mode).save(
-                osp.join(folder, name, f'{index}.{ending}'), **kwargs)
+                osp.join(folder, name, f'{index}.{ending}'), **kwargs
+            )

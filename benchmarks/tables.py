@@ -1,4 +1,5 @@
 """Tables in the pages of docs/, between two marks."""
+
 import re
 from typing import List, Sequence
 
@@ -6,8 +7,10 @@ from typing import List, Sequence
 def table(rows: List[Sequence]) -> str:
     """Markdown; the first row is the head."""
     head, *lines = rows
-    return '\n'.join('| ' + ' | '.join(map(str, row)) + ' |'
-                     for row in [head, ['---'] * len(head), *lines])
+    return '\n'.join(
+        '| ' + ' | '.join(map(str, row)) + ' |'
+        for row in [head, ['---'] * len(head), *lines]
+    )
 
 
 def put_into_page(path: str, name: str, text: str) -> None:
@@ -17,8 +20,11 @@ def put_into_page(path: str, name: str, text: str) -> None:
         page = file.read()
     changed, count = re.subn(
         rf'(<!-- {name} -->\n).*?(\n?<!-- end -->)',
-        lambda found: found[1] + text + '\n<!-- end -->', page, count=1,
-        flags=re.S)
+        lambda found: found[1] + text + '\n<!-- end -->',
+        page,
+        count=1,
+        flags=re.S,
+    )
     assert count, f'{path} has no <!-- {name} -->'
     with open(path, 'w') as file:
         file.write(changed)

@@ -1,4 +1,5 @@
 """Time and memory of functions, by turns."""
+
 import statistics
 import time
 from typing import Callable, Dict
@@ -12,8 +13,9 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def by_turns(functions: Dict[str, Callable], rounds: int,
-             warmup: int = 1) -> Dict[str, float]:
+def by_turns(
+    functions: Dict[str, Callable], rounds: int, warmup: int = 1
+) -> Dict[str, float]:
     """Median seconds of each function. They take turns, so that a load that
     comes and goes meets them all."""
     seconds = {name: [] for name in functions}

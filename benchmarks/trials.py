@@ -2,6 +2,7 @@
 
 The processes are forked: what takes seconds to import is there already.
 """
+
 import contextlib
 import hashlib
 import importlib
@@ -26,6 +27,7 @@ PATIENCE = 150  # seconds
 
 class Outcome(NamedTuple):
     """What became of a trial: one of ``GOOD`` or ``BAD``, and why."""
+
     verdict: str
     why: str = ''
 
@@ -38,6 +40,7 @@ class Trial(NamedTuple):
         name (str): What is wrong, unique.
         play (Callable): Does it in a new folder, and judges.
     """
+
     kind: str
     name: str
     play: Callable[[str], Outcome]
@@ -45,6 +48,7 @@ class Trial(NamedTuple):
 
 class Ended(NamedTuple):
     """A process that has ended; the code is negative for a signal."""
+
     code: int
     errors: str
 
@@ -60,13 +64,18 @@ class Process:
         inside (Callable, optional): Called in the process, before the tool.
     """
 
-    def __init__(self,
-                 tool: Any,
-                 arguments: Sequence,
-                 folder: str,
-                 inside: Optional[Callable] = None) -> None:
-        self.main = (importlib.import_module(tool).main
-                     if isinstance(tool, str) else tool)
+    def __init__(
+        self,
+        tool: Any,
+        arguments: Sequence,
+        folder: str,
+        inside: Optional[Callable] = None,
+    ) -> None:
+        self.main = (
+            importlib.import_module(tool).main
+            if isinstance(tool, str)
+            else tool
+        )
         self.argv = [f'{tool}.py', *map(str, arguments)]
         self.folder = folder
         # hidden, so that they are no part of what the tool works on
@@ -80,8 +89,9 @@ class Process:
         code = 1
         try:
             os.setpgrp()  # a signal to all of its processes is its own
-            files = [open(f'{self.output}.{what}', 'w')
-                     for what in ('out', 'err')]
+            files = [
+                open(f'{self.output}.{what}', 'w') for what in ('out', 'err')
+            ]
             for number, file in enumerate(files, 1):
                 os.dup2(file.fileno(), number)
             os.chdir(self.folder)
@@ -114,7 +124,7 @@ class Process:
         while self.running() and time.time() < begin + PATIENCE:
             if happens():
                 return True
-            time.sleep(.0005)
+            time.sleep(0.0005)
         return False
 
     def ended(self) -> Ended:
@@ -122,14 +132,18 @@ class Process:
         while self.running():
             if time.time() > begin + PATIENCE:
                 self.send(signal.SIGKILL, to_all=True)
-            time.sleep(.002)
+            time.sleep(0.002)
         code = os.waitstatus_to_exitcode(self.status)
         with open(f'{self.output}.err', errors='replace') as file:
             return Ended(code, file.read())
 
 
-def call(tool: Any, arguments: Sequence, folder: str,
-         inside: Optional[Callable] = None) -> Ended:
+def call(
+    tool: Any,
+    arguments: Sequence,
+    folder: str,
+    inside: Optional[Callable] = None,
+) -> Ended:
     """Run a tool to its end."""
     return Process(tool, arguments, folder, inside).ended()
 
@@ -167,16 +181,21 @@ def judged(ended: Ended, says: str) -> Outcome:
         return Outcome('silent', last)
     lines = lines_of(ended.errors)
     if ended.code != 2 or len(lines) != 1:
-        return Outcome('unclear', f'code {ended.code}, {len(lines)} lines: '
-                       f'{lines or last}')
+        return Outcome(
+            'unclear', f'code {ended.code}, {len(lines)} lines: {lines or last}'
+        )
     if not re.search(says, lines[0], re.I):
         return Outcome('unclear', f'does not say {says}: {lines[0]}')
     return Outcome('one line', lines[0])
 
 
-def refused(tool: Any, arguments: Sequence, says: str,
-            prepare: Optional[Callable[[str], None]] = None,
-            inside: Optional[Callable] = None) -> Callable[[str], Outcome]:
+def refused(
+    tool: Any,
+    arguments: Sequence,
+    says: str,
+    prepare: Optional[Callable[[str], None]] = None,
+    inside: Optional[Callable] = None,
+) -> Callable[[str], Outcome]:
     """A trial that must end in one line and leave all files as they were."""
 
     def play(folder: str) -> Outcome:
@@ -193,9 +212,13 @@ def refused(tool: Any, arguments: Sequence, says: str,
     return play
 
 
-def accepted(tool: Any, arguments: Sequence, right: Callable[[str], Any],
-             prepare: Optional[Callable[[str], None]] = None,
-             inside: Optional[Callable] = None) -> Callable[[str], Outcome]:
+def accepted(
+    tool: Any,
+    arguments: Sequence,
+    right: Callable[[str], Any],
+    prepare: Optional[Callable[[str], None]] = None,
+    inside: Optional[Callable] = None,
+) -> Callable[[str], Outcome]:
     """A trial that looks bad, is not, and must be done.
 
     Args:
@@ -209,8 +232,10 @@ def accepted(tool: Any, arguments: Sequence, right: Callable[[str], Any],
         if ended.code:
             outcome = judged(ended, '')
             return outcome._replace(
-                verdict='unclear' if outcome.verdict in GOOD else
-                outcome.verdict)
+                verdict='unclear'
+                if outcome.verdict in GOOD
+                else outcome.verdict
+            )
         if not right(folder):
             return Outcome('silent', 'done, but not as it should be')
         return Outcome('as it should')

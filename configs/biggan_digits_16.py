@@ -1,7 +1,8 @@
 # The teacher of the digits demo: BigGAN, base 16.
 _base_ = [
-    '_base_/models/digits_16.py', '_base_/datasets/digits_16.py',
-    '_base_/schedules/digits_16.py'
+    '_base_/models/digits_16.py',
+    '_base_/datasets/digits_16.py',
+    '_base_/schedules/digits_16.py',
 ]
 
 model = dict(generator=_base_.biggan_generator)

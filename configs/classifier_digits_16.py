@@ -4,7 +4,8 @@ _base_ = ['_base_/datasets/digits_16.py', '_base_/schedules/classifier.py']
 model = dict(
     type='DomainClassifier',
     num_classes=10,
-    data_preprocessor=dict(type='DataPreprocessor'))
+    data_preprocessor=dict(type='DataPreprocessor'),
+)
 
 train_dataloader = dict(dataset=dict(split='train'))
 val_dataloader = dict(dataset=dict(split='test'))

@@ -4,4 +4,5 @@ _base_ = ['_base_/datasets/folder_64.py', '_base_/schedules/classifier.py']
 model = dict(
     type='DomainClassifier',
     num_classes=_base_.num_classes,
-    data_preprocessor=dict(type='DataPreprocessor'))
+    data_preprocessor=dict(type='DataPreprocessor'),
+)

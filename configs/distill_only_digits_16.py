@@ -3,5 +3,5 @@
 _base_ = 'tinygan_digits_16.py'
 
 model = dict(
-    feature_weight=0.0,
-    loss_config=dict(gan_loss=dict(loss_weight=0.0)))
+    feature_weight=0.0, loss_config=dict(gan_loss=dict(loss_weight=0.0))
+)

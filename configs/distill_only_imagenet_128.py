@@ -5,4 +5,6 @@ _base_ = 'tinygan_imagenet_128.py'
 model = dict(
     feature_weight=0.0,
     loss_config=dict(
-        gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)))
+        gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)
+    ),
+)

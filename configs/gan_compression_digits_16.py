@@ -4,7 +4,6 @@
 _base_ = 'ppcd_digits_16_dense.py'
 
 model = dict(
-    generator=dict(type='PPResSAGANGenerator', residual_masks='shared'))
-custom_hooks = _base_.custom_hooks + [
-    dict(type='OnceForAllHook', budget=0.33)
-]
+    generator=dict(type='PPResSAGANGenerator', residual_masks='shared')
+)
+custom_hooks = _base_.custom_hooks + [dict(type='OnceForAllHook', budget=0.33)]

@@ -4,8 +4,8 @@
 _base_ = 'ppcd_biggan_128_dense.py'
 
 model = dict(
-    generator=dict(type='PPResSAGANGenerator', residual_masks='shared'))
+    generator=dict(type='PPResSAGANGenerator', residual_masks='shared')
+)
 custom_hooks = _base_.custom_hooks + [
-    dict(
-        type='OnceForAllHook', budget=0.21, metric='FID-Full-50k/fid')
+    dict(type='OnceForAllHook', budget=0.21, metric='FID-Full-50k/fid')
 ]

@@ -4,7 +4,8 @@ _base_ = 'ppcd_biggan_128_dense.py'
 
 model = dict(
     generator=dict(type='PPResSAGANGenerator'),
-    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1))
+    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
+)
 custom_hooks = _base_.custom_hooks + [
     dict(
         type='MaskBinarizationHook',
@@ -12,5 +13,6 @@ custom_hooks = _base_.custom_hooks + [
         schedule='cubic',
         interval=100,
         begin=20000,
-        end=500000)
+        end=500000,
+    )
 ]

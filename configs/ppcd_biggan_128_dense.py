@@ -1,8 +1,9 @@
 # The dense student (SAGAN) with class-aware distillation, nothing pruned:
 # Table A, without L_PP.
 _base_ = [
-    '_base_/models/imagenet_128.py', '_base_/datasets/imagenet_128.py',
-    '_base_/schedules/imagenet_128.py'
+    '_base_/models/imagenet_128.py',
+    '_base_/datasets/imagenet_128.py',
+    '_base_/schedules/imagenet_128.py',
 ]
 
 model = dict(
@@ -10,5 +11,7 @@ model = dict(
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='checkpoints/biggan_imagenet_128.pth'),
-    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))
+        checkpoint='checkpoints/biggan_imagenet_128.pth',
+    ),
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),
+)

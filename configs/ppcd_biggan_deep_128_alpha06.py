@@ -16,5 +16,8 @@ model = dict(
             base_channels=128,
             sn_style='torch',
             auto_sync_bn=False,
-            rgb2bgr=True),
-        checkpoint='checkpoints/biggan-deep_imagenet_128.pth'))
+            rgb2bgr=True,
+        ),
+        checkpoint='checkpoints/biggan-deep_imagenet_128.pth',
+    ),
+)

@@ -1,7 +1,8 @@
 # The dense student: the same distillation, nothing pruned.
 _base_ = [
-    '_base_/models/digits_16.py', '_base_/datasets/digits_16.py',
-    '_base_/schedules/digits_16.py'
+    '_base_/models/digits_16.py',
+    '_base_/datasets/digits_16.py',
+    '_base_/schedules/digits_16.py',
 ]
 
 model = dict(
@@ -9,5 +10,7 @@ model = dict(
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='checkpoints/biggan_digits_16.pth'),
-    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))
+        checkpoint='checkpoints/biggan_digits_16.pth',
+    ),
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),
+)

@@ -11,13 +11,16 @@ model = dict(
         base_channels=24,
         attention_after_nth_block=3,
         with_spectral_norm=True,
-        auto_sync_bn=False),
+        auto_sync_bn=False,
+    ),
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='work_dirs/biggan_folder_64/iter_50000.pth'),
+        checkpoint='work_dirs/biggan_folder_64/iter_50000.pth',
+    ),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),
-    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1))
+    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
+)
 custom_hooks = _base_.custom_hooks + [
     dict(
         type='MaskBinarizationHook',
@@ -25,5 +28,6 @@ custom_hooks = _base_.custom_hooks + [
         schedule='cubic',
         interval=50,
         begin=2000,
-        end=25000)
+        end=25000,
+    )
 ]

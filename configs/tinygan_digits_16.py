@@ -7,4 +7,5 @@ model = dict(
     generator=dict(base_channels=16),
     pixel_weight=10.0,
     feature_weight=1.0,
-    feature_layers='discriminator.conv_blocks.*')
+    feature_layers='discriminator.conv_blocks.*',
+)

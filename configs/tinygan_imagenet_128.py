@@ -6,4 +6,5 @@ model = dict(
     type='ImageDistillationGAN',
     generator=dict(base_channels=32),
     pixel_weight=10.0,
-    feature_weight=1.0)
+    feature_weight=1.0,
+)

@@ -1,5 +1,6 @@
 """What the site shows of files outside ``docs``: README is its first page,
 and what pages link to with ``../`` comes along."""
+
 import re
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def on_files(files, config):
     }
     for link in sorted(linked):
         files.append(
-            File.generated(config, link, abs_src_path=str(root / link)))
+            File.generated(config, link, abs_src_path=str(root / link))
+        )
     return files
 
 

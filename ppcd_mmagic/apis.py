@@ -1,4 +1,5 @@
 """The interface of MMagic's inferencers, with labels that are heeded."""
+
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -11,8 +12,7 @@ from torch import Tensor
 from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
-                                  read_config)
+from ppcd_mmagic.sampling import ClassSampler, choose_classes, read_config
 
 Label = Union[int, str]
 
@@ -25,8 +25,9 @@ class ClassInferencer(ConditionalInferencer):
     ``ConditionalInferencer``.
     """
 
-    def _init_model(self, cfg: Config, ckpt: str,
-                    device: torch.device) -> ClassSampler:
+    def _init_model(
+        self, cfg: Config, ckpt: str, device: torch.device
+    ) -> ClassSampler:
         return ClassSampler(cfg, ckpt, device)
 
     def _init_pipeline(self, cfg: Config) -> None:
@@ -38,12 +39,14 @@ class ClassInferencer(ConditionalInferencer):
     def _init_extra_parameters(self, extra_parameters: Optional[Dict]) -> None:
         # of this object: in MMagic they are the class's, for all of them
         self.extra_parameters: Dict[str, Any] = dict(
-            num_batches=4, truncation=None)
+            num_batches=4, truncation=None
+        )
         unknown = set(extra_parameters or {}) - set(self.extra_parameters)
         if unknown:
             raise PPCDError(
                 f'extra_parameters {sorted(unknown)} are unknown: there are '
-                f'{sorted(self.extra_parameters)}.')
+                f'{sorted(self.extra_parameters)}.'
+            )
         self.extra_parameters.update(extra_parameters or {})
 
     def preprocess(self, label: Union[Label, Sequence[Label]]) -> Tensor:
@@ -54,11 +57,14 @@ class ClassInferencer(ConditionalInferencer):
         """
         wanted = [label] if isinstance(label, (int, str)) else label
         classes = choose_classes(
-            list(map(str, wanted)), self.model.num_classes,
-            lambda: class_names(self.cfg))
+            list(map(str, wanted)),
+            self.model.num_classes,
+            lambda: class_names(self.cfg),
+        )
         self.model.check_labels(classes)
         return torch.tensor(classes).repeat_interleave(
-            self.extra_parameters['num_batches'])
+            self.extra_parameters['num_batches']
+        )
 
     def forward(self, inputs: Tensor) -> List[DataSample]:
         """Pictures of class indices (n, ), as MMagic's models return them:
@@ -67,7 +73,8 @@ class ClassInferencer(ConditionalInferencer):
             len(inputs),
             self.model.noise_size,
             seed=int(torch.randint(2**31, ())),
-            truncation=self.extra_parameters['truncation'])
+            truncation=self.extra_parameters['truncation'],
+        )
         images = torch.cat(list(self.model.draw(inputs, noise)))
         samples = []
         for image, label in zip(images.flip(1).float(), inputs):
@@ -99,15 +106,18 @@ class PPCDInferencer(MMagicInferencer):
         >>> result, images = editor.infer(label=3, result_out_dir='three.png')
     """
 
-    def __init__(self,
-                 model_config: Union[str, Config],
-                 model_ckpt: str,
-                 device: Optional[torch.device] = None,
-                 extra_parameters: Optional[Dict] = None,
-                 seed: int = 2022) -> None:
+    def __init__(
+        self,
+        model_config: Union[str, Config],
+        model_ckpt: str,
+        device: Optional[torch.device] = None,
+        extra_parameters: Optional[Dict] = None,
+        seed: int = 2022,
+    ) -> None:
         self.inferencer = ClassInferencer(
             read_config(model_config),
             model_ckpt,
             device,
             extra_parameters,
-            seed=seed)
+            seed=seed,
+        )

@@ -1,4 +1,5 @@
 """What a config asks for is built, or refused in one line."""
+
 import functools
 import logging
 import os.path as osp
@@ -38,29 +39,39 @@ def building(what: str) -> Iterator[None]:
         last = osp.abspath(frames[-1].f_code.co_filename)
         if last.startswith(_PACKAGE + osp.sep):
             raise
-        parts = [frame.f_locals.get('obj_type') for frame in frames
-                 if frame.f_code is build_from_cfg.__code__]
+        parts = [
+            frame.f_locals.get('obj_type')
+            for frame in frames
+            if frame.f_code is build_from_cfg.__code__
+        ]
         part = next((f' ({name})' for name in reversed(parts) if name), '')
         line = traceback.extract_tb(error.__traceback__)[-1]
         logs = _keep_traceback(error)
         raise PPCDError(
             f'{what}{part} fails with the settings of this config: '
             f'{type(error).__name__}: {error} ({osp.basename(line.filename)}, '
-            f'line {line.lineno}' + ''.join(f'; in full in {log}' for log in logs)
-            + ')') from error
+            f'line {line.lineno}'
+            + ''.join(f'; in full in {log}' for log in logs)
+            + ')'
+        ) from error
 
 
 def _keep_traceback(error: Exception) -> List[str]:
     """Write it into the log files of the run that is under way, if any, and
     say which these are."""
     logger = MMLogger.get_current_instance()
-    files = [handler for handler in logger.handlers
-             if isinstance(handler, logging.FileHandler)]
-    text = ''.join(traceback.format_exception(
-        type(error), error, error.__traceback__))
+    files = [
+        handler
+        for handler in logger.handlers
+        if isinstance(handler, logging.FileHandler)
+    ]
+    text = ''.join(
+        traceback.format_exception(type(error), error, error.__traceback__)
+    )
     for file in files:
-        file.handle(logger.makeRecord(
-            logger.name, logging.ERROR, '', 0, text, (), None))
+        file.handle(
+            logger.makeRecord(logger.name, logging.ERROR, '', 0, text, (), None)
+        )
     return [file.baseFilename for file in files]
 
 

@@ -1,4 +1,5 @@
 """One way to read weights: all that is asked for, and nothing but data."""
+
 import logging
 import math
 import os
@@ -17,21 +18,23 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from ppcd_mmagic.building import built_or_refused
-from ppcd_mmagic.channels import (fit_to_state, named_masks,
-                                  narrow_to_state)
+from ppcd_mmagic.channels import fit_to_state, named_masks, narrow_to_state
 from ppcd_mmagic.conversion import convert_foreign, project_of
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import local_file, refuse_changed
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
+
 def _prefixes(name: str) -> List[str]:
     """What the weights of a generator begin with in MMagic's checkpoints,
     most wanted first: those of its EMA copy, with and without the wrapper's
     own level, then the raw ones."""
     held, *key = name.split('.', 1)
-    return ['.'.join([part, *key, '']) for part in (
-        f'{held}_ema.module', f'{held}_ema', held)]
+    return [
+        '.'.join([part, *key, ''])
+        for part in (f'{held}_ema.module', f'{held}_ema', held)
+    ]
 
 
 def _statistic(owner: type, name: str) -> Any:
@@ -39,7 +42,8 @@ def _statistic(owner: type, name: str) -> Any:
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return getattr(owner, name)
     raise pickle.UnpicklingError(
-        f'GLOBAL builtins.getattr was not allowed for {owner}.{name}')
+        f'GLOBAL builtins.getattr was not allowed for {owner}.{name}'
+    )
 
 
 # What MMEngine's checkpoints hold beside tensors: the log's history, kept in
@@ -60,7 +64,8 @@ for _type in map(type, map(np.dtype, ('f4', 'f8', 'i4', 'i8', '?'))):
 _TORCH_TAKES_NAMES = digit_version(torch.__version__) >= digit_version('2.6')
 if _TORCH_TAKES_NAMES:
     torch.serialization.add_safe_globals(
-        [(value, name) for name, value in _ALLOWED.items()])
+        [(value, name) for name, value in _ALLOWED.items()]
+    )
 
 
 class _Unpickler(pickle.Unpickler):
@@ -71,11 +76,13 @@ class _Unpickler(pickle.Unpickler):
         whole = f'{module}.{name}'
         if whole in _ALLOWED:
             return _ALLOWED[whole]
-        is_tensor = (module == 'torch' and name.endswith('Storage')
-                     or module == 'torch._utils' and name in (
-                         '_rebuild_tensor_v2', '_rebuild_parameter')
-                     or whole in ('collections.OrderedDict',
-                                  '_codecs.encode'))
+        is_tensor = (
+            module == 'torch'
+            and name.endswith('Storage')
+            or module == 'torch._utils'
+            and name in ('_rebuild_tensor_v2', '_rebuild_parameter')
+            or whole in ('collections.OrderedDict', '_codecs.encode')
+        )
         if not is_tensor:
             raise pickle.UnpicklingError(f'GLOBAL {whole} was not allowed')
         return super().find_class(module, name)
@@ -84,6 +91,7 @@ class _Unpickler(pickle.Unpickler):
 def _load(path: str, map_location: Any) -> Any:
     if path.endswith('.safetensors'):
         from safetensors.torch import load_file
+
         return load_file(path)
     if _TORCH_TAKES_NAMES:
         return torch.load(path, map_location=map_location, weights_only=True)
@@ -94,12 +102,14 @@ def _load(path: str, map_location: Any) -> Any:
         pickle_module=SimpleNamespace(
             __name__='pickle',
             Unpickler=_Unpickler,
-            load=lambda file, **kwargs: _Unpickler(file, **kwargs).load()))
+            load=lambda file, **kwargs: _Unpickler(file, **kwargs).load(),
+        ),
+    )
 
 
-def read_checkpoint(path: str,
-                    role: str,
-                    map_location: Any = 'cpu') -> Dict[str, Any]:
+def read_checkpoint(
+    path: str, role: str, map_location: Any = 'cpu'
+) -> Dict[str, Any]:
     """What a checkpoint holds; nothing in it is executed.
 
     Args:
@@ -117,43 +127,48 @@ def read_checkpoint(path: str,
     path = local_file(path)
     if not osp.isfile(path):
         what = 'is a folder' if osp.isdir(path) else 'does not exist'
-        raise PPCDError(f'The {role} checkpoint "{path}" {what} (looked for '
-                        f'{osp.abspath(path)}).')
+        raise PPCDError(
+            f'The {role} checkpoint "{path}" {what} (looked for '
+            f'{osp.abspath(path)}).'
+        )
     refuse_changed(path)
     try:
         checkpoint = _load(path, map_location)
     except MemoryError:
         raise
     except Exception as error:  # torch has many for broken files
-        objects = re.search(r'GLOBAL (\S+) (was not|whose module)',
-                            str(error))
+        objects = re.search(r'GLOBAL (\S+) (was not|whose module)', str(error))
         if objects:
             raise PPCDError(
                 f'The {role} checkpoint {path} holds objects beside weights '
                 f'({objects[1]}), which could run anything. If you trust its '
                 'source, convert it once: python -c "import torch; c = '
                 f"torch.load('{path}', map_location='cpu', "
-                "weights_only=False); s = c.state_dict() if hasattr(c, "
+                'weights_only=False); s = c.state_dict() if hasattr(c, '
                 "'state_dict') else c.get('state_dict', c); "
-                'torch.save(dict(state_dict=s), \'weights.pth\')"'
+                "torch.save(dict(state_dict=s), 'weights.pth')\""
             ) from error
         raise PPCDError(
             f'The {role} checkpoint {path} cannot be read: it is truncated or '
             'no checkpoint of torch, copy it again '
-            f'({type(error).__name__}).') from error
+            f'({type(error).__name__}).'
+        ) from error
     state = checkpoint
     if isinstance(checkpoint, dict):
         state = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state, dict) or not all(
-            isinstance(value, Tensor) for value in state.values()):
+        isinstance(value, Tensor) for value in state.values()
+    ):
         raise PPCDError(
             f'The {role} checkpoint {path} holds no weights: expected tensors '
-            'by name, at its top or as "state_dict".')
+            'by name, at its top or as "state_dict".'
+        )
     wrong = first_not_finite(checkpoint)
     if wrong is not None:
         raise PPCDError(
             f'The {role} checkpoint {path} is spoilt: {wrong} has values that '
-            'are not finite. Take one from before the training diverged.')
+            'are not finite. Take one from before the training diverged.'
+        )
     return checkpoint
 
 
@@ -161,8 +176,7 @@ def first_not_finite(checkpoint: Dict[str, Any]) -> Optional[str]:
     """Name of the first tensor with NaN or infinity, such as
     'generator.to_rgb.conv.weight' or 'optimizer.generator.state.3.exp_avg'."""
     for name, value in _tensors(checkpoint):
-        if value.is_floating_point() and not bool(
-                torch.isfinite(value).all()):
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return name.removeprefix('state_dict.')
     return None
 
@@ -201,18 +215,25 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
         try:
             missing = RESUMED - read_checkpoint(path, 'last').keys()
         except PPCDError as error:
-            print_log(f'{error} Going back to the one before.', 'current',
-                      logging.WARNING)
+            print_log(
+                f'{error} Going back to the one before.',
+                'current',
+                logging.WARNING,
+            )
         else:
             if not missing:
                 return path
-            print_log(f'{path} holds weights alone. Going back to the one '
-                      'before.', 'current', logging.WARNING)
+            print_log(
+                f'{path} holds weights alone. Going back to the one before.',
+                'current',
+                logging.WARNING,
+            )
     if found or osp.exists(osp.join(work_dir, 'last_checkpoint')):
         raise PPCDError(
             f'None of the checkpoints in {work_dir} is whole ('
             f'{", ".join(map(osp.basename, found)) or "all are deleted"}): '
-            'give one with --resume PATH, or begin again with --overwrite.')
+            'give one with --resume PATH, or begin again with --overwrite.'
+        )
     return None
 
 
@@ -231,8 +252,9 @@ def _saved_in(work_dir: str) -> List[str]:
     # later ones are of a training that was given up in favour of this one
     step = steps.get(last, math.inf)
     return [
-        last, *(p for p in newest_first if steps[p] < step),
-        *(p for p in newest_first if steps[p] > step)
+        last,
+        *(p for p in newest_first if steps[p] < step),
+        *(p for p in newest_first if steps[p] > step),
     ]
 
 
@@ -247,15 +269,18 @@ def last_checkpoint(work_dir: str) -> Optional[str]:
         return None
     with open(pointer, errors='replace') as file:
         name = file.read().strip()
-    for path in (osp.join(work_dir, osp.basename(name)),
-                 osp.join(work_dir, name)):
+    for path in (
+        osp.join(work_dir, osp.basename(name)),
+        osp.join(work_dir, name),
+    ):
         if osp.isfile(path):
             return path
     return None
 
 
-def rename_to_fit(state: Dict[str, Tensor],
-                  wanted: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def rename_to_fit(
+    state: Dict[str, Tensor], wanted: Dict[str, Tensor]
+) -> Dict[str, Tensor]:
     """Without the names of wrappers: MMEngine's distributed trainings write
     'generator.module.x' where the model's own name is 'generator.x'."""
 
@@ -266,8 +291,13 @@ def rename_to_fit(state: Dict[str, Tensor],
     return {own(key): value for key, value in state.items()}
 
 
-def check_fit(state: Dict[str, Tensor], wanted: Dict[str, Tensor], role: str,
-              path: str, model: str) -> None:
+def check_fit(
+    state: Dict[str, Tensor],
+    wanted: Dict[str, Tensor],
+    role: str,
+    path: str,
+    model: str,
+) -> None:
     """Refuse weights of another model.
 
     Args:
@@ -284,7 +314,8 @@ def check_fit(state: Dict[str, Tensor], wanted: Dict[str, Tensor], role: str,
         raise PPCDError(
             f'The {role} checkpoint {path} does not fit {model}: '
             f'{"; ".join(problems)}. Use the config that the {role} was '
-            'trained with.')
+            'trained with.'
+        )
 
 
 def load_weights(model: nn.Module, path: str, role: str) -> None:
@@ -306,12 +337,16 @@ def load_weights(model: nn.Module, path: str, role: str) -> None:
         print_log(
             f'The {role} checkpoint {path} is of {project}, whose images are '
             "RGB; MMagic's are BGR: set rgb2bgr=True in the generator's "
-            'config, unless your data are RGB.', 'current', logging.WARNING)
+            'config, unless your data are RGB.',
+            'current',
+            logging.WARNING,
+        )
     _load_state(model, _weights_of(state, 'generator'), path, role)
 
 
-def _load_state(model: nn.Module, state: Dict[str, Tensor], path: str,
-                role: str) -> None:
+def _load_state(
+    model: nn.Module, state: Dict[str, Tensor], path: str, role: str
+) -> None:
     wanted = model.state_dict()
     check_fit(state, wanted, role, path, type(model).__name__)
     model.load_state_dict({**wanted, **state})
@@ -324,15 +359,15 @@ def build_generator(config: Config) -> nn.Module:
     model = config.model
     defaults = {
         key: model[key]
-        for key in ('noise_size', 'num_classes') if model.get(key) is not None
+        for key in ('noise_size', 'num_classes')
+        if model.get(key) is not None
     }
     return MODELS.build(model.generator, default_args=defaults)
 
 
-def build_trained_generator(config: Config,
-                            checkpoint: str,
-                            role: str,
-                            name: str = 'generator') -> nn.Module:
+def build_trained_generator(
+    config: Config, checkpoint: str, role: str, name: str = 'generator'
+) -> nn.Module:
     """The generator of a GAN's config with its trained weights, in eval mode.
 
     Nothing else of the GAN is built, so no teacher and no data are needed.
@@ -357,8 +392,11 @@ def generator_names(path: str, role: str) -> List[str]:
     """What the generators are called whose weights a checkpoint holds:
     ['generator'], or ['generators.photo', 'generators.mask'] of a model that
     has one for each domain."""
-    several = (key.split('.')[:2] for key in _state_in(path, role)
-               if key.startswith('generators.'))
+    several = (
+        key.split('.')[:2]
+        for key in _state_in(path, role)
+        if key.startswith('generators.')
+    )
     return list(dict.fromkeys(map('.'.join, several))) or ['generator']
 
 
@@ -372,9 +410,9 @@ def _state_in(path: str, role: str) -> Dict[str, Tensor]:
     }
 
 
-def read_weights(path: str,
-                 role: str,
-                 name: str = 'generator') -> Dict[str, Tensor]:
+def read_weights(
+    path: str, role: str, name: str = 'generator'
+) -> Dict[str, Tensor]:
     """The state dict that :func:`load_weights` loads."""
     return _weights_of(_state_in(path, role), name)
 
@@ -398,11 +436,17 @@ def _differences(state: dict, wanted: dict) -> list:
     unexpected = [k for k in state if k not in wanted]
     reshaped = [
         f'{k} {tuple(state[k].shape)} instead of {tuple(wanted[k].shape)}'
-        for k in wanted if k in state and state[k].shape != wanted[k].shape
+        for k in wanted
+        if k in state and state[k].shape != wanted[k].shape
     ]
-    found = (('missing', missing), ('unexpected', unexpected),
-             ('of another shape', reshaped))
+    found = (
+        ('missing', missing),
+        ('unexpected', unexpected),
+        ('of another shape', reshaped),
+    )
     return [
         f'{len(keys)} keys {what} ({", ".join(keys[:3])}'
-        f'{", ..." if len(keys) > 3 else ""})' for what, keys in found if keys
+        f'{", ..." if len(keys) > 3 else ""})'
+        for what, keys in found
+        if keys
     ]

@@ -1,5 +1,6 @@
 """Work-arounds for the age of the packages below us; each names the version
 it is for, and does nothing where that version is not installed."""
+
 import functools
 import importlib.util
 import os
@@ -23,15 +24,18 @@ def _require_mmcv():
     if importlib.util.find_spec('mmcv') is None:
         raise ImportError(
             f'ppcd_mmagic needs MMCV, {wanted}, and found none: install '
-            'ppcd_mmagic[lite], or [mmcv] for MMCV with its operators.')
+            'ppcd_mmagic[lite], or [mmcv] for MMCV with its operators.'
+        )
     import mmcv
     from mmengine.utils import digit_version
+
     least, beyond = map(digit_version, MMCV_WANTED)
     if not least <= digit_version(mmcv.__version__) < beyond:
         raise ImportError(
             f'ppcd_mmagic needs MMCV, {wanted}, and found '
             f'{mmcv.__version__}: install ppcd_mmagic[lite], or [mmcv] for '
-            'MMCV with its operators.')
+            'MMCV with its operators.'
+        )
 
 
 def _placeholder(name: str, module: ModuleType) -> None:
@@ -58,7 +62,8 @@ class _MissingOps(ModuleType):
                 f'MMCV operator "{name}" was called, but this MMCV has no '
                 'compiled operators (mmcv-lite, or a build without them). '
                 'Install the full "mmcv" (>=2.1,<2.2) to use models that '
-                'need it.')
+                'need it.'
+            )
 
         return missing_op
 
@@ -70,7 +75,8 @@ class _MissingFaces:
     def __init__(self, *args, **kwargs):
         raise RuntimeError(
             'MediapipeFaceDetector needs mediapipe<0.10.30; the one installed '
-            'has no "solutions".')
+            'has no "solutions".'
+        )
 
 
 def _without_mediapipe_solutions() -> bool:
@@ -81,7 +87,8 @@ def _without_mediapipe_solutions() -> bool:
         return False
     return not any(
         os.path.isdir(os.path.join(place, 'python', 'solutions'))
-        for place in spec.submodule_search_locations or [])
+        for place in spec.submodule_search_locations or []
+    )
 
 
 _require_mmcv()
@@ -97,7 +104,8 @@ if _without_mediapipe_solutions():
 # diffusers 0.24 calls a pytree function that torch >= 2.2 renamed; harmless,
 # but printed three times at every import of mmagic.models.
 warnings.filterwarnings(
-    'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning)
+    'ignore', message=r'.*_register_pytree_node.*', category=FutureWarning
+)
 
 # torch has it since 2.2
 if not hasattr(_pytree, 'tree_leaves'):
@@ -124,8 +132,9 @@ def join_ranks_without_gpu(config) -> None:
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         seconds = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
         torch.distributed.init_process_group(
-            'gloo', **dict(timeout=timedelta(seconds=seconds))
-            if seconds else {})
+            'gloo',
+            **dict(timeout=timedelta(seconds=seconds)) if seconds else {},
+        )
         config.model_wrapper_cfg.device_ids = None
 
 
@@ -134,10 +143,12 @@ def flatten_labels() -> None:
     data and hand them on. A projection discriminator then gives n scores for
     each image in place of one, without an error. They are made (n, )."""
     import mmagic
+
     if mmagic.__version__ != '1.2.0':
         return
     from mmagic.models.base_models import BaseConditionalGAN
     from mmengine.logging import print_log
+
     original = BaseConditionalGAN.data_sample_to_label
     if hasattr(original, '__wrapped__'):
         return
@@ -145,14 +156,15 @@ def flatten_labels() -> None:
     @functools.wraps(original)
     def data_sample_to_label(self, data_sample):
         label = original(self, data_sample)
-        if label is None or label.shape[1:] != (1, ):
+        if label is None or label.shape[1:] != (1,):
             return label
         if not data_sample_to_label.logged:
             data_sample_to_label.logged = True
             print_log(
                 f'labels {tuple(label.shape)} of MMagic 1.2.0 are flattened, '
                 'so that a discriminator gives one score for each image',
-                'current')
+                'current',
+            )
         return label.flatten()
 
     data_sample_to_label.logged = False
@@ -164,11 +176,12 @@ def mend_initialization() -> None:
     their ``init_weights`` notes for the log how a module was initialized, and
     fails at the first that it does not initialize."""
     import mmagic
+
     if mmagic.__version__ != '1.2.0':
         return
     from mmagic.models import utils
-    from mmagic.models.editors.dcgan import (DCGANDiscriminator,
-                                             DCGANGenerator)
+    from mmagic.models.editors.dcgan import DCGANDiscriminator, DCGANGenerator
+
     for kind in (DCGANDiscriminator, DCGANGenerator):
         if not hasattr(kind.init_weights, '__wrapped__'):
             kind.init_weights = _one_by_one(kind.init_weights)
@@ -192,7 +205,8 @@ def _one_by_one(init_weights):
         for layer in self.modules():
             if isinstance(layer, (_ConvNd, _BatchNorm)):
                 init_weights(
-                    SimpleNamespace(init_cfg=None, modules=lambda: [layer]))
+                    SimpleNamespace(init_cfg=None, modules=lambda: [layer])
+                )
 
     return mended
 
@@ -202,9 +216,11 @@ def _without_notes(generation_init_weights):
 
     @functools.wraps(generation_init_weights)
     def mended(module, *args, **kwargs):
-        notes = [(part, vars(part).pop('_params_init_info'))
-                 for part in module.modules()
-                 if '_params_init_info' in vars(part)]
+        notes = [
+            (part, vars(part).pop('_params_init_info'))
+            for part in module.modules()
+            if '_params_init_info' in vars(part)
+        ]
         try:
             generation_init_weights(module, *args, **kwargs)
         finally:

@@ -1,4 +1,5 @@
 """Generators of other projects under MMagic's names."""
+
 import re
 from typing import Callable, Dict, Optional
 
@@ -34,8 +35,10 @@ _HUGGING_FACE_NAMES = (
     (r'\.snconv1x1_(theta|phi|g)\.', r'.\1.conv.'),
     (r'\.snconv1x1_o_conv\.', '.o.conv.'),
     (r'\.conv_(\d)\.', lambda found: f'.conv{int(found[1]) + 1}.conv.'),
-    (r'\.bn_(\d)\.running_(\w+)s$',
-     lambda found: f'.bn{int(found[1]) + 1}.bn.running_{found[2]}'),
+    (
+        r'\.bn_(\d)\.running_(\w+)s$',
+        lambda found: f'.bn{int(found[1]) + 1}.bn.running_{found[2]}',
+    ),
     (r'\.bn_(\d)\.', lambda found: f'.bn{int(found[1]) + 1}.'),
     (r'\.scale\.', '.gain.'),
     (r'\.offset\.', '.bias.'),
@@ -81,7 +84,8 @@ def _renamed(key: str, names: tuple) -> str:
 def _convert_biggan_pytorch(state: State) -> State:
     attention_blocks = {
         int(key.split('.')[1])
-        for key in state if re.match(r'blocks\.\d+\.1\.', key)
+        for key in state
+        if re.match(r'blocks\.\d+\.1\.', key)
     }
 
     def block_index(match: re.Match) -> str:
@@ -92,7 +96,8 @@ def _convert_biggan_pytorch(state: State) -> State:
     return {
         _renamed(
             re.sub(r'^blocks\.(\d+)\.(\d+)\.', block_index, key),
-            _BIGGAN_PYTORCH_NAMES): value
+            _BIGGAN_PYTORCH_NAMES,
+        ): value
         for key, value in state.items()
         if not key.endswith('accumulation_counter')
     }
@@ -129,10 +134,12 @@ def _to_three_colours(state: State) -> State:
     """
     name = 'output_layer.conv'
     weight, u, v = (
-        state[f'{name}.weight_{part}'].double() for part in ('orig', 'u', 'v'))
+        state[f'{name}.weight_{part}'].double() for part in ('orig', 'u', 'v')
+    )
     weight = weight[:3] / (u @ weight.flatten(1) @ v)
     left, values, right = torch.linalg.svd(
-        weight.flatten(1), full_matrices=False)
+        weight.flatten(1), full_matrices=False
+    )
     dtype = state[f'{name}.weight_orig'].dtype
     return {
         f'{name}.weight_orig': weight.to(dtype),

@@ -1,4 +1,5 @@
 """Files that are there whole, or not at all."""
+
 import hashlib
 import json
 import os
@@ -37,7 +38,8 @@ def written_whole(path: str) -> Iterator[str]:
             raise PPCDError(
                 f'{path} could not be written: {error.strerror}. What was '
                 'there before is untouched; make room or name another '
-                'folder.') from error
+                'folder.'
+            ) from error
         raise
 
 
@@ -69,7 +71,8 @@ def refuse_changed(path: str) -> None:
         raise PPCDError(
             f'{path} is not the file that was exported here (its hash differs '
             f'from that in {SUMMARY}): export or copy it again, or delete '
-            f'{SUMMARY} if you changed it on purpose.')
+            f'{SUMMARY} if you changed it on purpose.'
+        )
 
 
 def partial_of(path: str) -> str:
@@ -103,5 +106,6 @@ def local_file(path: str) -> str:
         except OSError as error:
             raise PPCDError(
                 f'{path} cannot be downloaded ({error}): fetch it where that '
-                'is possible, and name the file.') from error
+                'is possible, and name the file.'
+            ) from error
     return copy

@@ -1,4 +1,5 @@
 """An exported ``generator.onnx``, called as a generator is."""
+
 import os.path as osp
 from typing import Optional
 
@@ -22,21 +23,22 @@ class OnnxGenerator:
 
     def __init__(self, path: str) -> None:
         if not osp.isfile(path):
-            raise PPCDError(f'"{path}" does not exist (looked for '
-                            f'{osp.abspath(path)}).')
+            raise PPCDError(
+                f'"{path}" does not exist (looked for {osp.abspath(path)}).'
+            )
         refuse_changed(path)
         try:
             import onnxruntime
         except ImportError as error:
-            raise PPCDError(f'{path} needs ONNX Runtime: install '
-                            'ppcd_mmagic[export].') from error
+            raise PPCDError(
+                f'{path} needs ONNX Runtime: install ppcd_mmagic[export].'
+            ) from error
         self._session = onnxruntime.InferenceSession(
-            path, providers=['CPUExecutionProvider'])
+            path, providers=['CPUExecutionProvider']
+        )
         self.noise_size = self._session.get_inputs()[0].shape[1]
 
-    def __call__(self,
-                 noise: Tensor,
-                 label: Optional[Tensor] = None) -> Tensor:
+    def __call__(self, noise: Tensor, label: Optional[Tensor] = None) -> Tensor:
         """Images of noise (n, noise_size), or of other inputs, and labels
         (n, )."""
         names = [value.name for value in self._session.get_inputs()]

@@ -5,6 +5,7 @@ bare names and fall back to MMagic's and MMEngine's. So do those of MMagic's
 scope, once ``ppcd_mmagic`` is imported; any other scope names them as
 ``ppcd_mmagic.<part>``.
 """
+
 from mmagic import registry as mmagic
 from mmagic.utils import register_all_modules
 from mmengine.registry import Registry
@@ -28,7 +29,8 @@ def _child(parent: Registry, *locations: str) -> Registry:
         parent.name,
         parent=parent,
         scope='ppcd_mmagic',
-        locations=list(locations))
+        locations=list(locations),
+    )
 
 
 MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')
@@ -40,9 +42,19 @@ LOOPS = _child(mmagic.LOOPS, 'ppcd_mmagic.engine')
 RUNNERS = _child(mmagic.RUNNERS, 'ppcd_mmagic.engine')
 
 # Nothing is registered in these; they lead the default scope to MMagic's.
-for _name in ('EVALUATORS', 'LOG_PROCESSORS', 'MODEL_WRAPPERS', 'OPTIMIZERS',
-              'OPTIM_WRAPPERS',
-              'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS',
-              'RUNNER_CONSTRUCTORS', 'TASK_UTILS', 'TRANSFORMS', 'VISBACKENDS',
-              'VISUALIZERS', 'WEIGHT_INITIALIZERS'):
+for _name in (
+    'EVALUATORS',
+    'LOG_PROCESSORS',
+    'MODEL_WRAPPERS',
+    'OPTIMIZERS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS',
+    'RUNNER_CONSTRUCTORS',
+    'TASK_UTILS',
+    'TRANSFORMS',
+    'VISBACKENDS',
+    'VISUALIZERS',
+    'WEIGHT_INITIALIZERS',
+):
     _child(getattr(mmagic, _name))

@@ -1,4 +1,5 @@
 """Pictures of chosen classes from a trained generator."""
+
 import os
 import os.path as osp
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Union
@@ -15,9 +16,13 @@ from tqdm import tqdm
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
-from ppcd_mmagic.generators import (batch_norms, build_preprocessor,
-                                    channel_order, draw_noise,
-                                    settle_statistics)
+from ppcd_mmagic.generators import (
+    batch_norms,
+    build_preprocessor,
+    channel_order,
+    draw_noise,
+    settle_statistics,
+)
 from ppcd_mmagic.onnx_generator import OnnxGenerator
 
 
@@ -29,12 +34,16 @@ def read_config(config: Union[Config, str]) -> Config:
     """
     if isinstance(config, str):
         if not osp.isfile(config):
-            raise PPCDError(f'There is no config "{config}" (looked for '
-                            f'{osp.abspath(config)}).')
+            raise PPCDError(
+                f'There is no config "{config}" (looked for '
+                f'{osp.abspath(config)}).'
+            )
         config = Config.fromfile(config)
     if not config.get('model', {}).get('generator'):
-        raise PPCDError('This config has no generator: give the one of a GAN '
-                        'or of an export.')
+        raise PPCDError(
+            'This config has no generator: give the one of a GAN '
+            'or of an export.'
+        )
     return config
 
 
@@ -43,8 +52,9 @@ def _usable(device: Union[str, torch.device]) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise PPCDError(f'The device "{device}" cannot be used: '
-                        f'{reason}') from error
+        raise PPCDError(
+            f'The device "{device}" cannot be used: {reason}'
+        ) from error
     return torch.device(device)
 
 
@@ -69,10 +79,12 @@ class ClassSampler:
             generator knows no classes, or there is no such device.
     """
 
-    def __init__(self,
-                 config: Union[Config, str],
-                 weights: str,
-                 device: Union[str, torch.device] = 'cpu') -> None:
+    def __init__(
+        self,
+        config: Union[Config, str],
+        weights: str,
+        device: Union[str, torch.device] = 'cpu',
+    ) -> None:
         self.config = config = read_config(config)
         device = _usable(device)
         with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
@@ -83,22 +95,27 @@ class ClassSampler:
                 device = torch.device('cpu')
             else:
                 self.generator = build_trained_generator(
-                    config, weights, 'generator').to(device)
+                    config, weights, 'generator'
+                ).to(device)
         self.device = device
         self.noise_size = int(self.generator.noise_size)
-        classes = getattr(self.generator, 'num_classes',
-                          config.model.get('num_classes'))
+        classes = getattr(
+            self.generator, 'num_classes', config.model.get('num_classes')
+        )
         if not classes:
             raise PPCDError(
                 'The generator of this config knows no classes: num_classes '
-                'is missing.')
+                'is missing.'
+            )
         self.num_classes: int = classes
 
-    def settle_statistics(self,
-                          batches: int,
-                          batch_size: int = 64,
-                          seed: int = 0,
-                          truncation: Optional[float] = None) -> None:
+    def settle_statistics(
+        self,
+        batches: int,
+        batch_size: int = 64,
+        seed: int = 0,
+        truncation: Optional[float] = None,
+    ) -> None:
         """Let the norms count anew what they see ("standing statistics",
         Brock et al. 2019, appendix D), instead of the running averages of the
         training. Needed where truncation or weights differ from it.
@@ -115,25 +132,34 @@ class ClassSampler:
         """
         _at_least_one(batches=batches, batch_size=batch_size)
         if not isinstance(self.generator, nn.Module) or not batch_norms(
-                self.generator):
+            self.generator
+        ):
             raise PPCDError(
                 'Standing statistics need batch norms with running averages, '
-                f'and {type(self.generator).__name__} has none.')
-        noise = draw_noise(batches * batch_size, self.noise_size, seed,
-                           truncation)
+                f'and {type(self.generator).__name__} has none.'
+            )
+        noise = draw_noise(
+            batches * batch_size, self.noise_size, seed, truncation
+        )
         labels = torch.randint(
-            self.num_classes, (batches * batch_size, ),
-            generator=torch.Generator().manual_seed(seed))
-        settle_statistics(self.generator, (
-            ((z.to(self.device), ), dict(label=label.to(self.device)))
-            for z, label in zip(
-                noise.split(batch_size), labels.split(batch_size))))
+            self.num_classes,
+            (batches * batch_size,),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        settle_statistics(
+            self.generator,
+            (
+                ((z.to(self.device),), dict(label=label.to(self.device)))
+                for z, label in zip(
+                    noise.split(batch_size), labels.split(batch_size)
+                )
+            ),
+        )
 
     @torch.no_grad()
-    def draw(self,
-             labels: Tensor,
-             noise: Tensor,
-             batch_size: int = 16) -> Iterator[Tensor]:
+    def draw(
+        self, labels: Tensor, noise: Tensor, batch_size: int = 16
+    ) -> Iterator[Tensor]:
         """Pictures of classes, a batch at a time.
 
         Args:
@@ -151,7 +177,8 @@ class ClassSampler:
         self.check_labels(labels.tolist())
         for label, z in zip(labels.split(batch_size), noise.split(batch_size)):
             images = self.generator(
-                z.to(self.device), label=label.to(self.device)).cpu()
+                z.to(self.device), label=label.to(self.device)
+            ).cpu()
             images = self._preprocessor.destruct(images)
             # without data samples, destruct leaves the order of the channels
             if channel_order(self._preprocessor) == 'BGR':
@@ -164,18 +191,17 @@ class ClassSampler:
         Raises:
             PPCDError: If a label is outside [0, num_classes).
         """
-        wrong = [
-            label for label in labels if not 0 <= label < self.num_classes
-        ]
+        wrong = [label for label in labels if not 0 <= label < self.num_classes]
         if wrong:
             raise PPCDError(
                 f'Class {wrong[0]} is out of range: this generator knows '
-                f'classes 0 to {self.num_classes - 1}.')
+                f'classes 0 to {self.num_classes - 1}.'
+            )
 
 
-def choose_classes(wanted: Sequence[str],
-                   num_classes: int,
-                   names: Callable[[], List[str]]) -> List[int]:
+def choose_classes(
+    wanted: Sequence[str], num_classes: int, names: Callable[[], List[str]]
+) -> List[int]:
     """Class indices of what a user calls them.
 
     Args:
@@ -196,10 +222,10 @@ def choose_classes(wanted: Sequence[str],
     if len(known) != num_classes:
         raise PPCDError(
             f'There are {len(known)} class names, but the generator knows '
-            f'{num_classes} classes: they are of something else.')
+            f'{num_classes} classes: they are of something else.'
+        )
     return [
-        int(item) if _is_index(item) else _find(item, known)
-        for item in wanted
+        int(item) if _is_index(item) else _find(item, known) for item in wanted
     ]
 
 
@@ -214,8 +240,10 @@ def _find(name: str, known: List[str]) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        raise PPCDError(f'Several classes are called "{name}": give one of '
-                        f'the indices {", ".join(map(str, found))}.')
+        raise PPCDError(
+            f'Several classes are called "{name}": give one of '
+            f'the indices {", ".join(map(str, found))}.'
+        )
     alike = [other for other in known if name.casefold() in other][:5]
     hint = f'; there are {", ".join(alike)}' if alike else ''
     raise PPCDError(f'No class is called "{name}"{hint}.')
@@ -227,15 +255,17 @@ def _at_least_one(**counts: int) -> None:
             raise PPCDError(f'{name}={value} must be at least 1.')
 
 
-def write_pictures(sampler: ClassSampler,
-                   classes: Sequence[int],
-                   out_dir: str,
-                   number: int = 1,
-                   seed: int = 0,
-                   truncation: Optional[float] = None,
-                   standing_statistics: Optional[int] = None,
-                   batch_size: int = 16,
-                   grid: bool = False) -> List[str]:
+def write_pictures(
+    sampler: ClassSampler,
+    classes: Sequence[int],
+    out_dir: str,
+    number: int = 1,
+    seed: int = 0,
+    truncation: Optional[float] = None,
+    standing_statistics: Optional[int] = None,
+    batch_size: int = 16,
+    grid: bool = False,
+) -> List[str]:
     """Write pictures of classes into a folder, with a progress bar.
 
     Files are called ``<class>_<number>.png``; pictures with the same number
@@ -266,17 +296,21 @@ def write_pictures(sampler: ClassSampler,
     classes = list(dict.fromkeys(classes))  # each once
     sampler.check_labels(classes)
     if osp.isdir(out_dir) and os.listdir(out_dir):
-        raise PPCDError(f'The folder "{out_dir}" is not empty: old and new '
-                        'pictures would be mixed. Name another.')
+        raise PPCDError(
+            f'The folder "{out_dir}" is not empty: old and new '
+            'pictures would be mixed. Name another.'
+        )
     noise = draw_noise(number, sampler.noise_size, seed, truncation)
     if standing_statistics is not None:
         sampler.settle_statistics(
-            standing_statistics, seed=seed, truncation=truncation)
+            standing_statistics, seed=seed, truncation=truncation
+        )
     try:
         os.makedirs(out_dir, exist_ok=True)
     except OSError as error:
-        raise PPCDError(f'The folder "{out_dir}" cannot be made: '
-                        f'{error.strerror}.') from error
+        raise PPCDError(
+            f'The folder "{out_dir}" cannot be made: {error.strerror}.'
+        ) from error
     digits = [len(str(top - 1)) for top in (sampler.num_classes, number)]
     labels = torch.tensor(classes).repeat_interleave(number)
     files = {
@@ -289,7 +323,7 @@ def write_pictures(sampler: ClassSampler,
     batches = sampler.draw(labels, noise.repeat(len(classes), 1), batch_size)
     with tqdm(total=len(paths), unit='picture', leave=False) as bar:
         for images in batches:
-            for image, path in zip(images, paths[bar.n:]):
+            for image, path in zip(images, paths[bar.n :]):
                 with written_whole(path) as partial:
                     save_image(image / 255, partial, format='png')
             bar.update(len(images))
@@ -305,8 +339,10 @@ def write_pictures(sampler: ClassSampler,
                 seed=seed,
                 truncation=truncation,
                 standing_statistics=standing_statistics,
-                classes=files),
+                classes=files,
+            ),
             partial,
             file_format='json',
-            indent=2)
+            indent=2,
+        )
     return paths

@@ -1,4 +1,5 @@
 """How fast generators run, beside what the machine can do."""
+
 import ctypes
 import gc
 import math
@@ -34,6 +35,7 @@ class Way(NamedTuple):
         run: Called with its inputs by name.
         generator: What they are the inputs of.
     """
+
     run: Callable[[Inputs], Any]
     generator: nn.Module
 
@@ -52,6 +54,7 @@ class Speed(NamedTuple):
         mebibytes: Most memory beyond what the process had before the batch;
             NaN where the system does not tell.
     """
+
     name: str
     batch_size: int
     milliseconds: float
@@ -60,8 +63,9 @@ class Speed(NamedTuple):
     mebibytes: float
 
 
-def ways_of(config: Config, weights: str,
-            compiled: bool = False) -> Dict[str, Way]:
+def ways_of(
+    config: Config, weights: str, compiled: bool = False
+) -> Dict[str, Way]:
     """The ways to run what a config and its weights stand for.
 
     Args:
@@ -84,12 +88,14 @@ def ways_of(config: Config, weights: str,
     name = 'exported' if exported else 'trained'
     by_rows = deepcopy(generator).to(memory_format=torch.channels_last)
     ways = {
-        **_others(config), name: _eager(generator),
-        f'{name}, channels_last': _eager(by_rows)
+        **_others(config),
+        name: _eager(generator),
+        f'{name}, channels_last': _eager(by_rows),
     }
     if compiled:
         ways[f'{name}, compiled'] = Way(
-            partial(call_by_name, torch.compile(by_rows)), generator)
+            partial(call_by_name, torch.compile(by_rows)), generator
+        )
     if exported:
         ways.update(_files(generator, osp.dirname(weights)))
     return ways
@@ -106,7 +112,9 @@ def _others(config: Config) -> Dict[str, Way]:
     with without_masks():
         found['dense'] = _eager(
             build_generator(
-                ConfigDict(model=dict(config.model, generator=dense))))
+                ConfigDict(model=dict(config.model, generator=dense))
+            )
+        )
     return found
 
 
@@ -121,12 +129,12 @@ def _files(generator: nn.Module, folder: str) -> Dict[str, Way]:
         check_formats(['torch_export'])
         refuse_changed(path)
         program = torch.export.load(path).module()
-        found['torch.export'] = Way(lambda inputs: program(**inputs),
-                                    generator)
+        found['torch.export'] = Way(lambda inputs: program(**inputs), generator)
     path = osp.join(folder, 'generator.onnx')
     if osp.isfile(path):
         found['ONNX Runtime'] = Way(
-            partial(call_by_name, OnnxGenerator(path)), generator)
+            partial(call_by_name, OnnxGenerator(path)), generator
+        )
     return found
 
 
@@ -142,9 +150,9 @@ def machine_limit(size: int = 2048, rounds: int = 5) -> float:
 
 
 @torch.no_grad()
-def measure_speed(ways: Dict[str, Way],
-                  batch_sizes: Sequence[int],
-                  rounds: int = 5) -> List[Speed]:
+def measure_speed(
+    ways: Dict[str, Way], batch_sizes: Sequence[int], rounds: int = 5
+) -> List[Speed]:
     """Time and memory of generators on the CPU.
 
     They take turns, so that whatever else the machine does meets them all;
@@ -157,15 +165,15 @@ def measure_speed(ways: Dict[str, Way],
             to 5.
     """
     work = {
-        name: complexity(way.generator, example_inputs(
-            way.generator, batch=1))['multiply_adds']
+        name: complexity(way.generator, example_inputs(way.generator, batch=1))[
+            'multiply_adds'
+        ]
         for name, way in ways.items()
     }
     found = []
     for size in batch_sizes:
         inputs = {
-            name: file_inputs(way.generator, size)
-            for name, way in ways.items()
+            name: file_inputs(way.generator, size) for name, way in ways.items()
         }
         memory = {
             name: _memory(partial(way.run, inputs[name]))
@@ -173,26 +181,34 @@ def measure_speed(ways: Dict[str, Way],
         }
         seconds, limit = _by_turns(ways, inputs, rounds, size)
         found += [
-            Speed(name, size, 1e3 * taken, size / taken,
-                  size * work[name] / taken / limit, memory[name])
+            Speed(
+                name,
+                size,
+                1e3 * taken,
+                size / taken,
+                size * work[name] / taken / limit,
+                memory[name],
+            )
             for name, taken in seconds.items()
         ]
     return found
 
 
-def _by_turns(ways: Dict[str, Way], inputs: Dict[str, Inputs], rounds: int,
-              size: int) -> Tuple[Dict[str, float], float]:
+def _by_turns(
+    ways: Dict[str, Way], inputs: Dict[str, Inputs], rounds: int, size: int
+) -> Tuple[Dict[str, float], float]:
     times: Dict[str, List[float]] = {name: [] for name in ways}
     limits = []
-    for turn in tqdm(
-            range(rounds + 1), desc=f'batches of {size}', unit='turn'):
+    for turn in tqdm(range(rounds + 1), desc=f'batches of {size}', unit='turn'):
         limits.append(machine_limit(rounds=1))
         for name, way in ways.items():
             taken = _seconds(partial(way.run, inputs[name]))
             if turn:
                 times[name].append(taken)
-    return ({name: statistics.median(t) for name, t in times.items()},
-            max(limits))
+    return (
+        {name: statistics.median(t) for name, t in times.items()},
+        max(limits),
+    )
 
 
 def _seconds(function: Callable[[], Any]) -> float:
@@ -218,5 +234,6 @@ def _memory(function: Callable[[], Any]) -> float:
 
 def _kibibytes(key: str) -> int:
     with open('/proc/self/status') as file:
-        return next(int(line.split()[1]) for line in file
-                    if line.startswith(f'{key}:'))
+        return next(
+            int(line.split()[1]) for line in file if line.startswith(f'{key}:')
+        )

@@ -1,13 +1,18 @@
 """What has to hold of masks on any module, found out by running it."""
+
 import copy
 
 import torch
 import torch.nn as nn
 from torch.utils._pytree import tree_map
 
-from ppcd_mmagic.channels import (discard_channels, largest_difference,
-                                  named_masks, outputs_of,
-                                  remaining_complexity)
+from ppcd_mmagic.channels import (
+    discard_channels,
+    largest_difference,
+    named_masks,
+    outputs_of,
+    remaining_complexity,
+)
 
 
 class Net(nn.Module):
@@ -40,9 +45,15 @@ def net(run=lambda s, y: s.b(y), last=8, **layers):
     """``p`` of 6 channels, ``y`` of 8 behind ``a`` and a norm, and ``b``."""
     torch.manual_seed(0)
     return as_trained(
-        Net(lambda s, x: run(s, s.n(s.a(s.p(x).relu()))), p=conv(3, 6),
-            a=conv(6, 8), n=nn.BatchNorm2d(8), b=conv(last, 3),
-            **layers)).eval()
+        Net(
+            lambda s, x: run(s, s.n(s.a(s.p(x).relu()))),
+            p=conv(3, 6),
+            a=conv(6, 8),
+            n=nn.BatchNorm2d(8),
+            b=conv(last, 3),
+            **layers,
+        )
+    ).eval()
 
 
 @torch.no_grad()
@@ -52,16 +63,16 @@ def as_trained(module: nn.Module, seed: int = 0) -> nn.Module:
     for layer in module.modules():
         if isinstance(getattr(layer, 'running_mean', None), torch.Tensor):
             layer.running_mean.uniform_(-1, 1)
-            layer.running_var.uniform_(.5, 2)
+            layer.running_var.uniform_(0.5, 2)
         for name, parameter in layer.named_parameters(recurse=False):
             if parameter.ndim > 1 and not isinstance(layer, nn.Embedding):
                 fan = parameter[0].numel()
-                if parameter.abs().max() < .05 or 'orig' in name:
-                    parameter.normal_(0, fan**-.5)
+                if parameter.abs().max() < 0.05 or 'orig' in name:
+                    parameter.normal_(0, fan**-0.5)
             elif name == 'bias' and hasattr(layer, 'kernel_size'):
-                parameter.uniform_(-.2, .2)
+                parameter.uniform_(-0.2, 0.2)
             else:
-                parameter.uniform_(.5, 1.5)
+                parameter.uniform_(0.5, 1.5)
     return module
 
 
@@ -74,9 +85,13 @@ def varied(inputs, seed):
     """Other numbers of the same shapes; labels and steps stay."""
     torch.manual_seed(seed)
     return tree_map(
-        lambda value: torch.randn_like(value)
-        if torch.is_tensor(value) and value.is_floating_point() else value,
-        inputs)
+        lambda value: (
+            torch.randn_like(value)
+            if torch.is_tensor(value) and value.is_floating_point()
+            else value
+        ),
+        inputs,
+    )
 
 
 def prune_half(module) -> None:
@@ -130,9 +145,12 @@ def closed_but_moving(module, channels, inputs, maps=False) -> dict:
         # ahead of the gate, which is a hook as well
         handles.append(
             module.get_submodule(name).register_forward_pre_hook(
-                lambda layer, args, name=name: seen.setdefault(
-                    name, []).append(args[0].detach().clone()),
-                prepend=True))
+                lambda layer, args, name=name: seen.setdefault(name, []).append(
+                    args[0].detach().clone()
+                ),
+                prepend=True,
+            )
+        )
     for seed in range(3):
         call(module, varied(inputs, seed))
     for handle in handles:
@@ -146,11 +164,17 @@ def closed_but_moving(module, channels, inputs, maps=False) -> dict:
             ]
         uses = len(values) // 3
         along = -1 if isinstance(module.get_submodule(name), nn.Linear) else 1
-        moves = torch.stack([
-            (values[i + uses * k] - values[i]).abs().movedim(
-                along, 0).flatten(1).amax(1)
-            for i in range(uses) for k in (1, 2)
-        ]).amax(0)
+        moves = torch.stack(
+            [
+                (values[i + uses * k] - values[i])
+                .abs()
+                .movedim(along, 0)
+                .flatten(1)
+                .amax(1)
+                for i in range(uses)
+                for k in (1, 2)
+            ]
+        ).amax(0)
         closed = ~channels.alive_inputs(name)
         if bool((closed & (moves > 1e-5)).any()):
             found[name] = (closed & (moves > 1e-5)).nonzero().flatten()
@@ -164,13 +188,14 @@ def cut(module, channels, inputs) -> nn.Module:
     left = remaining_complexity(channels)['parameters']
     assert left == sum(p.numel() for p in smaller.parameters())
     expected = call(module, inputs)
-    assert largest_difference(expected, call(
-        smaller, inputs)) <= 1e-5 * scale(expected)
+    assert largest_difference(expected, call(smaller, inputs)) <= 1e-5 * scale(
+        expected
+    )
     return smaller
 
 
 def scale(outputs) -> float:
-    return max([1.] + [float(out.abs().max()) for out in outputs])
+    return max([1.0] + [float(out.abs().max()) for out in outputs])
 
 
 def state_of(module) -> dict:
@@ -182,14 +207,23 @@ def state_of(module) -> dict:
                 for name, value in module.state_dict().items()
                 if '.mask.' not in f'.{name}'
             },
-            modes={name: m.training for name, m in module.named_modules()
-                   if not name.endswith('mask')},
-            random=torch.get_rng_state()))
+            modes={
+                name: m.training
+                for name, m in module.named_modules()
+                if not name.endswith('mask')
+            },
+            random=torch.get_rng_state(),
+        )
+    )
 
 
 def same_state(before, after) -> bool:
-    return (before['modes'] == after['modes']
-            and torch.equal(before['random'], after['random'])
-            and before['state'].keys() == after['state'].keys()
-            and all(torch.equal(before['state'][key], after['state'][key])
-                    for key in before['state']))
+    return (
+        before['modes'] == after['modes']
+        and torch.equal(before['random'], after['random'])
+        and before['state'].keys() == after['state'].keys()
+        and all(
+            torch.equal(before['state'][key], after['state'][key])
+            for key in before['state']
+        )
+    )

@@ -1,4 +1,5 @@
 """Small generators that have everything the large ones have."""
+
 import copy
 import os
 import os.path as osp
@@ -30,7 +31,8 @@ SAGAN = dict(
     channels_cfg=[2, 2],
     attention_after_nth_block=1,
     with_spectral_norm=True,
-    auto_sync_bn=False)
+    auto_sync_bn=False,
+)
 BIGGAN = dict(
     type='PPResBigGANGenerator',
     output_scale=16,
@@ -43,16 +45,17 @@ BIGGAN = dict(
         out_channels=[16, 8],
         upsample=[True, True],
         resolution=[8, 16],
-        attention=[True, False]))
+        attention=[True, False],
+    ),
+)
 STUDENTS = dict(
     sagan=SAGAN,
     sagan_ajbrock=dict(SAGAN, sn_style='ajbrock'),
     sagan_plain=dict(SAGAN, with_spectral_norm=False),
     biggan=BIGGAN,
-    biggan_torch=dict(BIGGAN, sn_style='torch'))
-TEACHER = {
-    **{k: v for k, v in BIGGAN.items()}, 'type': 'BigGANGenerator'
-}
+    biggan_torch=dict(BIGGAN, sn_style='torch'),
+)
+TEACHER = {**{k: v for k, v in BIGGAN.items()}, 'type': 'BigGANGenerator'}
 
 
 def build_generator(config: dict, **changes) -> torch.nn.Module:
@@ -91,6 +94,7 @@ def every_class(times: int = 1):
 
 class Trained(NamedTuple):
     """A student after a training. ``config`` and ``checkpoint`` are paths."""
+
     config: str
     checkpoint: str
     iterations: int
@@ -99,27 +103,34 @@ class Trained(NamedTuple):
 def train_student(work_dir, config: str, iterations: int) -> None:
     training = subprocess.run(
         [
-            sys.executable, 'tools/train.py', f'configs/{config}', '--work-dir',
-            str(work_dir), '--cfg-options',
+            sys.executable,
+            'tools/train.py',
+            f'configs/{config}',
+            '--work-dir',
+            str(work_dir),
+            '--cfg-options',
             f'model.teacher.checkpoint={ROOT}/checkpoints/biggan_digits_16.pth',
             'model.generator.base_channels=8',
             'model.discriminator.discriminator.base_channels=16',
             'model.ema_config.momentum=0.03',
             'optim_wrapper.generator.optimizer.lr=2e-3',
             'optim_wrapper.discriminator.optimizer.lr=1e-3',
-            'train_dataloader.batch_size=24', 'val_evaluator.metrics=[]',
+            'train_dataloader.batch_size=24',
+            'val_evaluator.metrics=[]',
             f'train_cfg.max_iters={iterations}',
             f'train_cfg.val_interval={10 * iterations}',
             f'param_scheduler.begin={iterations // 2}',
             f'param_scheduler.end={iterations}',
             f'default_hooks.checkpoint.interval={iterations}',
             f'custom_hooks.1.interval={10 * iterations}',
-            'custom_hooks.2.begin=40', 'custom_hooks.2.end=160'
+            'custom_hooks.2.begin=40',
+            'custom_hooks.2.end=160',
         ],
         cwd=ROOT,
         env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'),
         capture_output=True,
-        text=True)
+        text=True,
+    )
     assert training.returncode == 0, training.stderr
 
 

@@ -1,4 +1,5 @@
 """Small GANs, their steps, and the losses of a step by hand in float64."""
+
 import copy
 from types import SimpleNamespace
 from typing import Optional
@@ -22,31 +23,37 @@ DISCRIMINATOR = dict(
     base_channels=4,
     channels_cfg=[2, 2],
     downsample_cfg=[True, False],
-    with_spectral_norm=False)
+    with_spectral_norm=False,
+)
 HINGE = dict(type='GANLoss', gan_type='hinge')
 R1 = dict(
     type='R1GradientPenaltyComps',
     loss_weight=0.3,
     norm_mode='HWC',
-    data_info=dict(discriminator='disc', real_data='real_imgs'))
+    data_info=dict(discriminator='disc', real_data='real_imgs'),
+)
 
 
 def build_gan(**changes):
     torch.manual_seed(0)
-    return MODELS.build({
-        **copy.deepcopy(
-            dict(
-                type='PPCDGAN',
-                num_classes=CLASSES,
-                noise_size=NOISE,
-                data_preprocessor=dict(type='DataPreprocessor'),
-                generator=SAGAN,
-                discriminator=DISCRIMINATOR,
-                teacher=dict(type='BigGANTeacher', generator=TEACHER),
-                pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
-                ema_config=dict(type='ExponentialMovingAverage'))),
-        **changes
-    })
+    return MODELS.build(
+        {
+            **copy.deepcopy(
+                dict(
+                    type='PPCDGAN',
+                    num_classes=CLASSES,
+                    noise_size=NOISE,
+                    data_preprocessor=dict(type='DataPreprocessor'),
+                    generator=SAGAN,
+                    discriminator=DISCRIMINATOR,
+                    teacher=dict(type='BigGANTeacher', generator=TEACHER),
+                    pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
+                    ema_config=dict(type='ExponentialMovingAverage'),
+                )
+            ),
+            **changes,
+        }
+    )
 
 
 def trained_gan(**changes):
@@ -94,9 +101,11 @@ def optimizers(model, lr=1e-3):
     return OptimWrapperDict(
         **{
             name: OptimWrapper(
-                torch.optim.SGD(getattr(model, name).parameters(), lr=lr))
+                torch.optim.SGD(getattr(model, name).parameters(), lr=lr)
+            )
             for name in ('generator', 'discriminator')
-        })
+        }
+    )
 
 
 def train_step(model, data=None, iteration=0, **kwargs):
@@ -148,7 +157,8 @@ def step_by_hand(model, generator_losses, data, real=None, lr=0.01):
     hand = SimpleNamespace(
         generator=copy.deepcopy(model.generator),
         discriminator=copy.deepcopy(model.discriminator),
-        teacher=copy.deepcopy(teacher))
+        teacher=copy.deepcopy(teacher),
+    )
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     students, teachers = Calls(model.generator), Calls(teacher)
     logs = train_step(model, data, lr=lr)
@@ -158,16 +168,21 @@ def step_by_hand(model, generator_losses, data, real=None, lr=0.01):
     with torch.no_grad():
         fake = hand.generator(students[0][0], label=labels)
     losses = discriminator_losses(
-        hand.discriminator, (real or pictures)(hand, data, students[0][0], labels), fake,
-        labels, with_r1=model.disc_auxiliary_losses is not None)
+        hand.discriminator,
+        (real or pictures)(hand, data, students[0][0], labels),
+        fake,
+        labels,
+        with_r1=model.disc_auxiliary_losses is not None,
+    )
     expected = descend(hand.discriminator, losses, lr, 'discriminator')
-    fake, more = generator_losses(hand, students[1][0], labels,
-                                  teachers[-1][1] if teachers else None)
+    fake, more = generator_losses(
+        hand, students[1][0], labels, teachers[-1][1] if teachers else None
+    )
     more['loss_adv'] = -hand.discriminator(fake, label=labels).mean()
     expected.update(descend(hand.generator, more, lr, 'generator'))
     return SimpleNamespace(
-        logs=logs, losses={**losses, **more}, updates=updates,
-        expected=expected)
+        logs=logs, losses={**losses, **more}, updates=updates, expected=expected
+    )
 
 
 def pictures(hand, data, noise, labels):
@@ -180,12 +195,13 @@ def discriminator_losses(discriminator, real, fake, labels, with_r1):
     squared slope of an image's score."""
     real = real.clone().requires_grad_()
     score = discriminator(real, label=labels)
-    slope, = torch.autograd.grad(score.sum(), real, create_graph=True)
+    (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
     of_fake = discriminator(fake, label=labels)
     losses = dict(
         loss_disc_real=sum(max(1 - s, 0 * s) for s in score[:, 0]) / len(real),
-        loss_disc_fake=sum(max(1 + s, 0 * s)
-                           for s in of_fake[:, 0]) / len(fake))
+        loss_disc_fake=sum(max(1 + s, 0 * s) for s in of_fake[:, 0])
+        / len(fake),
+    )
     if with_r1:
         losses['loss_r1_gp'] = 0.3 * (slope**2).sum() / len(real)
     return losses
@@ -195,12 +211,16 @@ def descend(network: nn.Module, losses: dict, lr: float, prefix: str) -> dict:
     """One step of gradient descent, in place; the updates by name."""
     parameters = dict(network.named_parameters())
     gradients = torch.autograd.grad(
-        sum(losses.values()), list(parameters.values()), allow_unused=True)
+        sum(losses.values()), list(parameters.values()), allow_unused=True
+    )
     updates = {}
     with torch.no_grad():
         for (name, parameter), gradient in zip(parameters.items(), gradients):
-            update = torch.zeros_like(parameter) if gradient is None else (
-                -lr * gradient)
+            update = (
+                torch.zeros_like(parameter)
+                if gradient is None
+                else (-lr * gradient)
+            )
             parameter += update
             updates[f'{prefix}.{name}'] = update
     return updates
@@ -211,8 +231,8 @@ def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
     maps = []
     for feature in (student, teacher):
         energy = (feature * feature).sum(1).reshape(len(feature), -1)
-        maps.append(energy / (energy**2).sum(1, keepdim=True)**0.5)
-    return ((maps[0] - maps[1])**2).sum(1)**0.5
+        maps.append(energy / (energy**2).sum(1, keepdim=True) ** 0.5)
+    return ((maps[0] - maps[1]) ** 2).sum(1) ** 0.5
 
 
 def block_outputs(network: nn.Module, run, names=('1', '2')) -> list:
@@ -220,7 +240,9 @@ def block_outputs(network: nn.Module, run, names=('1', '2')) -> list:
     seen = []
     handles = [
         network.conv_blocks[int(name)].register_forward_hook(
-            lambda block, args, out: seen.append(out)) for name in names
+            lambda block, args, out: seen.append(out)
+        )
+        for name in names
     ]
     result = run()
     for handle in handles:
@@ -231,24 +253,40 @@ def block_outputs(network: nn.Module, run, names=('1', '2')) -> list:
 def pruning_by_hand(masks) -> Tensor:
     """Mean over the masks of the mean size of their living scores."""
     return sum(
-        sum(abs(score) for score, dead in zip(mask.weight, mask.pruned)
-            if not dead) / len(mask.weight) for mask in masks) / len(masks)
+        sum(
+            abs(score)
+            for score, dead in zip(mask.weight, mask.pruned)
+            if not dead
+        )
+        / len(mask.weight)
+        for mask in masks
+    ) / len(masks)
 
 
 def assert_same_step(step, at_least: float = 1e-4) -> None:
     """Same losses in the logs, and every parameter moved alike."""
-    logged = {k: float(v) for k, v in step.logs.items() if k.startswith('loss_')}
+    logged = {
+        k: float(v) for k, v in step.logs.items() if k.startswith('loss_')
+    }
     assert logged.keys() == step.losses.keys()
     for name, value in step.losses.items():
-        assert abs(logged[name] - float(value)) <= 1e-9 + 1e-6 * abs(value), name
+        assert abs(logged[name] - float(value)) <= 1e-9 + 1e-6 * abs(value), (
+            name
+        )
     trained = {n for n in step.updates if not n.startswith('generator_ema')}
     assert trained == step.expected.keys()
     for name in trained:
         torch.testing.assert_close(
-            step.updates[name], step.expected[name], rtol=1e-6, atol=1e-12,
-            msg=lambda text, name=name: f'{name}: {text}')
+            step.updates[name],
+            step.expected[name],
+            rtol=1e-6,
+            atol=1e-12,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )
     for network in ('generator', 'discriminator'):
         moved = max(
-            float(update.abs().max()) for name, update in step.expected.items()
-            if name.startswith(f'{network}.'))
+            float(update.abs().max())
+            for name, update in step.expected.items()
+            if name.startswith(f'{network}.')
+        )
         assert moved > at_least, network

@@ -1,4 +1,5 @@
 """Pictures whose colours are known, and a generator that paints them."""
+
 import io
 
 import numpy as np
@@ -8,9 +9,10 @@ from PIL import Image
 from ppcd_mmagic.registry import MODELS
 
 # MMagic's images: BGR in [-1, 1]
-RED, GREEN, BLUE = (torch.tensor(bgr) for bgr in ((-1., -1., 1.),
-                                                  (-1., 1., -1.),
-                                                  (1., -1., -1.)))
+RED, GREEN, BLUE = (
+    torch.tensor(bgr)
+    for bgr in ((-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, -1.0))
+)
 COLOURS = torch.stack([RED, GREEN, BLUE])
 
 
@@ -38,15 +40,14 @@ class Painter(torch.nn.Module):
         image = self.same(colours.repeat(1, 1, self.size, self.size))
         if self.dots:
             dots = (noise / 4).clamp(-1, 1)
-            image[..., -1, :self.noise_size] = dots[:, None]
+            image[..., -1, : self.noise_size] = dots[:, None]
         return image
 
 
 def register_painter(monkeypatch, **settings) -> dict:
     """A config of the painter, registered for one test."""
     monkeypatch.setitem(MODELS._module_dict, 'Painter', Painter)
-    return dict(
-        dict(type='Painter', noise_size=4, num_classes=3), **settings)
+    return dict(dict(type='Painter', noise_size=4, num_classes=3), **settings)
 
 
 def painter_checkpoint(path, **settings) -> str:

@@ -7,6 +7,7 @@ of torch and no order of construction changes them. All else goes through what
 outlives a change of how masks work inside: configs, state dicts, a
 generator's images and gradients, and the export.
 """
+
 import copy
 import json
 import lzma
@@ -25,8 +26,11 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import DefaultScope
 
 from conftest import BIGGAN, CLASSES, NOISE, ROOT, SAGAN
-from ppcd_mmagic.export import (build_student as build_trained,
-                                export_student, save_export)
+from ppcd_mmagic.export import (
+    build_student as build_trained,
+    export_student,
+    save_export,
+)
 from ppcd_mmagic.registry import HOOKS, MODELS
 from runs import checkpoint_of, hooked_runner
 
@@ -63,8 +67,7 @@ def state_of(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
     """A state dict for a student: half of each mask pruned, and the singular
     vectors of spectral norm those of the weights."""
     shapes = {
-        key: tuple(value.shape)
-        for key, value in student.state_dict().items()
+        key: tuple(value.shape) for key, value in student.state_dict().items()
     }
     state = {}
     for key, shape in shapes.items():
@@ -72,7 +75,7 @@ def state_of(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
         if kind == 'pruned':
             scores = value_of(f'{prefix}.weight', shape)
             values = np.zeros(shape, bool)
-            values[scores.argsort()[:shape[0] // 2]] = True
+            values[scores.argsort()[: shape[0] // 2]] = True
         elif kind == 'num_batches_tracked':
             values = np.array(1)
         elif kind in ('weight_u', 'weight_v', 'u0', 'sv0'):
@@ -80,12 +83,14 @@ def state_of(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
             weight += '_orig' if kind.startswith('weight') else ''
             matrix = value_of(weight, shapes[weight])
             left, singular, right = np.linalg.svd(
-                matrix.reshape(len(matrix), -1), full_matrices=False)
+                matrix.reshape(len(matrix), -1), full_matrices=False
+            )
             values = dict(
                 weight_u=left[:, 0],
                 weight_v=right[0],
                 u0=left[None, :, 0],
-                sv0=singular[:1])[kind].reshape(shape)
+                sv0=singular[:1],
+            )[kind].reshape(shape)
         else:
             values = value_of(key, shape)
         dtype = np.float32 if values.dtype == np.float64 else values.dtype
@@ -126,7 +131,8 @@ def score_gradients(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
         if key.endswith('mask.weight')
     }
     found = torch.autograd.grad(
-        scalar_of(student(noise, label=labels)), list(scores.values()))
+        scalar_of(student(noise, label=labels)), list(scores.values())
+    )
     return dict(zip(scores, found))
 
 
@@ -149,11 +155,12 @@ def living_channels(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
             handles += [
                 conv.register_forward_pre_hook(
                     lambda _, args, name=name: apart(args[0], f'{name}/in'),
-                    prepend=True),
+                    prepend=True,
+                ),
                 conv.register_forward_hook(
-                    lambda _, args, out, name=name: apart(
-                        out, f'{name}/out'),
-                    prepend=True)
+                    lambda _, args, out, name=name: apart(out, f'{name}/out'),
+                    prepend=True,
+                ),
             ]
     noise, labels = inputs()
     scalar_of(student(noise, label=labels)).backward()
@@ -168,8 +175,7 @@ def living_channels(student: torch.nn.Module) -> Dict[str, torch.Tensor]:
 
 def shapes_of(state: Dict[str, torch.Tensor]) -> Dict[str, str]:
     return {
-        key: ' x '.join(map(str, value.shape))
-        for key, value in state.items()
+        key: ' x '.join(map(str, value.shape)) for key, value in state.items()
     }
 
 
@@ -180,7 +186,9 @@ def shapes_after_removal(name: str) -> Dict[str, str]:
         iter=0,
         model=torch.nn.ModuleDict(dict(generator=student)),
         optim_wrapper=OptimWrapperDict(
-            generator=OptimWrapper(torch.optim.Adam(student.parameters()))))
+            generator=OptimWrapper(torch.optim.Adam(student.parameters()))
+        ),
+    )
     HOOKS.build(dict(type='ShrinkHook', interval=1)).after_train_iter(runner, 0)
     return shapes_of(student.state_dict())
 
@@ -197,7 +205,10 @@ def exported(name: str, folder: str):
                 type='PPCDGAN',
                 num_classes=CLASSES,
                 noise_size=NOISE,
-                generator=STUDENTS[name])))
+                generator=STUDENTS[name],
+            )
+        )
+    )
     return export_student(config, path)
 
 
@@ -221,7 +232,8 @@ def structure_of(name: str, folder: str) -> dict:
         },
         built=shapes_of(student.state_dict()),
         removed=shapes_after_removal(name),
-        exported=shapes_of(exported(name, folder).generator.state_dict()))
+        exported=shapes_of(exported(name, folder).generator.state_dict()),
+    )
 
 
 def write_old_run(folder: str) -> Dict[str, np.ndarray]:
@@ -234,7 +246,8 @@ def write_old_run(folder: str) -> Dict[str, np.ndarray]:
             alpha=0.6,
             schedule='linear',
             begin=1,
-            end=OLD_ITERATIONS),
+            end=OLD_ITERATIONS,
+        ),
         dict(type='ShrinkHook', interval=25),
         iterations=OLD_ITERATIONS,
         **{
@@ -242,8 +255,9 @@ def write_old_run(folder: str) -> Dict[str, np.ndarray]:
             'model.generator.residual_masks': 'independent',
             'model.ema_config.momentum': 0.1,
             'optim_wrapper.generator.optimizer.lr': 5e-3,
-            'default_hooks.checkpoint.interval': OLD_ITERATIONS
-        })
+            'default_hooks.checkpoint.interval': OLD_ITERATIONS,
+        },
+    )
     runner.train()
     checkpoint = checkpoint_of(osp.join(folder, 'run'), OLD_ITERATIONS)
     config = runner.cfg.copy()
@@ -260,8 +274,12 @@ def write_old_run(folder: str) -> Dict[str, np.ndarray]:
     torch.save(checkpoint, path)
     os.makedirs(OLD_RUN)
     config.dump(osp.join(OLD_RUN, 'config.py'))
-    with open(path, 'rb') as source, lzma.open(
-            osp.join(OLD_RUN, 'checkpoint.pth.xz'), 'wb', preset=9) as target:
+    with (
+        open(path, 'rb') as source,
+        lzma.open(
+            osp.join(OLD_RUN, 'checkpoint.pth.xz'), 'wb', preset=9
+        ) as target,
+    ):
         shutil.copyfileobj(source, target)
     save_export(export_student(config, path), osp.join(OLD_RUN, 'export'))
     return {'old_run:images': old_images(build_trained(config, path)).numpy()}
@@ -270,8 +288,10 @@ def write_old_run(folder: str) -> Dict[str, np.ndarray]:
 def old_checkpoint(folder: str) -> str:
     """The stored checkpoint, unpacked into a folder."""
     path = osp.join(folder, f'iter_{OLD_ITERATIONS}.pth')
-    with lzma.open(osp.join(OLD_RUN, 'checkpoint.pth.xz')) as source, open(
-            path, 'wb') as target:
+    with (
+        lzma.open(osp.join(OLD_RUN, 'checkpoint.pth.xz')) as source,
+        open(path, 'wb') as target,
+    ):
         shutil.copyfileobj(source, target)
     return path
 
@@ -280,14 +300,17 @@ def old_images(generator: torch.nn.Module) -> torch.Tensor:
     noise = random_of('old_run').randn(5, 24).astype(np.float32)
     with torch.no_grad():
         return generator(
-            torch.from_numpy(noise), label=torch.tensor([0, 3, 5, 8, 9]))
+            torch.from_numpy(noise), label=torch.tensor([0, 3, 5, 8, 9])
+        )
 
 
 def main() -> None:
     shutil.rmtree(DATA, ignore_errors=True)
     os.chdir(ROOT)
-    with tempfile.TemporaryDirectory() as folder, \
-            DefaultScope.overwrite_default_scope('ppcd_mmagic'):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        DefaultScope.overwrite_default_scope('ppcd_mmagic'),
+    ):
         numbers = write_old_run(folder)
         for name in STUDENTS:
             numbers.update(numbers_of(name))

@@ -1,4 +1,5 @@
 """Trainings of the digits, small enough to run inside a test."""
+
 import json
 import os.path as osp
 from glob import glob
@@ -29,7 +30,8 @@ OPTIONS = {
     'log_level': 'ERROR',
 }
 COMMAND_LINE = [
-    f'{key}={value}' for key, value in OPTIONS.items()
+    f'{key}={value}'
+    for key, value in OPTIONS.items()
     if 'vis' not in key and 'level' not in key
 ]
 _serial = count()
@@ -46,8 +48,8 @@ def tiny_config(work_dir, name='ppcd_digits_16_alpha06', **options) -> Config:
     config = Config.fromfile(f'{ROOT}/configs/{name}.py')
     config.merge_from_dict(OPTIONS)
     config.merge_from_dict(
-        {key.replace('__', '.'): value
-         for key, value in options.items()})
+        {key.replace('__', '.'): value for key, value in options.items()}
+    )
     config.work_dir = str(work_dir)
     # MMEngine keeps logs and histories apart by this name
     config.experiment_name = f'test_{next(_serial)}'
@@ -66,7 +68,8 @@ def hooked_runner(work_dir, *hooks, iterations=8, **options) -> SafeRunner:
     Its student has four masks, of 10, 10, 5 and 5 channels.
     """
     config = tiny_config(
-        work_dir, **{
+        work_dir,
+        **{
             'model.generator.base_channels': 5,
             'model.generator.residual_masks': 'shared',
             'train_cfg.max_iters': iterations,
@@ -76,8 +79,9 @@ def hooked_runner(work_dir, *hooks, iterations=8, **options) -> SafeRunner:
             'default_hooks.logger.interval': 1,
             'vis_backends': [dict(type='VisBackend')],
             'visualizer.vis_backends': [dict(type='VisBackend')],
-            **options
-        })
+            **options,
+        },
+    )
     # named last: nothing but its priority brings it before the others
     config.custom_hooks = [*hooks, dict(type='IterSeedHook')]
     return SafeRunner.from_cfg(config)
@@ -85,11 +89,12 @@ def hooked_runner(work_dir, *hooks, iterations=8, **options) -> SafeRunner:
 
 def checkpoint_of(work_dir, iteration: int) -> dict:
     return torch.load(
-        osp.join(work_dir, f'iter_{iteration}.pth'), weights_only=False)
+        osp.join(work_dir, f'iter_{iteration}.pth'), weights_only=False
+    )
 
 
 def logged_scalars(work_dir) -> list:
     """What a run has written for its curves, in the order written."""
-    path, = glob(osp.join(work_dir, '*', 'vis_data', 'scalars.json'))
+    (path,) = glob(osp.join(work_dir, '*', 'vis_data', 'scalars.json'))
     with open(path) as file:
         return [json.loads(line) for line in file]

@@ -1,4 +1,5 @@
 """Short trainings in double precision that prune and shrink."""
+
 import copy
 from unittest.mock import Mock
 
@@ -14,8 +15,9 @@ from mmengine.runner import get_state_dict, load_state_dict
 from ppcd_mmagic.registry import HOOKS
 
 ITERATIONS, INTERVAL = 14, 3
-MASKING = dict(type='MaskBinarizationHook', alpha=0.6, schedule='linear',
-               begin=1, end=10)
+MASKING = dict(
+    type='MaskBinarizationHook', alpha=0.6, schedule='linear', begin=1, end=10
+)
 SHRINKING = dict(type='ShrinkHook', interval=INTERVAL)
 
 
@@ -28,7 +30,8 @@ class Prepared(torch.nn.Module):
 
 def adam(module):
     return OptimWrapper(
-        torch.optim.Adam(module.parameters(), lr=2e-3, betas=(0.5, 0.9)))
+        torch.optim.Adam(module.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    )
 
 
 class Run:
@@ -54,11 +57,10 @@ class Run:
     @property
     def network(self):
         """The model out of its wrapper."""
-        return self.model.module if is_model_wrapper(
-            self.model) else self.model
+        return self.model.module if is_model_wrapper(self.model) else self.model
 
     def data(self):
-        labels = torch.randint(CLASSES, (6, ))
+        labels = torch.randint(CLASSES, (6,))
         sample = DataSample(gt_img=torch.rand(6, 3, 16, 16) * 2 - 1)
         sample.set_gt_label(labels)
         return dict(inputs=sample.gt_img, data_samples=sample)
@@ -82,7 +84,9 @@ class Run:
             dict(
                 state_dict=get_state_dict(self.network),
                 optimizer=self.optim_wrapper.state_dict(),
-                iter=self.iter))
+                iter=self.iter,
+            )
+        )
 
     def resume(self, checkpoint):
         for hook in self.hooks:
@@ -101,7 +105,8 @@ class GanRun(Run):
         model.data_preprocessor = Prepared()
         optim_wrapper = OptimWrapperDict(
             generator=adam(model.generator),
-            discriminator=adam(model.discriminator))
+            discriminator=adam(model.discriminator),
+        )
         super().__init__(self.wrap(model), optim_wrapper, *hooks)
 
     def wrap(self, model):

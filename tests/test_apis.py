@@ -15,8 +15,7 @@ def distance_to_class(images, digit):
     """Of RGB images in [0, 1], to the mean picture that the teacher draws."""
     sampler = ClassSampler(*TEACHER)
     noise = torch.randn(64, sampler.noise_size)
-    drawn = torch.cat(
-        list(sampler.draw(torch.full((64, ), digit), noise, 64)))
+    drawn = torch.cat(list(sampler.draw(torch.full((64,), digit), noise, 64)))
     return (images - drawn.float().mean(0) / 255).abs().mean((1, 2, 3))
 
 
@@ -29,13 +28,15 @@ def test_the_class_asked_for_is_drawn(repo):
 
 def test_results_are_those_of_mmagics_inferencer(repo, tmp_path):
     editor = PPCDInferencer(
-        *TEACHER, device='cpu', extra_parameters=dict(num_batches=1))
+        *TEACHER, device='cpu', extra_parameters=dict(num_batches=1)
+    )
     assert isinstance(editor, MMagicInferencer)
     path = tmp_path / 'three.png'
     result, images = editor.infer(label='3', result_out_dir=str(path))
     assert result['gt_label'].tolist() == [3]
     torch.testing.assert_close(
-        result['fake_img'].flip(0) / 255, images[0], rtol=0, atol=0)
+        result['fake_img'].flip(0) / 255, images[0], rtol=0, atol=0
+    )
     # save_image frames only grids of several pictures
     written = cv2.imread(str(path))[..., ::-1].transpose(2, 0, 1)
     np.testing.assert_allclose(written / 255, images[0], atol=1e-2)
@@ -59,10 +60,13 @@ def test_parameters_belong_to_one_inferencer(repo):
     assert len(images) == 4
 
 
-@pytest.mark.parametrize('request_, message', [
-    (dict(label=10), 'Class 10 is out of range'),
-    (dict(label='ten'), 'No class is called "ten"'),
-])
+@pytest.mark.parametrize(
+    'request_, message',
+    [
+        (dict(label=10), 'Class 10 is out of range'),
+        (dict(label='ten'), 'No class is called "ten"'),
+    ],
+)
 def test_unknown_classes_are_refused(request_, message, repo):
     with pytest.raises(PPCDError, match=message):
         PPCDInferencer(*TEACHER, 'cpu').infer(**request_)
@@ -73,4 +77,5 @@ def test_unknown_parameters_and_configs_are_refused(repo):
         PPCDInferencer('absent.py', TEACHER[1])
     with pytest.raises(PPCDError, match=r"\['sample_model'\] are unknown"):
         PPCDInferencer(
-            *TEACHER, 'cpu', extra_parameters=dict(sample_model='ema'))
+            *TEACHER, 'cpu', extra_parameters=dict(sample_model='ema')
+        )

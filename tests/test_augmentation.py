@@ -1,4 +1,5 @@
 """What AugmentedDiscriminator shows to the discriminator inside it."""
+
 import math
 
 import pytest
@@ -32,7 +33,9 @@ def augmented(**strengths):
             type='AugmentedDiscriminator',
             discriminator=dict(type='Onlooker'),
             num_classes=CLASSES,
-            **{**dict(shift=0., rotation=0., scale=0.), **strengths}))
+            **{**dict(shift=0.0, rotation=0.0, scale=0.0), **strengths},
+        )
+    )
 
 
 def shown(images, **strengths):
@@ -58,11 +61,11 @@ def drawn_maps(n=400, **strengths):
     came_from = shown(images, **strengths)[:, :, inner] * SIDE
     shown_at = places[:, inner]
     equations = torch.cat([shown_at, torch.ones_like(shown_at[:1])]).t()
-    solved = torch.linalg.lstsq(
-        equations, came_from.flatten(0, 1).t()).solution
+    solved = torch.linalg.lstsq(equations, came_from.flatten(0, 1).t()).solution
     maps = solved.t().view(n, 2, 3)
     torch.testing.assert_close(  # affine they are
-        maps @ equations.t(), came_from, rtol=0, atol=1e-4)
+        maps @ equations.t(), came_from, rtol=0, atol=1e-4
+    )
     return maps
 
 
@@ -82,20 +85,26 @@ def test_zero_strengths_change_nothing():
 def test_shifts_are_uniform_fractions_of_the_side():
     maps = drawn_maps(shift=0.1)
     torch.testing.assert_close(
-        maps[:, :, :2], torch.eye(2).double().expand(400, 2, 2), rtol=0,
-        atol=1e-5)
+        maps[:, :, :2],
+        torch.eye(2).double().expand(400, 2, 2),
+        rtol=0,
+        atol=1e-5,
+    )
     for moved in maps[:, :, 2].t():
         assert_uniform(moved, 0.1 * SIDE)
     assert torch.corrcoef(maps[:, :, 2].t())[0, 1].abs() < 0.2
 
 
 def test_rotations_are_uniform_angles_about_the_middle():
-    maps = drawn_maps(rotation=20.)
+    maps = drawn_maps(rotation=20.0)
     assert maps[:, :, 2].abs().max() < 1e-4
     turned = maps[:, :, :2]
     torch.testing.assert_close(
         turned @ turned.transpose(1, 2),
-        torch.eye(2).double().expand(400, 2, 2), rtol=0, atol=1e-5)
+        torch.eye(2).double().expand(400, 2, 2),
+        rtol=0,
+        atol=1e-5,
+    )
     angles = torch.atan2(turned[:, 1, 0], turned[:, 0, 0])
     assert_uniform(angles, math.radians(20))
     torch.testing.assert_close(turned[:, 0, 1], -turned[:, 1, 0])
@@ -106,56 +115,70 @@ def test_sizes_are_uniform_about_one():
     assert maps[:, :, 2].abs().max() < 1e-4
     sizes = maps[:, 0, 0]
     torch.testing.assert_close(
-        maps[:, :, :2], sizes[:, None, None] * torch.eye(2), rtol=0, atol=1e-5)
+        maps[:, :, :2], sizes[:, None, None] * torch.eye(2), rtol=0, atol=1e-5
+    )
     assert_uniform(sizes - 1, 0.25)
 
 
 def test_turned_and_scaled_images_are_not_sheared():
-    maps = drawn_maps(rotation=20., scale=0.25)[:, :, :2]
+    maps = drawn_maps(rotation=20.0, scale=0.25)[:, :, :2]
     sizes = torch.linalg.det(maps).sqrt()
     assert sizes.std() > 0.1
     torch.testing.assert_close(
         maps @ maps.transpose(1, 2),
-        (sizes**2)[:, None, None] * torch.eye(2), rtol=0, atol=1e-5)
+        (sizes**2)[:, None, None] * torch.eye(2),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 def test_default_strengths():
-    maps = drawn_maps(shift=0.06, rotation=5., scale=0.05)
+    maps = drawn_maps(shift=0.06, rotation=5.0, scale=0.05)
     by_default = MODELS.build(
         dict(
             type='AugmentedDiscriminator',
             discriminator=dict(type='Onlooker'),
-            num_classes=CLASSES))
+            num_classes=CLASSES,
+        )
+    )
     images = (pixels() / SIDE).expand(400, -1, -1, -1)
     torch.manual_seed(0)
     by_default(images)
-    came_from = maps @ torch.tensor([3., -2., 1.]).double()
+    came_from = maps @ torch.tensor([3.0, -2.0, 1.0]).double()
     middle = SIDE // 2
     torch.testing.assert_close(
         by_default.discriminator.seen[:, :, middle - 2, middle + 3] * SIDE,
-        came_from, rtol=0, atol=1e-4)
+        came_from,
+        rtol=0,
+        atol=1e-4,
+    )
 
 
-@pytest.mark.parametrize('strengths, place', [
-    # what is shown came from 4 pixels further right and further down
-    (dict(shift=4 / SIDE), (4, -10)),
-    # (x, y) came from (-y, x)
-    (dict(rotation=90.), (-6, -8)),
-    # came from twice as far from the middle
-    (dict(scale=1.), (4, -3)),
-    (dict(rotation=90., scale=1.), (-3, -4)),
-])
-def test_a_dot_goes_where_the_largest_map_puts_it(monkeypatch, strengths,
-                                                  place):
+@pytest.mark.parametrize(
+    'strengths, place',
+    [
+        # what is shown came from 4 pixels further right and further down
+        (dict(shift=4 / SIDE), (4, -10)),
+        # (x, y) came from (-y, x)
+        (dict(rotation=90.0), (-6, -8)),
+        # came from twice as far from the middle
+        (dict(scale=1.0), (4, -3)),
+        (dict(rotation=90.0, scale=1.0), (-3, -4)),
+    ],
+)
+def test_a_dot_goes_where_the_largest_map_puts_it(
+    monkeypatch, strengths, place
+):
     """Of the dot at x = 8, y = -6 from the middle."""
     monkeypatch.setattr(torch, 'rand', torch.ones)
-    image = torch.full((1, 1, SIDE, SIDE), -1.)
+    image = torch.full((1, 1, SIDE, SIDE), -1.0)
     middle = SIDE // 2
     image[0, 0, middle - 6, middle + 8] = 1
-    expected = torch.full_like(image, -1.)
+    expected = torch.full_like(image, -1.0)
     expected[0, 0, middle + place[1], middle + place[0]] = 1
     torch.testing.assert_close(
-        shown(image, **strengths), expected, rtol=0, atol=1e-4)
+        shown(image, **strengths), expected, rtol=0, atol=1e-4
+    )
 
 
 def test_what_comes_in_from_outside_is_black():
@@ -185,7 +208,8 @@ def test_score_and_label_are_those_of_the_discriminator_inside():
     score = discriminator(torch.rand(2, 3, 16, 16), label=label)
     assert torch.equal(discriminator.discriminator.label, label)
     assert torch.equal(
-        score, discriminator.discriminator.seen.flatten(1).sum(1)[:, None])
+        score, discriminator.discriminator.seen.flatten(1).sum(1)[:, None]
+    )
     assert discriminator.num_classes == CLASSES
 
 
@@ -194,29 +218,36 @@ def test_gradients_reach_the_image_by_finite_differences():
     weight = torch.randn(2, 1, 16, 16, dtype=torch.float64)
 
     def run(values):
-        return (shown(values, shift=0.2, rotation=30., scale=0.2) *
-                weight).sum()
+        return (
+            shown(values, shift=0.2, rotation=30.0, scale=0.2) * weight
+        ).sum()
 
     images.requires_grad_()
-    gradient, = torch.autograd.grad(run(images), images)
+    (gradient,) = torch.autograd.grad(run(images), images)
     assert gradient.abs().max() > 0.5
     for place in [(0, 0, 8, 8), (1, 0, 3, 12), (1, 0, 10, 5)]:
         step = torch.zeros_like(images)
         step[place] = 1e-4
         slope = (run(images + step) - run(images - step)) / 2e-4
         assert float(gradient[place]) == pytest.approx(
-            float(slope), rel=1e-6, abs=1e-9)
+            float(slope), rel=1e-6, abs=1e-9
+        )
 
 
 def test_in_training_real_and_fake_images_are_both_augmented():
     model = build_gan(
         discriminator=dict(
-            type='AugmentedDiscriminator', discriminator=DISCRIMINATOR))
+            type='AugmentedDiscriminator', discriminator=DISCRIMINATOR
+        )
+    )
     given, judged = [], []
-    for network, images in ((model.discriminator, given),
-                            (model.discriminator.discriminator, judged)):
+    for network, images in (
+        (model.discriminator, given),
+        (model.discriminator.discriminator, judged),
+    ):
         network.register_forward_pre_hook(
-            lambda net, args, images=images: images.append(args[0].detach()))
+            lambda net, args, images=images: images.append(args[0].detach())
+        )
     train_step(model)
     assert len(given) == len(judged) == 3
     for before, after in zip(given, judged):
@@ -229,9 +260,12 @@ def test_it_is_part_of_the_model_and_passes_the_classes_on():
         discriminator=dict(
             type='AugmentedDiscriminator',
             discriminator={
-                k: v
-                for k, v in DISCRIMINATOR.items() if k != 'num_classes'
-            }))
+                k: v for k, v in DISCRIMINATOR.items() if k != 'num_classes'
+            },
+        )
+    )
     assert model.discriminator.discriminator.num_classes == CLASSES
-    assert any(key.startswith('discriminator.discriminator.proj_y')
-               for key in model.state_dict())
+    assert any(
+        key.startswith('discriminator.discriminator.proj_y')
+        for key in model.state_dict()
+    )

@@ -6,13 +6,21 @@ from conftest import BIGGAN, ROOT, SAGAN, build_generator, every_class
 from mmengine.config import Config
 from test_training import finish, train
 
-from ppcd_mmagic.channels import (complexity, discard_channels, link_masks,
-                                  named_masks, remaining_complexity)
+from ppcd_mmagic.channels import (
+    complexity,
+    discard_channels,
+    link_masks,
+    named_masks,
+    remaining_complexity,
+)
 from ppcd_mmagic.export import build_student, export_student
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.models import DomainClassifier
-from ppcd_mmagic.visualization.interpolation import (interpolate_classes,
-                                                     interpolate_noises, slerp)
+from ppcd_mmagic.visualization.interpolation import (
+    interpolate_classes,
+    interpolate_noises,
+    slerp,
+)
 
 
 def test_multiply_adds_of_masks_are_those_of_the_dense_network():
@@ -33,12 +41,16 @@ def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
             tmp_path / 'run',
             config=config,
             options=[
-                'train_cfg.max_iters=3', 'train_cfg.val_interval=100',
+                'train_cfg.max_iters=3',
+                'train_cfg.val_interval=100',
                 'train_dataloader.batch_size=8',
                 'val_evaluator.metrics.0.fake_nums=60',
                 f'val_evaluator.metrics.0.checkpoint={classifier}',
-                'custom_hooks.2.candidates=3', 'custom_hooks.2.budget=0.3'
-            ]))
+                'custom_hooks.2.candidates=3',
+                'custom_hooks.2.budget=0.3',
+            ],
+        )
+    )
     assert code == 0, out
     tried = [line for line in out.splitlines() if 'widths {' in line]
     assert len(tried) == 3
@@ -52,47 +64,62 @@ def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
     for _, mask in named_masks(student):
         mask.pruned.fill_(False)
     dense = remaining_complexity(channels)['multiply_adds']
-    assert 0 < left <= .3 * dense
+    assert 0 < left <= 0.3 * dense
     # the best of those tried is the one kept
     kept = next(line for line in tried if float(line.split()[-1]) == best)
-    widths = ast.literal_eval(kept[kept.index('{'):kept.index('}') + 1])
+    widths = ast.literal_eval(kept[kept.index('{') : kept.index('}') + 1])
     found = build_student(config, checkpoint)
     for name, mask in named_masks(found):
         assert mask.channels - mask.num_pruned == max(
-            1, round(widths[name] * mask.channels))
+            1, round(widths[name] * mask.channels)
+        )
     exported = export_student(config, checkpoint).generator
     noise, labels = torch.randn(20, found.noise_size), torch.arange(20) % 10
     with torch.no_grad():
         torch.testing.assert_close(
-            exported(noise, label=labels), found(noise, label=labels), rtol=0,
-            atol=1e-5)
+            exported(noise, label=labels),
+            found(noise, label=labels),
+            rtol=0,
+            atol=1e-5,
+        )
 
 
-@pytest.mark.parametrize('options, message', [
-    (['custom_hooks.2.budget=0.05', 'val_evaluator.metrics=[]'],
-     'budget=0.05 cannot be met'),
-    (['val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'],
-     'needs a validation'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            ['custom_hooks.2.budget=0.05', 'val_evaluator.metrics=[]'],
+            'budget=0.05 cannot be met',
+        ),
+        (
+            ['val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'],
+            'needs a validation',
+        ),
+    ],
+)
 def test_a_search_that_must_fail_is_refused_before_the_training(
-        tmp_path, options, message):
+    tmp_path, options, message
+):
     code, out = finish(
         train(
             tmp_path / 'run',
             config='configs/gan_compression_digits_16.py',
-            options=options))
+            options=options,
+        )
+    )
     assert code != 0
     assert message in out
     assert 'Iter(train)' not in out
 
 
 def test_slerp_in_closed_form():
-    a, b = torch.tensor([2., 0.]), torch.tensor([0., 2.])
-    middle = slerp(a, b, torch.tensor([0., .5, 1.]))
-    expected = torch.tensor([[2., 0.], [2**.5, 2**.5], [0., 2.]])
+    a, b = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
+    middle = slerp(a, b, torch.tensor([0.0, 0.5, 1.0]))
+    expected = torch.tensor([[2.0, 0.0], [2**0.5, 2**0.5], [0.0, 2.0]])
     torch.testing.assert_close(middle, expected)
     torch.testing.assert_close(
-        slerp(a, 3 * a, torch.tensor([.5])), torch.tensor([[4., 0.]]))
+        slerp(a, 3 * a, torch.tensor([0.5])), torch.tensor([[4.0, 0.0]])
+    )
 
 
 @pytest.mark.parametrize('config', [SAGAN, BIGGAN])
@@ -100,13 +127,15 @@ def test_interpolations_end_where_they_should(config):
     generator = build_generator(config)
     noise, _ = every_class()
     with torch.no_grad():
-        ends = generator(
-            noise[:1].expand(2, -1), label=torch.tensor([1, 4]))
+        ends = generator(noise[:1].expand(2, -1), label=torch.tensor([1, 4]))
     walk = interpolate_classes(generator, noise[0], 1, 4, 5)
     torch.testing.assert_close(walk[[0, -1]], ends)
     assert (walk[2] - walk[0]).abs().max() > 1e-3
-    assert not any(m._forward_hooks for m in generator.modules()
-                   if isinstance(m, torch.nn.Embedding))
+    assert not any(
+        m._forward_hooks
+        for m in generator.modules()
+        if isinstance(m, torch.nn.Embedding)
+    )
     with torch.no_grad():
         ends = generator(noise[:2], label=torch.tensor([3, 3]))
     walk = interpolate_noises(generator, noise[0], noise[1], 3, 4)

@@ -1,4 +1,5 @@
 """The benchmarks run, and what they compare is comparable."""
+
 import json
 import subprocess
 import sys
@@ -14,12 +15,26 @@ from test_training import ENV
 
 @pytest.mark.slow
 def test_peers_agree_and_leave_nothing_smaller(tmp_path):
-    run = subprocess.run([
-        sys.executable, 'benchmarks/run.py', '--quick', '--parts', 'peers',
-        'training', '--rounds', '1', '--out', tmp_path
-    ], cwd=ROOT, env=ENV, capture_output=True, text=True)
+    run = subprocess.run(
+        [
+            sys.executable,
+            'benchmarks/run.py',
+            '--quick',
+            '--parts',
+            'peers',
+            'training',
+            '--rounds',
+            '1',
+            '--out',
+            tmp_path,
+        ],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
-    path, = tmp_path.glob('*-quick.json')
+    (path,) = tmp_path.glob('*-quick.json')
     results = json.loads(path.read_text())
     peers = results['peers']
     ours, scale = peers.pop('ppcd_mmagic'), peers.pop('scale')
@@ -31,8 +46,12 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
             assert ours['parameters'] <= row['parameters']
             assert ours['multiply_adds'] <= row['multiply_adds']
     assert set(results['training']) == {
-        'SAGAN', 'SAGAN + masks + hook', 'SAGAN + teacher', 'PPCD-GAN',
-        'hook alone', 'scale'
+        'SAGAN',
+        'SAGAN + masks + hook',
+        'SAGAN + teacher',
+        'PPCD-GAN',
+        'hook alone',
+        'scale',
     }
     table = path.with_suffix('.md').read_text()
     assert '## Peers' in table and '## Training step' in table
@@ -40,9 +59,11 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
 
 
 def test_table_of_generators_says_what_is_left_or_why_nothing_can_leave(
-        monkeypatch):
+    monkeypatch,
+):
     monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
     import generators
+
     name, masked, tied, independent, difference, peer = generators.line('SRCNN')
     # 9 x 9, 1 x 1 and 5 x 5 pixels; 3, 64, 32 and 3 channels, half of both
     dense = 64 * 3 * 81 + 64 + 32 * 64 + 32 + 3 * 32 * 25 + 3
@@ -56,13 +77,18 @@ def test_table_of_generators_says_what_is_left_or_why_nothing_can_leave(
 def test_table_of_mmagics_models_counts_what_is_left(monkeypatch):
     monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
     import foreign
+
     name, kind, masked, size, left, _, _, difference, _ = foreign.line(
-        'dcgan_mnist_64')
+        'dcgan_mnist_64'
+    )
     assert (kind, masked) == ('DCGANGenerator', '4 of 5')
 
     def parameters(widths):  # of 4 x 4 kernels, norms and one bias
-        return 1 + 2 * sum(widths[1:-1]) + 16 * sum(
-            a * b for a, b in zip(widths, widths[1:]))
+        return (
+            1
+            + 2 * sum(widths[1:-1])
+            + 16 * sum(a * b for a, b in zip(widths, widths[1:]))
+        )
 
     dense = parameters([100, 1024, 512, 256, 128, 1])
     assert size == f'{dense / 1e6:.2f} M'
@@ -71,9 +97,11 @@ def test_table_of_mmagics_models_counts_what_is_left(monkeypatch):
 
 
 def test_quality_on_photographs_is_that_of_what_a_generator_draws(
-        monkeypatch, tmp_path):
+    monkeypatch, tmp_path
+):
     monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
     import photographs
+
     truth = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     for kind, picture in (('gt', truth), ('lq', truth[::2, ::2])):
         folder = tmp_path / 'data' / 'photographs' / 'test' / kind
@@ -86,8 +114,10 @@ def test_quality_on_photographs_is_that_of_what_a_generator_draws(
     generator.input_shape = (3, 8, 8)
     monkeypatch.setattr(photographs, 'generator_of', lambda *_: generator)
     lines, columns = photographs.measured(
-        'edsr', photographs.TASKS['edsr'],
-        [SimpleNamespace(name='nearest', seed=seed) for seed in range(2)])
+        'edsr',
+        photographs.TASKS['edsr'],
+        [SimpleNamespace(name='nearest', seed=seed) for seed in range(2)],
+    )
 
     drawn = truth[::2, ::2].repeat(2, 0).repeat(2, 1)
     assert (columns['nearest'][0][..., ::-1] == drawn).all()
@@ -95,7 +125,9 @@ def test_quality_on_photographs_is_that_of_what_a_generator_draws(
     mse = np.square(drawn[inside] - truth[inside].astype(float)).mean()
     bicubic, nearest = lines
     assert nearest['PSNR, dB'] == (
-        pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3), 0)
+        pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3),
+        0,
+    )
     assert nearest['parameters'] == '12' and 'latency' not in bicubic
     assert photographs.rows_of(lines)[1][0] == 'bicubic'
 
@@ -103,16 +135,35 @@ def test_quality_on_photographs_is_that_of_what_a_generator_draws(
 @pytest.mark.slow
 def test_cost_of_a_safe_training_is_that_of_pairs_of_iterations(tmp_path):
     out = tmp_path / 'overhead.json'
-    found = subprocess.run([
-        sys.executable, 'benchmarks/overhead.py', '--iterations', '11',
-        '--interval', '4', '--out', str(out), '--cfg-options',
-        'model.generator.base_channels=4', 'train_dataloader.batch_size=4',
-        f'model.teacher.checkpoint={ROOT}/checkpoints/biggan_digits_16.pth'
-    ], cwd=ROOT, env=ENV, capture_output=True, text=True)
+    found = subprocess.run(
+        [
+            sys.executable,
+            'benchmarks/overhead.py',
+            '--iterations',
+            '11',
+            '--interval',
+            '4',
+            '--out',
+            str(out),
+            '--cfg-options',
+            'model.generator.base_channels=4',
+            'train_dataloader.batch_size=4',
+            f'model.teacher.checkpoint={ROOT}/checkpoints/biggan_digits_16.pth',
+        ],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stderr
     figures = json.loads(out.read_text())
     # five of eleven warm up, the first of two checkpoints among them; twice
     assert (figures['iterations'], figures['checkpoints']) == (12, 2)
     assert str(figures['whole']) in found.stdout
-    assert set(figures) == {'iterations', 'checkpoints', 'whole', 'iteration',
-                            'iteration_with_checkpoint'}
+    assert set(figures) == {
+        'iterations',
+        'checkpoints',
+        'whole',
+        'iteration',
+        'iteration_with_checkpoint',
+    }

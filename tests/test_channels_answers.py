@@ -1,12 +1,18 @@
 """What ``Channels`` says of a masked network."""
+
 import pytest
 import torch
 import torch.nn as nn
 from channel_checks import Net, call, conv, net
 from mmcv.cnn import ConvModule
 
-from ppcd_mmagic.channels import (copy_masks, largest_difference, link_masks,
-                                  mask_channels, register_rule)
+from ppcd_mmagic.channels import (
+    copy_masks,
+    largest_difference,
+    link_masks,
+    mask_channels,
+    register_rule,
+)
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -15,21 +21,28 @@ IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 def printed(module, **options):
     """By convolution, what is printed of it."""
     head, *lines = str(mask_channels(module, IMAGES, **options)).splitlines()
-    return head, {line.split()[0]: line.split('channels  ')[1]
-                  for line in lines}
+    return head, {
+        line.split()[0]: line.split('channels  ')[1] for line in lines
+    }
 
 
 def test_a_line_for_each_convolution_in_columns():
-    module = net(lambda s, y: s.long_name(y), long_name=conv(8, 12),
-                 last_of_all=conv(12, 3))
+    module = net(
+        lambda s, y: s.long_name(y),
+        long_name=conv(8, 12),
+        last_of_all=conv(12, 3),
+    )
     module.run = lambda s, x: s.last_of_all(s.long_name(s.n(s.a(s.p(x)))))
-    assert str(mask_channels(module, IMAGES)) == '''\
+    assert (
+        str(mask_channels(module, IMAGES))
+        == """\
 Net: masks on 3 of 5 convolutions
 p               6 channels  masked, can leave
 a               8 channels  masked, can leave
 b               3 channels  not masked: not run on the example inputs
 long_name      12 channels  masked, can leave
-last_of_all     3 channels  not masked: is the image'''
+last_of_all     3 channels  not masked: is the image"""
+    )
 
 
 class Own(nn.Conv2d):
@@ -46,8 +59,7 @@ def hooked():
 
 
 def one_weight_for_two():
-    module = net(lambda s, y: s.b(s.c(y) + s.d(y)), c=conv(8, 8),
-                 d=conv(8, 8))
+    module = net(lambda s, y: s.b(s.c(y) + s.d(y)), c=conv(8, 8), d=conv(8, 8))
     module.d.weight = module.c.weight
     return module
 
@@ -55,20 +67,31 @@ def one_weight_for_two():
 NOT_MASKED = dict(
     b=(net, 'not masked: is the image'),
     a=(lambda: net(), 'not masked: excluded by name'),
-    idle=(lambda: net(idle=conv(8, 8)),
-          'not masked: not run on the example inputs'),
-    own=(lambda: net(lambda s, y: s.b(s.own(y)), own=Own(8, 8, 3, padding=1)),
-         'not masked: it is a Own with a forward of its own, which no rule '
-         'knows (register_rule)'),
-    hooked=(lambda: net(lambda s, y: s.b(s.hooked(y)), hooked=hooked()),
-            'not masked: it has a hook that is not known'),
+    idle=(
+        lambda: net(idle=conv(8, 8)),
+        'not masked: not run on the example inputs',
+    ),
+    own=(
+        lambda: net(lambda s, y: s.b(s.own(y)), own=Own(8, 8, 3, padding=1)),
+        'not masked: it is a Own with a forward of its own, which no rule '
+        'knows (register_rule)',
+    ),
+    hooked=(
+        lambda: net(lambda s, y: s.b(s.hooked(y)), hooked=hooked()),
+        'not masked: it has a hook that is not known',
+    ),
     c=(one_weight_for_two, 'not masked: c shares a parameter with d'),
-    alone=(lambda: net(lambda s, y: (s.alone(y), s.b(y))[1],
-                       alone=conv(8, 8)),
-           'not masked: nothing that is known reads it'),
-    unread=(lambda: net(lambda s, y: (s.b(y), s.unread(y).abs().max() > 1),
-                        unread=conv(8, 8)),
-            'not masked: max() reads it, which is not known'),
+    alone=(
+        lambda: net(lambda s, y: (s.alone(y), s.b(y))[1], alone=conv(8, 8)),
+        'not masked: nothing that is known reads it',
+    ),
+    unread=(
+        lambda: net(
+            lambda s, y: (s.b(y), s.unread(y).abs().max() > 1),
+            unread=conv(8, 8),
+        ),
+        'not masked: max() reads it, which is not known',
+    ),
 )
 
 
@@ -82,8 +105,7 @@ def test_what_is_not_masked_says_why(name):
 def test_masks_that_are_only_linked_know_no_reason_for_the_others():
     module = net()
     mask_channels(module, IMAGES, convs='p')
-    assert '\na     8 channels  not masked\n' in str(
-        link_masks(module, IMAGES))
+    assert '\na     8 channels  not masked\n' in str(link_masks(module, IMAGES))
 
 
 def residual(s, y):
@@ -97,16 +119,22 @@ def residual_net(run=residual, last=8):
 def test_what_leaves_together_is_named():
     _, lines = printed(residual_net())
     assert lines == dict(
-        p='masked, can leave', a='masked, can leave with c, d',
-        b='not masked: is the image', c='masked, can leave with a',
-        d='masked, can leave with a')
+        p='masked, can leave',
+        a='masked, can leave with c, d',
+        b='not masked: is the image',
+        c='masked, can leave with a',
+        d='masked, can leave with a',
+    )
 
 
 def test_what_leaves_in_groups_is_counted():
     shuffle = torch.nn.functional.pixel_shuffle
     _, lines = printed(
-        residual_net(lambda s, y: s.b(
-            shuffle(y + torch.cat([s.c(y), s.d(y)], 1), 2)), last=2))
+        residual_net(
+            lambda s, y: s.b(shuffle(y + torch.cat([s.c(y), s.d(y)], 1), 2)),
+            last=2,
+        )
+    )
     assert lines['a'] == 'masked, can leave in 2 groups with c, d'
     assert lines['c'] == 'masked, can leave in 1 groups with a'
 
@@ -124,7 +152,8 @@ def test_what_stays_whole_does_not_say_that_it_can_leave():
     _, lines = printed(residual_net(), exclude=['c', 'd'])
     assert lines['a'] == (
         'masked, 4 of 8 stay: meets the unmasked c before b reads it; '
-        '4 of 8 stay: meets the unmasked d before b reads it')
+        '4 of 8 stay: meets the unmasked d before b reads it'
+    )
     _, lines = printed(net(lambda s, y: s.b(y.softmax(1))), convs=['a', 'p'])
     assert lines['a'] == 'masked, stays: softmax() over all channels reads it'
 
@@ -133,13 +162,22 @@ def only_softmax(s, x):
     return s.b(s.a(s.p(x).softmax(1)).softmax(1))
 
 
-@pytest.mark.parametrize('convs, message', [
-    ('*', 'convs: none of the convolutions of Net that match can carry a '
-     'mask: softmax() over all channels reads it (2); is the image (1).'),
-    (['a', 'p'], 'No channel of Net could ever be discarded: softmax() over '
-     'all channels reads it (2). Mask other convolutions, or teach the layer '
-     'with register_rule.'),
-])
+@pytest.mark.parametrize(
+    'convs, message',
+    [
+        (
+            '*',
+            'convs: none of the convolutions of Net that match can carry a '
+            'mask: softmax() over all channels reads it (2); is the image (1).',
+        ),
+        (
+            ['a', 'p'],
+            'No channel of Net could ever be discarded: softmax() over '
+            'all channels reads it (2). Mask other convolutions, or teach the layer '
+            'with register_rule.',
+        ),
+    ],
+)
 def test_where_nothing_can_leave_reasons_are_counted(convs, message):
     module = net()
     module.run = only_softmax
@@ -155,14 +193,20 @@ class Wrongly(nn.Module):
         return x.abs()
 
 
-@pytest.mark.parametrize('rule', [
-    lambda analysis, name, layer, x: x[:, :, 0],
-    lambda analysis, name, layer, x: x[:, :3],
-])
+@pytest.mark.parametrize(
+    'rule',
+    [
+        lambda analysis, name, layer, x: x[:, :, 0],
+        lambda analysis, name, layer, x: x[:, :3],
+    ],
+)
 def test_a_rule_that_gives_cells_of_another_form_is_named(rule):
     register_rule(Wrongly, rule)
-    with pytest.raises(PPCDError, match='The rule for "w" gave cells of shape '
-                       r'.* do not broadcast to its output \(2, 8, 8, 8\)'):
+    with pytest.raises(
+        PPCDError,
+        match='The rule for "w" gave cells of shape '
+        r'.* do not broadcast to its output \(2, 8, 8, 8\)',
+    ):
         mask_channels(net(lambda s, y: s.b(s.w(y)), w=Wrongly()), IMAGES)
 
 
@@ -195,9 +239,13 @@ def test_kept_are_the_channels_that_stay_of_all_that_loses_some():
     channels.masks['a'].pruned[1] = True
     kept = {key: value.tolist() for key, value in channels.kept().items()}
     assert kept == {
-        ('p', 'outputs'): p, ('p.mask', 'outputs'): p, ('a', 'inputs'): p,
-        ('a', 'outputs'): a, ('a.mask', 'outputs'): a, ('n', 'outputs'): a,
-        ('b', 'inputs'): a
+        ('p', 'outputs'): p,
+        ('p.mask', 'outputs'): p,
+        ('a', 'inputs'): p,
+        ('a', 'outputs'): a,
+        ('a.mask', 'outputs'): a,
+        ('n', 'outputs'): a,
+        ('b', 'inputs'): a,
     }
 
 
@@ -215,9 +263,12 @@ def test_numbers_of_atoms_are_the_same_where_channels_leave_together():
 @pytest.fixture
 def modules():
     """Convolutions that go by the name of their ConvModule."""
-    module = Net(lambda s, x: s.last(s.second(s.first(x))),
-                 first=ConvModule(3, 6, 1), second=ConvModule(6, 5, 1),
-                 last=ConvModule(5, 3, 1, act_cfg=None))
+    module = Net(
+        lambda s, x: s.last(s.second(s.first(x))),
+        first=ConvModule(3, 6, 1),
+        second=ConvModule(6, 5, 1),
+        last=ConvModule(5, 3, 1, act_cfg=None),
+    )
     return mask_channels(module, IMAGES)
 
 
@@ -232,9 +283,10 @@ def test_a_convmodule_s_convolution_goes_by_either_name(modules):
         assert modules.alive_inputs(name).tolist() == [1, 1, 0, 1, 1]
 
 
-@pytest.mark.parametrize('question', [
-    'alive_inputs', 'alive_outputs', 'atoms_of', 'leaving_of', 'why_not'
-])
+@pytest.mark.parametrize(
+    'question',
+    ['alive_inputs', 'alive_outputs', 'atoms_of', 'leaving_of', 'why_not'],
+)
 def test_unknown_names_are_told_what_is_close_to_them(modules, question):
     with pytest.raises(PPCDError, match='Net has no layer "secnd".*: second.'):
         getattr(modules, question)('secnd')
@@ -243,15 +295,19 @@ def test_unknown_names_are_told_what_is_close_to_them(modules, question):
 
 
 def test_layers_that_write_and_read_by_their_full_names(modules):
-    assert modules.writers == modules.readers == [
-        'first.conv', 'second.conv', 'last.conv']
+    assert (
+        modules.writers
+        == modules.readers
+        == ['first.conv', 'second.conv', 'last.conv']
+    )
     assert list(modules.masks) == ['first', 'second']
 
 
 def test_masks_are_copied_by_name():
     """Though the other model has them in another order."""
-    one = Net(lambda s, x: s.b(s.a(s.p(x))), p=conv(3, 6), a=conv(6, 6),
-              b=conv(6, 3))
+    one = Net(
+        lambda s, x: s.b(s.a(s.p(x))), p=conv(3, 6), a=conv(6, 6), b=conv(6, 3)
+    )
     other = Net(one.run, b=conv(6, 3), a=conv(6, 6), p=conv(3, 6))
     other.load_state_dict(one.state_dict())
     for module in (one, other):
@@ -263,16 +319,31 @@ def test_masks_are_copied_by_name():
     assert largest_difference(call(one, IMAGES), call(other, IMAGES)) == 0
 
 
-@pytest.mark.parametrize('change, what', [
-    (lambda: mask_channels(residual_net(), IMAGES),
-     'c has 0 entries in the one and 4 in the other, and 1 more differ'),
-    (lambda: mask_channels(net(), IMAGES, convs=['p']),
-     'a has 8 entries in the one and 0 in the other. Give'),
-    (lambda: mask_channels(
-        Net(lambda s, x: s.b(s.a(s.p(x))), p=conv(3, 5), a=conv(5, 8),
-            b=conv(8, 3)), IMAGES),
-     'p has 6 entries in the one and 5 in the other. Give'),
-])
+@pytest.mark.parametrize(
+    'change, what',
+    [
+        (
+            lambda: mask_channels(residual_net(), IMAGES),
+            'c has 0 entries in the one and 4 in the other, and 1 more differ',
+        ),
+        (
+            lambda: mask_channels(net(), IMAGES, convs=['p']),
+            'a has 8 entries in the one and 0 in the other. Give',
+        ),
+        (
+            lambda: mask_channels(
+                Net(
+                    lambda s, x: s.b(s.a(s.p(x))),
+                    p=conv(3, 5),
+                    a=conv(5, 8),
+                    b=conv(8, 3),
+                ),
+                IMAGES,
+            ),
+            'p has 6 entries in the one and 5 in the other. Give',
+        ),
+    ],
+)
 def test_masks_of_another_model_are_not_copied(change, what):
     one, other = mask_channels(net(), IMAGES), change()
     one.masks['a'].pruned[0] = one.masks['p'].pruned[0] = True

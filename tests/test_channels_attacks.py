@@ -1,5 +1,6 @@
 """Odd networks and odd use of the channel library: what comes out is exact,
 or refused in one line."""
+
 import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -11,9 +12,13 @@ import torch.nn.functional as F
 from channel_checks import call, conv, net, prune_some
 from torch.nn.utils import spectral_norm
 
-from ppcd_mmagic.channels import (discard_channels, largest_difference,
-                                  layer_sizes, mask_channels,
-                                  shrink_channels)
+from ppcd_mmagic.channels import (
+    discard_channels,
+    largest_difference,
+    layer_sizes,
+    mask_channels,
+    shrink_channels,
+)
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -57,17 +62,25 @@ def replaced_forward():
 # all of ``a`` stays; ``p`` can leave
 STAY = dict(
     values_read_by_python=lambda: net(read_by_python),
-    an_lstm=lambda: net(lambda s, y: s.r(y.flatten(2).transpose(1, 2))[1][0],
-                        r=nn.LSTM(8, 4, batch_first=True)),
-    pooled_over_channels=lambda: net(lambda s, y: s.b(
-        F.max_pool2d(y.flatten(2), 3, 1, 1).view(2, 8, 8, 8))),
-    pooled_over_channels_by_a_layer=lambda: net(lambda s, y: s.b(
-        s.m(y.flatten(2)).view(2, 8, 8, 8)), m=nn.MaxPool2d(3, 1, 1)),
-    normed_over_positions=lambda: net(lambda s, y: s.b(
-        s.i(y.flatten(2)).view(2, 8, 8, 8)), i=nn.InstanceNorm2d(2)),
+    an_lstm=lambda: net(
+        lambda s, y: s.r(y.flatten(2).transpose(1, 2))[1][0],
+        r=nn.LSTM(8, 4, batch_first=True),
+    ),
+    pooled_over_channels=lambda: net(
+        lambda s, y: s.b(F.max_pool2d(y.flatten(2), 3, 1, 1).view(2, 8, 8, 8))
+    ),
+    pooled_over_channels_by_a_layer=lambda: net(
+        lambda s, y: s.b(s.m(y.flatten(2)).view(2, 8, 8, 8)),
+        m=nn.MaxPool2d(3, 1, 1),
+    ),
+    normed_over_positions=lambda: net(
+        lambda s, y: s.b(s.i(y.flatten(2)).view(2, 8, 8, 8)),
+        i=nn.InstanceNorm2d(2),
+    ),
     random_numbers_for_each=lambda: net(
-        lambda s, y: s.b(y + torch.randn_like(y))),
-    always_dropping_out=lambda: net(lambda s, y: s.b(F.dropout(y, .5, True))),
+        lambda s, y: s.b(y + torch.randn_like(y))
+    ),
+    always_dropping_out=lambda: net(lambda s, y: s.b(F.dropout(y, 0.5, True))),
     variance_of_all=lambda: net(lambda s, y: s.b(y) * y.var(False)),
     weights_of_its_own=lambda: net(lambda s, y: s.w(y), w=Weighted(8, 3, 3)),
     forward_of_its_own=lambda: net(lambda s, y: s.w(y), w=replaced_forward()),
@@ -91,22 +104,27 @@ def written_elsewhere(s, y):
 
 def of_hugging_face(s, y):
     image = s.b(y)
-    return SimpleNamespace(to_tuple=lambda: (image, ))
+    return SimpleNamespace(to_tuple=lambda: (image,))
 
 
 EXACT = dict(
     called_by_keyword=lambda: net(lambda s, y: s.b(F.relu(input=y))),
     module_dict=lambda: net(
-        in_a_dict, layers=nn.ModuleDict(dict(last=conv(8, 3)))),
+        in_a_dict, layers=nn.ModuleDict(dict(last=conv(8, 3)))
+    ),
     copied_into_another=lambda: net(written_elsewhere),
     constant_in_a_closure=lambda: net(lambda s, y: s.b(y * 2.5)),
     wrapped=lambda: nn.DataParallel(net()),
     no_bias=lambda: net(lambda s, y: s.c(y), c=conv(8, 3, bias=False)),
     dilated_and_strided=lambda: net(
-        lambda s, y: s.c(y), c=nn.Conv2d(8, 3, 3, 2, 2, 2)),
+        lambda s, y: s.c(y), c=nn.Conv2d(8, 3, 3, 2, 2, 2)
+    ),
     two_writers_into_groups=lambda: net(
-        lambda s, y: s.b(s.g(torch.cat([y, s.c(y)], 1))), 6, c=conv(8, 4),
-        g=conv(12, 6, groups=3)),
+        lambda s, y: s.b(s.g(torch.cat([y, s.c(y)], 1))),
+        6,
+        c=conv(8, 4),
+        g=conv(12, 6, groups=3),
+    ),
     half_precision=lambda: net().half(),
     double_precision=lambda: net().double(),
     channels_last=lambda: net().to(memory_format=torch.channels_last),
@@ -163,27 +181,46 @@ REFUSED = dict(
     unknown_keyword=(net, dict(images=IMAGES), 'does not run'),
     no_inputs=(net, (), 'does not run'),
     text=(net, 'image', 'does not run'),
-    without_values=(lambda: net().to('meta'), IMAGES.to('meta'),
-                    'meta device'),
-    hidden_outputs=(lambda: net(lambda s, y: Output(s.b(y))), IMAGES,
-                    'returns a Output'),
+    without_values=(lambda: net().to('meta'), IMAGES.to('meta'), 'meta device'),
+    hidden_outputs=(
+        lambda: net(lambda s, y: Output(s.b(y))),
+        IMAGES,
+        'returns a Output',
+    ),
     no_outputs=(lambda: net(lambda s, y: None), IMAGES, 'returns a NoneType'),
-    a_number=(lambda: net(lambda s, y: float(s.b(y).sum())), IMAGES,
-              'returns a float'),
+    a_number=(
+        lambda: net(lambda s, y: float(s.b(y).sum())),
+        IMAGES,
+        'returns a float',
+    ),
     a_layer_alone=(lambda: conv(3, 8), IMAGES, 'Conv2d'),
     no_layers=(nn.ReLU, IMAGES, 'no convolution'),
-    inference_mode=(lambda: net(under_inference_mode), IMAGES,
-                    'inference_mode'),
-    written_through_data=(lambda: net(written_through_data, c=conv(8, 8)),
-                          IMAGES, 'through another view'),
-    written_through_a_view=(lambda: net(written_through_a_view), IMAGES,
-                            'through another view'),
+    inference_mode=(
+        lambda: net(under_inference_mode),
+        IMAGES,
+        'inference_mode',
+    ),
+    written_through_data=(
+        lambda: net(written_through_data, c=conv(8, 8)),
+        IMAGES,
+        'through another view',
+    ),
+    written_through_a_view=(
+        lambda: net(written_through_a_view),
+        IMAGES,
+        'through another view',
+    ),
     tensor_of_a_closure=(closure, IMAGES, 'no recorded operation made'),
-    values_read_by_numpy=(lambda: net(read_by_numpy), IMAGES,
-                          'no recorded operation made'),
-    scripted=(lambda: net(lambda s, y: s.b(s.c(y)),
-                          c=torch.jit.script(conv(8, 8))), IMAGES,
-              'no recorded operation made|does not run'),
+    values_read_by_numpy=(
+        lambda: net(read_by_numpy),
+        IMAGES,
+        'no recorded operation made',
+    ),
+    scripted=(
+        lambda: net(lambda s, y: s.b(s.c(y)), c=torch.jit.script(conv(8, 8))),
+        IMAGES,
+        'no recorded operation made|does not run',
+    ),
 )
 
 
@@ -210,8 +247,11 @@ def test_a_layer_keeps_a_channel_though_all_of_its_mask_is_pruned():
 
 
 def test_of_tied_masks_every_layer_keeps_a_channel():
-    module = net(lambda s, y: s.b(y + torch.cat([s.c(y), s.d(y)], 1)),
-                 c=conv(8, 4), d=conv(8, 4))
+    module = net(
+        lambda s, y: s.b(y + torch.cat([s.c(y), s.d(y)], 1)),
+        c=conv(8, 4),
+        d=conv(8, 4),
+    )
     channels = mask_channels(module, IMAGES, tie=True)
     channels.masks['a'].pruned[:4] = True  # all that c writes
     expected = call(module, IMAGES)
@@ -265,8 +305,8 @@ def test_spectral_norm_that_is_put_on_afterwards_leaks_nothing(tie):
     spectral_norm(module.b)
     prune_some(module)
     module.a.register_forward_hook(
-        lambda layer, args, out: out + channels.leaving_of('a').view(
-            -1, 1, 1))
+        lambda layer, args, out: out + channels.leaving_of('a').view(-1, 1, 1)
+    )
     disturbed = call(module, IMAGES)
     module.a._forward_hooks.popitem()
     assert largest_difference(disturbed, call(module, IMAGES)) == 0
@@ -281,8 +321,9 @@ def test_a_network_can_be_copied_and_cut_in_the_middle_of_its_training():
         for _ in range(5):
             module(IMAGES)
     smaller = discard_channels(module, IMAGES)
-    assert largest_difference(call(module, IMAGES), call(smaller,
-                                                         IMAGES)) < 1e-5
+    assert (
+        largest_difference(call(module, IMAGES), call(smaller, IMAGES)) < 1e-5
+    )
     assert call(copy.deepcopy(module), IMAGES)[0].shape == (2, 3, 8, 8)
 
 

@@ -1,13 +1,18 @@
 """Every layer and function that is known lets channels go, exactly; and what
 rearranges them keeps them."""
+
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from channel_checks import call, conv, net
 
-from ppcd_mmagic.channels import (discard_channels, largest_difference,
-                                  layer_sizes, mask_channels)
+from ppcd_mmagic.channels import (
+    discard_channels,
+    largest_difference,
+    layer_sizes,
+    mask_channels,
+)
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -17,46 +22,99 @@ def after(function, last=8, **layers):
 
 
 UNARY = dict(
-    {name: getattr(F, name)
-     for name in ('relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'celu', 'gelu',
-                  'silu', 'mish', 'sigmoid', 'tanh', 'hardtanh', 'hardswish',
-                  'hardsigmoid', 'softplus', 'softsign', 'logsigmoid')},
-    **{name: lambda y, name=name: getattr(y, name)()
-       for name in ('relu_', 'sigmoid_', 'tanh_', 'exp', 'abs', 'neg', 'sin',
-                    'cos', 'float', 'contiguous', 'clone', 'detach', 'square',
-                    'reciprocal', 'sign', 'erf')},
-    log=lambda y: y.abs().log(), sqrt=lambda y: y.abs().sqrt(),
-    rsqrt=lambda y: y.abs().add(1).rsqrt(), pow=lambda y: y.pow(2),
-    power=lambda y: y**2, clamp=lambda y: y.clamp(-1, 1),
-    clamp_=lambda y: y.clamp_(-1, 1), clip=lambda y: torch.clip(y, 0, 1),
-    leaky_relu_=lambda y: F.leaky_relu_(y, .1),
-    to=lambda y: y.to(torch.float32), type=lambda y: y.type(torch.float32),
-    double=lambda y: y.double().float(), half=lambda y: y.half().float(),
+    {
+        name: getattr(F, name)
+        for name in (
+            'relu',
+            'relu6',
+            'leaky_relu',
+            'elu',
+            'selu',
+            'celu',
+            'gelu',
+            'silu',
+            'mish',
+            'sigmoid',
+            'tanh',
+            'hardtanh',
+            'hardswish',
+            'hardsigmoid',
+            'softplus',
+            'softsign',
+            'logsigmoid',
+        )
+    },
+    **{
+        name: lambda y, name=name: getattr(y, name)()
+        for name in (
+            'relu_',
+            'sigmoid_',
+            'tanh_',
+            'exp',
+            'abs',
+            'neg',
+            'sin',
+            'cos',
+            'float',
+            'contiguous',
+            'clone',
+            'detach',
+            'square',
+            'reciprocal',
+            'sign',
+            'erf',
+        )
+    },
+    log=lambda y: y.abs().log(),
+    sqrt=lambda y: y.abs().sqrt(),
+    rsqrt=lambda y: y.abs().add(1).rsqrt(),
+    pow=lambda y: y.pow(2),
+    power=lambda y: y**2,
+    clamp=lambda y: y.clamp(-1, 1),
+    clamp_=lambda y: y.clamp_(-1, 1),
+    clip=lambda y: torch.clip(y, 0, 1),
+    leaky_relu_=lambda y: F.leaky_relu_(y, 0.1),
+    to=lambda y: y.to(torch.float32),
+    type=lambda y: y.type(torch.float32),
+    double=lambda y: y.double().float(),
+    half=lambda y: y.half().float(),
     bfloat16=lambda y: y.bfloat16().float(),
-    dropout=lambda y: F.dropout(y, .5, False),
-    dropout_by_keyword=lambda y: F.dropout2d(y, .5, training=False),
-    negative=lambda y: -y)
+    dropout=lambda y: F.dropout(y, 0.5, False),
+    dropout_by_keyword=lambda y: F.dropout2d(y, 0.5, training=False),
+    negative=lambda y: -y,
+)
 
 COMBINED = dict(
-    add=lambda y: torch.add(y, y.abs()), add_=lambda y: y.clone().add_(y),
-    sub=lambda y: torch.sub(y, 2), sub_=lambda y: y.sub_(2),
-    rsub=lambda y: torch.rsub(y, 1), from_one=lambda y: 1 - y,
-    radd=lambda y: 1 + y, minus=lambda y: y - y.abs() * .5,
-    mul=lambda y: torch.mul(y, y.sigmoid()), mul_=lambda y: y.mul_(2),
-    twice=lambda y: 2 * y, times=lambda y: y * y.tanh(),
-    div=lambda y: torch.div(y, 3), div_=lambda y: y.div_(3),
+    add=lambda y: torch.add(y, y.abs()),
+    add_=lambda y: y.clone().add_(y),
+    sub=lambda y: torch.sub(y, 2),
+    sub_=lambda y: y.sub_(2),
+    rsub=lambda y: torch.rsub(y, 1),
+    from_one=lambda y: 1 - y,
+    radd=lambda y: 1 + y,
+    minus=lambda y: y - y.abs() * 0.5,
+    mul=lambda y: torch.mul(y, y.sigmoid()),
+    mul_=lambda y: y.mul_(2),
+    twice=lambda y: 2 * y,
+    times=lambda y: y * y.tanh(),
+    div=lambda y: torch.div(y, 3),
+    div_=lambda y: y.div_(3),
     true_divide=lambda y: torch.true_divide(y, y.abs() + 1),
-    over=lambda y: y / (y.abs() + 1), one_over=lambda y: 1 / (y.abs() + 1),
-    maximum=lambda y: torch.maximum(y, -y), minimum=lambda y: torch.minimum(
-        y, y * .5), lerp=lambda y: torch.lerp(y, y.abs(), .3),
+    over=lambda y: y / (y.abs() + 1),
+    one_over=lambda y: 1 / (y.abs() + 1),
+    maximum=lambda y: torch.maximum(y, -y),
+    minimum=lambda y: torch.minimum(y, y * 0.5),
+    lerp=lambda y: torch.lerp(y, y.abs(), 0.3),
     type_as=lambda y: y.type_as(y.abs()),
     zeros_like=lambda y: y + torch.zeros_like(y),
-    ones_like=lambda y: y * torch.ones_like(y))
+    ones_like=lambda y: y * torch.ones_like(y),
+)
 
 SPATIAL = dict(
     interpolate=lambda y: F.interpolate(y, scale_factor=2),
     bilinear=lambda y: F.interpolate(
-        y, size=(5, 5), mode='bilinear', align_corners=False),
+        y, size=(5, 5), mode='bilinear', align_corners=False
+    ),
     max_pool2d=lambda y: F.max_pool2d(y, 2),
     avg_pool2d=lambda y: F.avg_pool2d(y, 2),
     adaptive_avg_pool2d=lambda y: F.adaptive_avg_pool2d(y, 4),
@@ -78,11 +136,13 @@ SPATIAL = dict(
     amax=lambda y: y - y.amax((2, 3), keepdim=True),
     amin=lambda y: y - y.amin(dim=3, keepdim=True),
     norm=lambda y: y / (1 + y.norm(dim=2, keepdim=True)),
-    vector_norm=lambda y: y * torch.linalg.vector_norm(
-        y, dim=(2, 3), keepdim=True),
+    vector_norm=lambda y: (
+        y * torch.linalg.vector_norm(y, dim=(2, 3), keepdim=True)
+    ),
     linalg_norm=lambda y: y * torch.linalg.norm(y, dim=(2, 3), keepdim=True),
-    softmax=lambda y: y.softmax(-1), log_softmax=lambda y: F.log_softmax(
-        y, dim=3), )
+    softmax=lambda y: y.softmax(-1),
+    log_softmax=lambda y: F.log_softmax(y, dim=3),
+)
 
 MOVED = dict(
     flatten=lambda y: y.flatten(2).unsqueeze(3),
@@ -91,7 +151,8 @@ MOVED = dict(
     transpose=lambda y: y.transpose(1, 3).neg().transpose(1, 3),
     swapaxes=lambda y: y.swapaxes(1, 2).swapaxes(1, 2),
     movedim=lambda y: y.movedim(1, 0).exp().movedim(0, 1),
-    flip=lambda y: y.flip((2, 3)), repeat=lambda y: y.repeat(1, 1, 2, 1),
+    flip=lambda y: y.flip((2, 3)),
+    repeat=lambda y: y.repeat(1, 1, 2, 1),
     view=lambda y: y.view(2, -1, 64).view(2, -1, 8, 8),
     reshape=lambda y: y.reshape(2, -1, 4, 16),
     shape_in_a_tuple=lambda y: y.reshape((2, -1, 4, 16)),
@@ -104,7 +165,8 @@ MOVED = dict(
     slice_of_the_batch=lambda y: y[:1],
     slice_behind_an_ellipsis=lambda y: y[..., 2:],
     new_dimension=lambda y: y[:, None][:, 0],
-    whole_slice=lambda y: y[:, 0:y.size(1)])
+    whole_slice=lambda y: y[:, 0 : y.size(1)],
+)
 
 TWICE = dict(
     cat=lambda y: torch.cat([y, y.abs()], 1),
@@ -113,46 +175,91 @@ TWICE = dict(
     concat=lambda y: torch.concat([y, y.abs()], 1),
     concatenate=lambda y: torch.concatenate([y, y.abs()], 1),
     stack=lambda y: torch.stack([y, y.abs()], 1).flatten(1, 2),
-    repeated=lambda y: y.repeat(1, 2, 1, 1))
+    repeated=lambda y: y.repeat(1, 2, 1, 1),
+)
 
 OTHERS = dict(
-    where=lambda: net(lambda s, y: s.b(torch.where(s.m, y, y * 2)),
-                      m=torch.rand(1, 1, 8, 8) > .5),
+    where=lambda: net(
+        lambda s, y: s.b(torch.where(s.m, y, y * 2)),
+        m=torch.rand(1, 1, 8, 8) > 0.5,
+    ),
     pixel_unshuffle=after(lambda y: F.pixel_unshuffle(y, 2), 32),
     chunk=after(lambda y: torch.cat(y.chunk(2, 2), 3)),
     split_maps=after(lambda y: torch.cat(torch.split(y, 4, dim=3), 2)),
-    several_outputs=after(lambda y: y.chunk(2, 3)[1]))
+    several_outputs=after(lambda y: y.chunk(2, 3)[1]),
+)
 
 SAME = [
-    nn.Identity(), nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.CELU(),
-    nn.SELU(), nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.Tanh(), nn.Hardswish(),
-    nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(), nn.Mish(), nn.Softsign(),
-    nn.Tanhshrink(), nn.LogSigmoid(), nn.Dropout(), nn.Dropout2d(),
-    nn.AlphaDropout(), nn.Upsample(scale_factor=2), nn.MaxPool2d(2),
-    nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(4), nn.AdaptiveMaxPool2d(4),
-    nn.ReflectionPad2d(1), nn.ReplicationPad2d(1), nn.ZeroPad2d(1),
-    nn.ConstantPad2d(1, .5), nn.UpsamplingNearest2d(scale_factor=2),
-    nn.InstanceNorm2d(8), nn.BatchNorm2d(8, affine=False)
+    nn.Identity(),
+    nn.ReLU(),
+    nn.ReLU6(),
+    nn.LeakyReLU(),
+    nn.ELU(),
+    nn.CELU(),
+    nn.SELU(),
+    nn.GELU(),
+    nn.SiLU(),
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.Hardtanh(),
+    nn.Softplus(),
+    nn.Mish(),
+    nn.Softsign(),
+    nn.Tanhshrink(),
+    nn.LogSigmoid(),
+    nn.Dropout(),
+    nn.Dropout2d(),
+    nn.AlphaDropout(),
+    nn.Upsample(scale_factor=2),
+    nn.MaxPool2d(2),
+    nn.AvgPool2d(2),
+    nn.AdaptiveAvgPool2d(4),
+    nn.AdaptiveMaxPool2d(4),
+    nn.ReflectionPad2d(1),
+    nn.ReplicationPad2d(1),
+    nn.ZeroPad2d(1),
+    nn.ConstantPad2d(1, 0.5),
+    nn.UpsamplingNearest2d(scale_factor=2),
+    nn.InstanceNorm2d(8),
+    nn.BatchNorm2d(8, affine=False),
 ]
 LINES = [
-    nn.MaxPool1d(2), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(4),
-    nn.AdaptiveMaxPool1d(4), nn.BatchNorm1d(8), nn.InstanceNorm1d(8),
-    nn.ReflectionPad1d(1), nn.Dropout1d(), nn.Conv1d(8, 8, 3),
-    nn.ConvTranspose1d(8, 8, 3)
+    nn.MaxPool1d(2),
+    nn.AvgPool1d(2),
+    nn.AdaptiveAvgPool1d(4),
+    nn.AdaptiveMaxPool1d(4),
+    nn.BatchNorm1d(8),
+    nn.InstanceNorm1d(8),
+    nn.ReflectionPad1d(1),
+    nn.Dropout1d(),
+    nn.Conv1d(8, 8, 3),
+    nn.ConvTranspose1d(8, 8, 3),
 ]
 NETS = {
-    **{name: after(function)
-       for part in (UNARY, COMBINED, SPATIAL, MOVED)
-       for name, function in part.items()},
+    **{
+        name: after(function)
+        for part in (UNARY, COMBINED, SPATIAL, MOVED)
+        for name, function in part.items()
+    },
     **{name: after(function, 16) for name, function in TWICE.items()},
     **OTHERS,
-    **{type(layer).__name__: lambda layer=layer: net(
-        lambda s, y: s.b(s.layer(y)), layer=layer) for layer in SAME},
-    **{type(layer).__name__: lambda layer=layer: net(
-        lambda s, y: s.b(s.layer(y.flatten(2)).unsqueeze(3)), layer=layer)
-       for layer in LINES},
+    **{
+        type(layer).__name__: lambda layer=layer: net(
+            lambda s, y: s.b(s.layer(y)), layer=layer
+        )
+        for layer in SAME
+    },
+    **{
+        type(layer).__name__: lambda layer=layer: net(
+            lambda s, y: s.b(s.layer(y.flatten(2)).unsqueeze(3)), layer=layer
+        )
+        for layer in LINES
+    },
     'SyncBatchNorm': lambda: net(
-        lambda s, y: s.b(s.layer(y)), layer=nn.SyncBatchNorm(8)),
+        lambda s, y: s.b(s.layer(y)), layer=nn.SyncBatchNorm(8)
+    ),
 }
 
 
@@ -176,13 +283,15 @@ def test_dead_channels_leave_through_it(name):
 STAYS = dict(
     rand_like=(lambda y: y + torch.rand_like(y), 'draws random numbers'),
     randn_like=(lambda y: y * torch.randn_like(y), 'draws random numbers'),
-    dropout=(lambda y: F.dropout(y, .5, training=True), 'draws random'),
+    dropout=(lambda y: F.dropout(y, 0.5, training=True), 'draws random'),
     unbind=(lambda y: torch.cat(y.unbind(1)).view(2, 8, 8, 8), 'unbind()'),
     select=(lambda y: y + y.select(1, 2).unsqueeze(1), 'select()'),
     narrow=(lambda y: torch.cat([y.narrow(1, 0, 4)] * 2, 1), 'narrow()'),
     roll=(lambda y: y.roll(1, 1), 'roll()'),
-    repeat_interleave=(lambda y: y.repeat_interleave(2, 1)[:, ::2],
-                       'repeat_interleave()'),
+    repeat_interleave=(
+        lambda y: y.repeat_interleave(2, 1)[:, ::2],
+        'repeat_interleave()',
+    ),
     unflatten=(lambda y: y.unflatten(1, (2, 4)).flatten(1, 2), 'unflatten()'),
     mean=(lambda y: y - y.mean(), 'mean() over all channels'),
     mean_of_channels=(lambda y: y - y.mean(-3, keepdim=True), 'mean() over'),
@@ -192,14 +301,20 @@ STAYS = dict(
     softmax=(lambda y: y.softmax(dim=1), 'softmax() over all channels'),
     sorted_maps=(lambda y: y.sort(2)[0], 'sort() reads it, which is not'),
     padded=(lambda y: F.pad(y, (0, 0, 0, 0, 1, 0))[:, 1:], 'pad()'),
-    sizes_of_parts=(lambda y: torch.cat(y.split([2, 6], 1), 1),
-                    'parts of fixed sizes'),
-    size_of_parts=(lambda y: torch.cat(y.split(4, dim=1), 1),
-                   'parts of a fixed size'),
+    sizes_of_parts=(
+        lambda y: torch.cat(y.split([2, 6], 1), 1),
+        'parts of fixed sizes',
+    ),
+    size_of_parts=(
+        lambda y: torch.cat(y.split(4, dim=1), 1),
+        'parts of a fixed size',
+    ),
     uneven=(lambda y: torch.cat(y.chunk(3, dim=1), 1), 'split unevenly'),
     every_second=(lambda y: torch.cat([y[:, ::2]] * 2, 1), 'fixed ends'),
-    as_numbers=(lambda y: y.view(torch.int32).view(torch.float32),
-                'a view as another type'),
+    as_numbers=(
+        lambda y: y.view(torch.int32).view(torch.float32),
+        'a view as another type',
+    ),
 )
 
 
@@ -210,9 +325,12 @@ def test_what_goes_across_channels_keeps_them_and_says_so(name):
     channels = masked(module)
     assert not channels.leaving_of('a').any()
     assert all(why in reason for reason in channels.why_not('a'))
-    assert largest_difference(
-        call(module, IMAGES), call(discard_channels(module, IMAGES),
-                                   IMAGES)) < 1e-5
+    assert (
+        largest_difference(
+            call(module, IMAGES), call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )
 
 
 NUMBERS = {
@@ -251,7 +369,7 @@ NUMBERS = {
 def test_numbers_of_channels_that_are_computed_with(name):
     """Halves follow the channels; whatever is not known keeps them all."""
     compute, follows = NUMBERS[name]
-    module = net(lambda s, y: s.b(y[:, :compute(y.size(1))]), 4)
+    module = net(lambda s, y: s.b(y[:, : compute(y.size(1))]), 4)
     channels = mask_channels(module, IMAGES, convs=['p', 'a'])
     # as many of either half, in the same places
     module.a.mask.pruned[[0, 3, 4, 7]] = True
@@ -263,41 +381,57 @@ def test_numbers_of_channels_that_are_computed_with(name):
 
 
 COUNTS = dict(
-    numel=lambda y: y.numel() / 1024, nelement=lambda y: y.nelement() / 1024,
-    length=lambda y: len(y[0]) / 8, torch_s=lambda y: torch.numel(y) / 1024)
+    numel=lambda y: y.numel() / 1024,
+    nelement=lambda y: y.nelement() / 1024,
+    length=lambda y: len(y[0]) / 8,
+    torch_s=lambda y: torch.numel(y) / 1024,
+)
 
 
 @pytest.mark.parametrize('name', COUNTS)
 def test_numbers_of_elements_that_are_computed_with(name):
     module = net(lambda s, y: s.b(y * COUNTS[name](y)))
     assert not masked(module).leaving_of('a').any()
-    assert largest_difference(
-        call(module, IMAGES), call(discard_channels(module, IMAGES),
-                                   IMAGES)) < 1e-5
+    assert (
+        largest_difference(
+            call(module, IMAGES), call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )
 
 
 PROPERTIES = dict(
     T=lambda y: y.flatten(1).T.T.view(2, -1, 8, 8),
-    mT=lambda y: y.mT, real=lambda y: y.real, mH=lambda y: y.mH.mT,
-    H=lambda y: y.flatten(1).H.H.view(2, -1, 8, 8), data=lambda y: y.data)
+    mT=lambda y: y.mT,
+    real=lambda y: y.real,
+    mH=lambda y: y.mH.mT,
+    H=lambda y: y.flatten(1).H.H.view(2, -1, 8, 8),
+    data=lambda y: y.data,
+)
 
 
 @pytest.mark.parametrize('name', PROPERTIES)
 def test_properties_that_give_tensors_are_followed_or_refuse_nothing(name):
     module = net(lambda s, y: s.b(PROPERTIES[name](y)))
     channels = masked(module)
-    assert channels.leaving_of('p').shape == (6, )
-    assert largest_difference(
-        call(module, IMAGES), call(discard_channels(module, IMAGES),
-                                   IMAGES)) < 1e-5
+    assert channels.leaving_of('p').shape == (6,)
+    assert (
+        largest_difference(
+            call(module, IMAGES), call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )
 
 
 def test_imaginary_parts_are_followed_or_refuse_nothing():
     module = net(lambda s, y: s.b(torch.complex(y, y.abs()).imag))
     masked(module)
-    assert largest_difference(
-        call(module, IMAGES), call(discard_channels(module, IMAGES),
-                                   IMAGES)) < 1e-5
+    assert (
+        largest_difference(
+            call(module, IMAGES), call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )
 
 
 def test_two_that_are_added_leave_where_both_are_dead():
@@ -307,8 +441,12 @@ def test_two_that_are_added_leave_where_both_are_dead():
     for name in ('a', 'c'):
         assert channels.leaving_of(name).nonzero().flatten().tolist() == [3]
     expected = call(module, IMAGES)
-    assert largest_difference(
-        expected, call(discard_channels(module, IMAGES), IMAGES)) < 1e-5
+    assert (
+        largest_difference(
+            expected, call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )
 
 
 def test_a_sum_of_numbers_follows_both():
@@ -317,7 +455,7 @@ def test_a_sum_of_numbers_follows_both():
     def half(s, y):
         z = s.c(y)
         both = torch.cat([y, z], 1)
-        return s.b(both[:, :(y.size(1) + z.size(1)) // 2])
+        return s.b(both[:, : (y.size(1) + z.size(1)) // 2])
 
     module = net(half, c=conv(8, 8))
     channels = mask_channels(module, IMAGES)
@@ -325,5 +463,9 @@ def test_a_sum_of_numbers_follows_both():
         layer.mask.pruned[[0, 3]] = True
     assert channels.leaving_of('a').nonzero().flatten().tolist() == [0, 3]
     expected = call(module, IMAGES)
-    assert largest_difference(
-        expected, call(discard_channels(module, IMAGES), IMAGES)) < 1e-5
+    assert (
+        largest_difference(
+            expected, call(discard_channels(module, IMAGES), IMAGES)
+        )
+        < 1e-5
+    )

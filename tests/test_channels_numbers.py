@@ -3,6 +3,7 @@
 Removal changes such a number, and what is cut must stay exact all the same:
 nothing but the comparison would notice where a training shrinks its network.
 """
+
 import copy
 import math
 
@@ -14,8 +15,12 @@ import torch.nn.functional as F
 from channel_checks import call, conv, cut, net, prune_some
 from torch.utils.checkpoint import checkpoint
 
-from ppcd_mmagic.channels import (fit_to_state, largest_difference, mask_channels,
-                                  shrink_channels)
+from ppcd_mmagic.channels import (
+    fit_to_state,
+    largest_difference,
+    mask_channels,
+    shrink_channels,
+)
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -24,54 +29,72 @@ def other(outputs):
 
 
 NETS = dict(
-    size_less_four=lambda: net(lambda s, y: s.b(y[:, :y.size(1) - 4]), 4),
-    half_the_height=lambda: net(lambda s, y: s.b(y[:, :y.size(2) // 2]), 4),
+    size_less_four=lambda: net(lambda s, y: s.b(y[:, : y.size(1) - 4]), 4),
+    half_the_height=lambda: net(lambda s, y: s.b(y[:, : y.size(2) // 2]), 4),
     size_of_another=lambda: net(
-        lambda s, y: s.b(y[:, :s.c(y).size(1)]), 4, **other(4)),
-    integer_of_numpy=lambda: net(lambda s, y: s.b(y[:, :numpy.int64(4)]), 4),
+        lambda s, y: s.b(y[:, : s.c(y).size(1)]), 4, **other(4)
+    ),
+    integer_of_numpy=lambda: net(lambda s, y: s.b(y[:, : numpy.int64(4)]), 4),
     times=lambda: net(lambda s, y: s.b(y * y.size(1))),
     divided=lambda: net(lambda s, y: s.b(y / y.size(1))),
     root=lambda: net(lambda s, y: s.b(y * math.sqrt(y.size(1)))),
-    power=lambda: net(lambda s, y: s.b(y * y.shape[1]**-.5)),
+    power=lambda: net(lambda s, y: s.b(y * y.shape[1] ** -0.5)),
     branch=lambda: net(lambda s, y: s.b(y if y.shape[1] == 8 else -y)),
     numel=lambda: net(lambda s, y: s.b(y * (y.numel() / 1024))),
     length=lambda: net(lambda s, y: s.b(y * len(y[0]))),
-    view_by_height=lambda: net(lambda s, y: s.b(
-        y.view(y.size(0), y.size(2), 8, y.size(3)))),
+    view_by_height=lambda: net(
+        lambda s, y: s.b(y.view(y.size(0), y.size(2), 8, y.size(3)))
+    ),
     norms_weight=lambda: net(
-        lambda s, y: s.b(y * s.n.weight.view(1, -1, 1, 1))),
+        lambda s, y: s.b(y * s.n.weight.view(1, -1, 1, 1))
+    ),
     weight_of_reader=lambda: net(
-        lambda s, y: s.b(y) + F.conv2d(y, s.b.weight, padding=1)),
+        lambda s, y: s.b(y) + F.conv2d(y, s.b.weight, padding=1)
+    ),
     convolution_of_a_parameter=lambda: net(
         lambda s, y: s.b(F.conv2d(y, s.w, padding=1)),
-        w=nn.Parameter(torch.randn(8, 8, 3, 3))),
+        w=nn.Parameter(torch.randn(8, 8, 3, 3)),
+    ),
     stacked=lambda: net(
-        lambda s, y: s.b(torch.stack([y, s.c(y)], 2).flatten(1, 2)), 16,
-        **other(8)),
+        lambda s, y: s.b(torch.stack([y, s.c(y)], 2).flatten(1, 2)),
+        16,
+        **other(8),
+    ),
     side_by_side=lambda: net(
-        lambda s, y: s.b(torch.cat([y, s.c(y)], 3)), **other(8)),
+        lambda s, y: s.b(torch.cat([y, s.c(y)], 3)), **other(8)
+    ),
     lstm=lambda: net(
         lambda s, y: s.b(y).mean() + s.r(y.flatten(2).transpose(1, 2))[0],
-        r=nn.LSTM(8, 4, batch_first=True)),
+        r=nn.LSTM(8, 4, batch_first=True),
+    ),
     attention=lambda: net(
-        lambda s, y: s.b(y).mean() + s.m(*[y.flatten(2).transpose(1, 2)] * 3)[
-            0], m=nn.MultiheadAttention(8, 2, batch_first=True)),
+        lambda s, y: (
+            s.b(y).mean() + s.m(*[y.flatten(2).transpose(1, 2)] * 3)[0]
+        ),
+        m=nn.MultiheadAttention(8, 2, batch_first=True),
+    ),
     unfold=lambda: net(
         lambda s, y: s.b(y).mean() + s.l(F.unfold(y, 2).transpose(1, 2)),
-        l=nn.Linear(32, 4)),
+        l=nn.Linear(32, 4),
+    ),
     two_into_groups=lambda: net(
-        lambda s, y: s.b(s.g(torch.cat([y, s.c(y)], 1))), 6,
-        g=conv(12, 6, groups=3), **other(4)),
+        lambda s, y: s.b(s.g(torch.cat([y, s.c(y)], 1))),
+        6,
+        g=conv(12, 6, groups=3),
+        **other(4),
+    ),
     checkpointed=lambda: net(
-        lambda s, y: s.b(checkpoint(s.c, y, use_reentrant=False)), 8,
-        **other(8)),
+        lambda s, y: s.b(checkpoint(s.c, y, use_reentrant=False)), 8, **other(8)
+    ),
     double=lambda: net(lambda s, y: s.b(y)).double(),
     brain_float=lambda: net(lambda s, y: s.b(y)).bfloat16(),
     channels_last=lambda: net(lambda s, y: s.b(y)).to(
-        memory_format=torch.channels_last),
+        memory_format=torch.channels_last
+    ),
 )
-BOTH = pytest.mark.parametrize('tie', [False, True],
-                               ids=['independent', 'tied'])
+BOTH = pytest.mark.parametrize(
+    'tie', [False, True], ids=['independent', 'tied']
+)
 
 
 @pytest.mark.parametrize('name', NETS)
@@ -96,11 +119,14 @@ def tied_weights():
 
 
 REFUSED = dict(
-    weight_beside=(lambda: net(lambda s, y: s.b(y) * s.a.weight.norm()),
-                   'a.weight is used beside its layer'),
-    bias_beside=(lambda: net(
-        lambda s, y: s.b(y + s.a.bias.view(1, -1, 1, 1))),
-                 'a.bias is used beside its layer'),
+    weight_beside=(
+        lambda: net(lambda s, y: s.b(y) * s.a.weight.norm()),
+        'a.weight is used beside its layer',
+    ),
+    bias_beside=(
+        lambda: net(lambda s, y: s.b(y + s.a.bias.view(1, -1, 1, 1))),
+        'a.bias is used beside its layer',
+    ),
 )
 
 
@@ -123,6 +149,7 @@ def test_a_copy_with_folded_spectral_norm_leaves_the_original_its_weight():
     from torch.nn.utils import parametrizations
 
     from ppcd_mmagic.channels import fold_computed_weights
+
     module = parametrizations.spectral_norm(conv(3, 8)).eval()
     weight = module.weight.clone()
     fold_computed_weights(copy.deepcopy(module))

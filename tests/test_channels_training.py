@@ -1,33 +1,46 @@
 """Channels taken out in the middle of a training: it goes on as if they were
 zero."""
+
 import copy
 
 import pytest
 import torch
 import torch.nn as nn
 from channel_checks import Net, call, conv, net
-from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d, SNEmbedding,
-                                                          SNLinear)
+from mmagic.models.editors.biggan.biggan_snmodule import (
+    SNConv2d,
+    SNEmbedding,
+    SNLinear,
+)
 from mmagic.models.editors.pggan.pggan_modules import equalized_lr
 from torch.nn.utils import parametrizations, spectral_norm
 
-from ppcd_mmagic.channels import (fit_to_state, fold_computed_weights,
-                                  largest_difference, layer_sizes,
-                                  mask_channels, named_masks, narrow_to_state,
-                                  resize_layers, shrink_channels,
-                                  zero_dead_channels)
+from ppcd_mmagic.channels import (
+    fit_to_state,
+    fold_computed_weights,
+    largest_difference,
+    layer_sizes,
+    mask_channels,
+    named_masks,
+    narrow_to_state,
+    resize_layers,
+    shrink_channels,
+    zero_dead_channels,
+)
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(
-    4, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    4, 3, 8, 8, generator=torch.Generator().manual_seed(1)
+).double()
 # dead in masks whose channels leave in halves or quarters
 DEAD = [0, 1, 4, 5]
 
 
 def behind(layer, inputs=8, **more):
     """``layer`` between the norm and ``b``."""
-    return lambda: net(lambda s, y: s.b(s.layer(y).relu()), inputs,
-                       layer=layer(), **more)
+    return lambda: net(
+        lambda s, y: s.b(s.layer(y).relu()), inputs, layer=layer(), **more
+    )
 
 
 def of_all(wrap, kind=nn.Conv2d):
@@ -51,28 +64,35 @@ KINDS = dict(
     spectral_norm_ajbrock=lambda: of_all(lambda layer: layer, SNConv2d),
     equalized=lambda: of_all(equalized_lr),
     equalized_by_outputs=lambda: of_all(
-        lambda layer: equalized_lr(layer, mode='fan_out')),
+        lambda layer: equalized_lr(layer, mode='fan_out')
+    ),
     spectral_grouped=behind(lambda: spectral_norm(conv(8, 8, groups=2))),
     spectral_transposed=behind(
-        lambda: spectral_norm(nn.ConvTranspose2d(8, 8, 3))),
+        lambda: spectral_norm(nn.ConvTranspose2d(8, 8, 3))
+    ),
     grouped=behind(lambda: conv(8, 4, groups=2), 4),
-    grouped_transposed=behind(lambda: nn.ConvTranspose2d(8, 4, 3, groups=2),
-                              4),
+    grouped_transposed=behind(lambda: nn.ConvTranspose2d(8, 4, 3, groups=2), 4),
     depthwise=behind(lambda: conv(8, 8, groups=8)),
     transposed=behind(lambda: nn.ConvTranspose2d(8, 8, 3)),
     group_norm=behind(lambda: nn.GroupNorm(4, 8)),
     prelu=behind(lambda: nn.PReLU(8)),
-    embedding=lambda: net(conditional, gain=nn.Embedding(3, 8),
-                          labels=torch.tensor([0, 2, 1, 2])),
-    embedding_ajbrock=lambda: net(conditional, gain=SNEmbedding(3, 8),
-                                  labels=torch.tensor([0, 2, 1, 2])),
-    parameter=lambda: net(lambda s, y: s.b(y * s.w),
-                          w=nn.Parameter(torch.ones(8, 1, 1))),
-    linear=lambda: net(lambda s, y: s.b(y) * s.l(y.mean((2, 3)))[:, :, None, None],
-                       l=nn.Linear(8, 3)),
+    embedding=lambda: net(
+        conditional, gain=nn.Embedding(3, 8), labels=torch.tensor([0, 2, 1, 2])
+    ),
+    embedding_ajbrock=lambda: net(
+        conditional, gain=SNEmbedding(3, 8), labels=torch.tensor([0, 2, 1, 2])
+    ),
+    parameter=lambda: net(
+        lambda s, y: s.b(y * s.w), w=nn.Parameter(torch.ones(8, 1, 1))
+    ),
+    linear=lambda: net(
+        lambda s, y: s.b(y) * s.l(y.mean((2, 3)))[:, :, None, None],
+        l=nn.Linear(8, 3),
+    ),
     linear_ajbrock=lambda: net(
         lambda s, y: s.b(y) * s.l(y.flatten(1))[:, :, None, None],
-        l=SNLinear(8 * 64, 3)),
+        l=SNLinear(8 * 64, 3),
+    ),
 )
 
 
@@ -87,9 +107,9 @@ def prepared(name, steps=2):
     """A network and its optimizer after some steps, half of ``p``'s and
     ``a``'s channels dead."""
     module = fresh(name)
-    optimizer = torch.optim.Adam([
-        dict(params=[p], lr=1e-2) for p in module.parameters()
-    ])
+    optimizer = torch.optim.Adam(
+        [dict(params=[p], lr=1e-2) for p in module.parameters()]
+    )
     train(module, optimizer, steps)
     module.p.mask.pruned[:3] = True
     module.a.mask.pruned[DEAD] = True
@@ -100,8 +120,11 @@ def train(module, optimizer, steps):
     losses = []
     for step in range(steps):
         torch.manual_seed(step)
-        loss = (module.train()(IMAGES + torch.randn_like(IMAGES)) -
-                1).square().mean()
+        loss = (
+            (module.train()(IMAGES + torch.randn_like(IMAGES)) - 1)
+            .square()
+            .mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -114,8 +137,12 @@ def size(module):
 
 
 def in_the_optimizer(optimizer):
-    return sum(value.numel() for state in optimizer.state.values()
-               for value in state.values() if value.ndim)
+    return sum(
+        value.numel()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if value.ndim
+    )
 
 
 @pytest.mark.parametrize('name', KINDS)
@@ -129,30 +156,38 @@ def test_what_is_cut_trains_on_as_what_is_zeroed(name):
     assert in_the_optimizer(optimizer) == 2 * size(cut)
     # equalizing rounds to single precision
     rounds = 1e-6 if 'equalized' in name else 1e-9
-    assert largest_difference(
-        call(zeroed, IMAGES), call(cut, IMAGES)) < rounds
+    assert largest_difference(call(zeroed, IMAGES), call(cut, IMAGES)) < rounds
     expected, found = train(zeroed, its_optimizer, 3), train(cut, optimizer, 3)
     assert found == pytest.approx(expected, rel=100 * rounds)
-    assert largest_difference(
-        call(zeroed, IMAGES), call(cut, IMAGES)) < 1000 * rounds
+    assert (
+        largest_difference(call(zeroed, IMAGES), call(cut, IMAGES))
+        < 1000 * rounds
+    )
     # and nothing dead has come back
-    kernel, = (p for p in zeroed.a.parameters() if p.ndim == 4)
+    (kernel,) = (p for p in zeroed.a.parameters() if p.ndim == 4)
     assert not kernel[DEAD].any() and not kernel[:, :3].any()
 
 
 @pytest.mark.parametrize(
-    'name', [name for name in KINDS
-             if 'spectral' not in name and 'ajbrock' not in name])
+    'name',
+    [
+        name
+        for name in KINDS
+        if 'spectral' not in name and 'ajbrock' not in name
+    ],
+)
 def test_without_spectral_norm_removal_changes_nothing(name):
     module, optimizer = prepared(name)
     expected = call(module, IMAGES)
     shrink_channels(module, IMAGES, optimizer)
     assert largest_difference(expected, call(module, IMAGES)) < (
-        1e-6 if 'equalized' in name else 1e-12)
+        1e-6 if 'equalized' in name else 1e-12
+    )
 
 
-@pytest.mark.parametrize('name', [name for name in KINDS if 'spectral' in name
-                                  or 'ajbrock' in name])
+@pytest.mark.parametrize(
+    'name', [name for name in KINDS if 'spectral' in name or 'ajbrock' in name]
+)
 def test_spectral_norm_is_that_of_what_lives(name):
     """Found before the next step asks for it; and modes stay."""
     module, optimizer = prepared(name, steps=20)
@@ -166,13 +201,16 @@ def test_spectral_norm_is_that_of_what_lives(name):
     for layer in plain.modules():
         kind = type(layer).__name__
         if kind.startswith(('SN', 'Parametrized')) or hasattr(
-                layer, 'weight_u'):
-            weight = layer.sn_weight() if kind.startswith('SN') else (
-                layer.weight)
+            layer, 'weight_u'
+        ):
+            weight = (
+                layer.sn_weight() if kind.startswith('SN') else (layer.weight)
+            )
             dim = int(isinstance(layer, nn.ConvTranspose2d))
             matrix = weight.detach().movedim(dim, 0).flatten(1)
             assert float(torch.linalg.svdvals(matrix)[0]) == pytest.approx(
-                1, abs=.1)
+                1, abs=0.1
+            )
             normed += 1
     assert normed
 
@@ -182,9 +220,9 @@ def test_a_fresh_network_takes_the_sizes_and_the_weights_of_a_cut_one(name):
     cut, optimizer = prepared(name)
     shrink_channels(cut, IMAGES, optimizer)
     other = fresh(name)
-    its_optimizer = torch.optim.Adam([
-        dict(params=[p], lr=1e-2) for p in other.parameters()
-    ])
+    its_optimizer = torch.optim.Adam(
+        [dict(params=[p], lr=1e-2) for p in other.parameters()]
+    )
     fit_to_state(other, IMAGES, cut.state_dict(), its_optimizer)
     other.load_state_dict(cut.state_dict())
     its_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -230,12 +268,12 @@ SIZES = dict(
     depthwise=(nn.Conv2d(8, 8, 3, groups=8), (8, 8)),
     transposed=(nn.ConvTranspose2d(6, 8, 3), (8, 6)),
     linear=(nn.Linear(6, 8), (8, 6)),
-    embedding=(nn.Embedding(5, 8), (8, )),
-    norm=(nn.BatchNorm2d(8), (8, )),
-    plain_norm=(nn.BatchNorm2d(8, affine=False), (8, )),
-    instance_norm=(nn.InstanceNorm2d(8, affine=True), (8, )),
-    group_norm=(nn.GroupNorm(4, 8), (8, )),
-    prelu=(nn.PReLU(8), (8, )),
+    embedding=(nn.Embedding(5, 8), (8,)),
+    norm=(nn.BatchNorm2d(8), (8,)),
+    plain_norm=(nn.BatchNorm2d(8, affine=False), (8,)),
+    instance_norm=(nn.InstanceNorm2d(8, affine=True), (8,)),
+    group_norm=(nn.GroupNorm(4, 8), (8,)),
+    prelu=(nn.PReLU(8), (8,)),
 )
 
 
@@ -243,20 +281,19 @@ SIZES = dict(
 def test_sizes_of_layers_by_their_names(name):
     layer, expected = SIZES[name]
     model = nn.ModuleDict({name: layer, 'other': nn.PReLU(8)})
-    assert layer_sizes(model) == {name: expected, 'other': (8, )}
+    assert layer_sizes(model) == {name: expected, 'other': (8,)}
     smaller = tuple(n // 2 for n in expected)
     resize_layers(model, {name: smaller})
-    assert layer_sizes(model) == {name: smaller, 'other': (8, )}
+    assert layer_sizes(model) == {name: smaller, 'other': (8,)}
     if name == 'group_norm':
         assert layer.num_groups == 2
     if name == 'depthwise':
         assert layer.groups == 4
     if name == 'grouped':
         assert layer.groups == 2 and layer.weight.shape == (4, 1, 3, 3)
-    inputs = {
-        1: torch.zeros(2, 4, 5, 5),
-        2: torch.zeros(2, smaller[-1], 5, 5)
-    }[len(expected)]
+    inputs = {1: torch.zeros(2, 4, 5, 5), 2: torch.zeros(2, smaller[-1], 5, 5)}[
+        len(expected)
+    ]
     if name == 'linear':
         inputs = torch.zeros(2, 3)
     if name == 'embedding':
@@ -265,13 +302,15 @@ def test_sizes_of_layers_by_their_names(name):
 
 
 def test_sizes_of_parameters_are_their_shapes():
-    module = net(w=nn.Parameter(torch.rand(8, 1, 1)),
-                 scalar=nn.Parameter(torch.tensor(1.)))
+    module = net(
+        w=nn.Parameter(torch.rand(8, 1, 1)),
+        scalar=nn.Parameter(torch.tensor(1.0)),
+    )
     module.deep = nn.Module()
     module.deep.w = nn.Parameter(torch.rand(4, 5))
     sizes = layer_sizes(module)
     assert sizes.pop('w') == (8, 1, 1) and sizes.pop('deep.w') == (4, 5)
-    assert sizes == {'p': (6, 3), 'a': (8, 6), 'n': (8, ), 'b': (3, 8)}
+    assert sizes == {'p': (6, 3), 'a': (8, 6), 'n': (8,), 'b': (3, 8)}
     w, deep = module.w.clone(), module.deep.w.clone()
     resize_layers(module, {'w': [5, 1, 1], 'deep.w': (4, 2)})
     assert torch.equal(module.w, w[:5])
@@ -286,38 +325,40 @@ def test_the_first_channels_are_kept_of_each_group():
     assert torch.equal(module.c.bias, bias[[0, 1, 3, 4]])
 
 
-@pytest.mark.parametrize('name, size, has', [
-    ('c', (4, 4), 'no such layer'),
-    ('a', (9, 6), r'\(8, 6\)'),
-    ('a', (8, 7), r'\(8, 6\)'),
-    ('a', (0, 6), r'\(8, 6\)'),
-    ('a', (8, ), r'\(8, 6\)'),
-    ('n', (8, 8), r'\(8,\)'),
-    ('g', (5, 8), r'\(6, 8\) in 2 groups'),
-    ('g', (4, 7), r'\(6, 8\) in 2 groups'),
-])
+@pytest.mark.parametrize(
+    'name, size, has',
+    [
+        ('c', (4, 4), 'no such layer'),
+        ('a', (9, 6), r'\(8, 6\)'),
+        ('a', (8, 7), r'\(8, 6\)'),
+        ('a', (0, 6), r'\(8, 6\)'),
+        ('a', (8,), r'\(8, 6\)'),
+        ('n', (8, 8), r'\(8,\)'),
+        ('g', (5, 8), r'\(6, 8\) in 2 groups'),
+        ('g', (4, 7), r'\(6, 8\) in 2 groups'),
+    ],
+)
 def test_sizes_that_do_not_fit_are_refused(name, size, has):
     module = net(g=conv(8, 6, groups=2))
     before = layer_sizes(module)
-    with pytest.raises(PPCDError,
-                       match=f'Layer "{name}" of size .*{has}'):
+    with pytest.raises(PPCDError, match=f'Layer "{name}" of size .*{has}'):
         resize_layers(module, {name: size})
     assert layer_sizes(module) == before
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda layer: layer, spectral_norm, parametrizations.spectral_norm
-])
+@pytest.mark.parametrize(
+    'wrap', [lambda layer: layer, spectral_norm, parametrizations.spectral_norm]
+)
 def test_a_network_becomes_as_narrow_as_a_state_and_says_whether(wrap):
     wide, narrow = net(), net()
     for module in (wide, narrow):
         module.a = wrap(module.a)
     assert not narrow_to_state(narrow, wide.state_dict())
-    resize_layers(narrow, {'a': (1, 6), 'n': (1, ), 'b': (3, 1)})
+    resize_layers(narrow, {'a': (1, 6), 'n': (1,), 'b': (3, 1)})
     assert narrow_to_state(wide, narrow.state_dict())
     sizes = layer_sizes(wide)
     assert sizes == layer_sizes(narrow)
-    assert (sizes['a'], sizes['n'], sizes['b']) == ((1, 6), (1, ), (3, 1))
+    assert (sizes['a'], sizes['n'], sizes['b']) == ((1, 6), (1,), (3, 1))
     assert not narrow_to_state(wide, net().state_dict())
 
 
@@ -329,7 +370,12 @@ def test_of_a_state_only_what_is_there_and_fits_counts():
     state['w'] = torch.zeros(4, 1)  # another form
     assert narrow_to_state(module, state)
     assert layer_sizes(module) == {
-        'p': (6, 3), 'a': (4, 6), 'n': (8, ), 'b': (3, 8), 'w': (8, )}
+        'p': (6, 3),
+        'a': (4, 6),
+        'n': (8,),
+        'b': (3, 8),
+        'w': (8,),
+    }
 
 
 def test_norms_without_weights_have_nothing_to_go_by():
@@ -356,8 +402,11 @@ def test_computed_weights_become_plain_ones_of_the_same_value(name, training):
         layer.bias.data.normal_()
     layer.mask = nn.Identity()  # what it carries stays with it
     model = nn.ModuleDict(dict(layer=layer)).train(training)
-    inputs = dict(conv=torch.randn(2, 4, 8, 8), grouped=torch.randn(2, 4, 8, 8),
-                  embedding=torch.tensor([0, 3])).get(name, torch.randn(2, 4))
+    inputs = dict(
+        conv=torch.randn(2, 4, 8, 8),
+        grouped=torch.randn(2, 4, 8, 8),
+        embedding=torch.tensor([0, 3]),
+    ).get(name, torch.randn(2, 4))
     seen = []
     layer.register_forward_hook(lambda *_: seen.append('behind'))
     layer.register_forward_pre_hook(lambda *_: seen.append('ahead'))
@@ -370,14 +419,16 @@ def test_computed_weights_become_plain_ones_of_the_same_value(name, training):
     assert largest_difference([expected], [plain(inputs)]) == 0
     assert seen == 2 * ['ahead', 'behind']
     assert plain.training is training and plain.mask is layer.mask
-    assert (plain.weight is not layer.weight
-            and plain.weight.data_ptr() != layer.weight.data_ptr())
+    assert (
+        plain.weight is not layer.weight
+        and plain.weight.data_ptr() != layer.weight.data_ptr()
+    )
     assert set(plain.state_dict()) <= {'weight', 'bias'}
 
 
-@pytest.mark.parametrize('wrap', [
-    spectral_norm, parametrizations.spectral_norm
-])
+@pytest.mark.parametrize(
+    'wrap', [spectral_norm, parametrizations.spectral_norm]
+)
 def test_spectral_norm_of_torch_leaves_no_trace(wrap):
     """A checkpoint without its vectors loads afterwards."""
     module = net()
@@ -391,8 +442,12 @@ def test_spectral_norm_of_torch_leaves_no_trace(wrap):
     assert largest_difference(expected, call(module, IMAGES.float())) == 0
     assert all(p.is_leaf and p.requires_grad for p in module.parameters())
     module.load_state_dict(net().state_dict())
-    assert largest_difference(
-        call(net(), IMAGES.float()), call(module, IMAGES.float())) == 0
+    assert (
+        largest_difference(
+            call(net(), IMAGES.float()), call(module, IMAGES.float())
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize('tie', [False, True])
@@ -400,10 +455,18 @@ def test_a_score_is_trained_by_its_reader_beside_channels_that_two_share(tie):
     """By finite differences. The norm hides what its convolution writes; of
     what two convolutions write, and do not share a score, none is trained."""
     torch.manual_seed(0)
-    module = Net(
-        lambda s, x: s.b(s.n(torch.cat([s.a(x) + s.c(x), s.d(x)], 1))),
-        a=conv(3, 4), c=conv(3, 4), d=conv(3, 4), n=nn.BatchNorm2d(8),
-        b=conv(8, 3)).double().train()
+    module = (
+        Net(
+            lambda s, x: s.b(s.n(torch.cat([s.a(x) + s.c(x), s.d(x)], 1))),
+            a=conv(3, 4),
+            c=conv(3, 4),
+            d=conv(3, 4),
+            n=nn.BatchNorm2d(8),
+            b=conv(8, 3),
+        )
+        .double()
+        .train()
+    )
     mask_channels(module, IMAGES, tie=tie)
     module(IMAGES).square().mean().backward()
     factor = torch.ones(1, 8, 1, 1).double()
@@ -422,4 +485,5 @@ def test_a_score_is_trained_by_its_reader_beside_channels_that_two_share(tie):
     assert found.abs().min() > 1e-3
     if tie:
         assert module.a.mask.weight.grad.tolist() == pytest.approx(
-            slopes[:4], rel=1e-4)
+            slopes[:4], rel=1e-4
+        )

@@ -1,4 +1,5 @@
 """What an export is compared with, and what is refused."""
+
 import copy
 import math
 
@@ -7,9 +8,16 @@ import torch
 import torch.nn as nn
 from channel_checks import Net, conv, net, prune_some
 
-from ppcd_mmagic.channels import (ExportMismatch, discard_channels,
-                                  largest_difference, mask_channels,
-                                  named_masks, outputs_of, register_rule, same)
+from ppcd_mmagic.channels import (
+    ExportMismatch,
+    discard_channels,
+    largest_difference,
+    mask_channels,
+    named_masks,
+    outputs_of,
+    register_rule,
+    same,
+)
 from ppcd_mmagic.errors import PPCDError
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -20,43 +28,57 @@ def tensors(*values):
     return [torch.tensor(value) for value in values]
 
 
-@pytest.mark.parametrize('expected, found, difference', [
-    (tensors([1., 2.]), tensors([1., 2.]), 0),
-    (tensors([1., 2.]), tensors([1., 2.5]), .5),
-    (tensors([1., 2.]), tensors([1.75, 2.]), .75),  # of either sign
-    (tensors([1.], [5.]), tensors([3.], [4.]), 2),  # the worst of several
-    (tensors([5.], [1.]), tensors([4.], [3.]), 2),
-    (tensors([], [1.]), tensors([], [2.]), 1),
-    (tensors([1, 7]), tensors([1, 4]), 3),
-    ([], [], 0),
-    (tensors([1., INF]), tensors([1., 2.]), INF),
-    (tensors([1.]), tensors([1.], [2.]), INF),  # one more
-    (tensors([1.], [2.]), tensors([1.]), INF),
-    (tensors([1., 1.]), tensors([1.]), INF),  # of another shape
-])
+@pytest.mark.parametrize(
+    'expected, found, difference',
+    [
+        (tensors([1.0, 2.0]), tensors([1.0, 2.0]), 0),
+        (tensors([1.0, 2.0]), tensors([1.0, 2.5]), 0.5),
+        (tensors([1.0, 2.0]), tensors([1.75, 2.0]), 0.75),  # of either sign
+        (
+            tensors([1.0], [5.0]),
+            tensors([3.0], [4.0]),
+            2,
+        ),  # the worst of several
+        (tensors([5.0], [1.0]), tensors([4.0], [3.0]), 2),
+        (tensors([], [1.0]), tensors([], [2.0]), 1),
+        (tensors([1, 7]), tensors([1, 4]), 3),
+        ([], [], 0),
+        (tensors([1.0, INF]), tensors([1.0, 2.0]), INF),
+        (tensors([1.0]), tensors([1.0], [2.0]), INF),  # one more
+        (tensors([1.0], [2.0]), tensors([1.0]), INF),
+        (tensors([1.0, 1.0]), tensors([1.0]), INF),  # of another shape
+    ],
+)
 def test_largest_difference_by_hand(expected, found, difference):
     assert largest_difference(expected, found) == difference
 
 
-@pytest.mark.parametrize('expected, found', [
-    (tensors([NAN], [1.]), tensors([1.], [1.])),
-    (tensors([1.], [1.]), tensors([1.], [NAN])),
-    (tensors([NAN], [1.]), tensors([1.], [9.])),  # nor may others hide it
-    (tensors([9.], [1.]), tensors([1.], [NAN])),
-    (tensors([INF]), tensors([INF])),
-])
+@pytest.mark.parametrize(
+    'expected, found',
+    [
+        (tensors([NAN], [1.0]), tensors([1.0], [1.0])),
+        (tensors([1.0], [1.0]), tensors([1.0], [NAN])),
+        (
+            tensors([NAN], [1.0]),
+            tensors([1.0], [9.0]),
+        ),  # nor may others hide it
+        (tensors([9.0], [1.0]), tensors([1.0], [NAN])),
+        (tensors([INF]), tensors([INF])),
+    ],
+)
 def test_what_is_not_a_number_is_no_small_difference(expected, found):
     assert math.isnan(largest_difference(expected, found))
 
 
 def test_differences_are_found_in_double_precision():
     """In single precision both are the same."""
-    one = torch.tensor([2.**24])
+    one = torch.tensor([2.0**24])
     assert largest_difference([one.double() + 1], [one]) == 1
     assert largest_difference([one], [one.double() + 1]) == 1
-    half = torch.tensor([1.]).half()
+    half = torch.tensor([1.0]).half()
     assert largest_difference([half], [half.double() + 1e-4]) == (
-        pytest.approx(1e-4))
+        pytest.approx(1e-4)
+    )
 
 
 class Noisy(nn.Module):
@@ -64,16 +86,23 @@ class Noisy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner = nn.Dropout(.5)
-        self.frozen = nn.Dropout(.5).eval()
+        self.inner = nn.Dropout(0.5)
+        self.frozen = nn.Dropout(0.5).eval()
 
     def forward(self, x, more=None):
         x += 1
         if more is not None:
             more['seen'] += 1
-        return dict(first=x, rest=(torch.randn(3), None,
-                                   'text', self.inner(x),
-                                   torch.tensor(self.training)))
+        return dict(
+            first=x,
+            rest=(
+                torch.randn(3),
+                None,
+                'text',
+                self.inner(x),
+                torch.tensor(self.training),
+            ),
+        )
 
 
 def test_outputs_are_all_tensors_in_evaluation_with_the_numbers_of_one_seed():
@@ -82,8 +111,10 @@ def test_outputs_are_all_tensors_in_evaluation_with_the_numbers_of_one_seed():
     x, more = torch.ones(100), dict(seen=torch.zeros(()))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = outputs_of(module, (x, dict(more=more))), outputs_of(
-        module, dict(x=x, more=more))
+    first, second = (
+        outputs_of(module, (x, dict(more=more))),
+        outputs_of(module, dict(x=x, more=more)),
+    )
     assert len(first) == 4
     for a, b in zip(first, second):
         assert torch.equal(a, b)
@@ -101,7 +132,6 @@ def test_outputs_are_all_tensors_in_evaluation_with_the_numbers_of_one_seed():
 def test_outputs_of_hugging_face_are_what_their_tuple_holds():
 
     class Output:
-
         def to_tuple(self):
             return torch.ones(2), None
 
@@ -134,17 +164,20 @@ def wrongly_taught():
 
 def test_what_differs_is_not_returned():
     module = wrongly_taught()
-    with pytest.raises(ExportMismatch, match=r'Net differs by [0-9.]+ '
-                       r'\(allowed: 1e-05\); it was not returned'):
+    with pytest.raises(
+        ExportMismatch,
+        match=r'Net differs by [0-9.]+ '
+        r'\(allowed: 1e-05\); it was not returned',
+    ):
         discard_channels(module, IMAGES)
     assert len(dict(named_masks(module))) == 2
 
 
 def test_how_much_may_differ_is_for_the_user_to_say():
     module = wrongly_taught()
-    expected, = outputs_of(module, IMAGES)
+    (expected,) = outputs_of(module, IMAGES)
     smaller = discard_channels(module, IMAGES, tolerance=INF)
-    found, = outputs_of(smaller, IMAGES)
+    (found,) = outputs_of(smaller, IMAGES)
     assert smaller.a.out_channels == 6
     difference = float((expected - found).abs().max())
     assert difference > 1e-2 and expected.abs().max() < 100
@@ -152,7 +185,7 @@ def test_how_much_may_differ_is_for_the_user_to_say():
     allowed = difference / max(1, float(expected.abs().max()))
     discard_channels(module, IMAGES, tolerance=1.01 * allowed)
     with pytest.raises(ExportMismatch):
-        discard_channels(module, IMAGES, tolerance=.99 * allowed)
+        discard_channels(module, IMAGES, tolerance=0.99 * allowed)
 
 
 @pytest.mark.parametrize('factor', [1e-3, 1e3])
@@ -160,16 +193,17 @@ def test_small_outputs_differ_absolutely_and_large_ones_by_a_fraction(factor):
     module = wrongly_taught()
     plain = module.run
     module.run = lambda s, x: -plain(s, x).abs() * factor
-    expected, = outputs_of(module, IMAGES)
-    found, = outputs_of(
-        discard_channels(module, IMAGES, tolerance=INF), IMAGES)
+    (expected,) = outputs_of(module, IMAGES)
+    (found,) = outputs_of(
+        discard_channels(module, IMAGES, tolerance=INF), IMAGES
+    )
     largest = float(expected.abs().max())
     difference = float((expected - found).abs().max())
     allowed = difference / largest if factor > 1 else difference
-    assert largest < .1 or largest > 10
+    assert largest < 0.1 or largest > 10
     discard_channels(module, IMAGES, tolerance=1.01 * allowed)
     with pytest.raises(ExportMismatch):
-        discard_channels(module, IMAGES, tolerance=.99 * allowed)
+        discard_channels(module, IMAGES, tolerance=0.99 * allowed)
 
 
 def test_outputs_that_are_not_finite_are_not_returned():
@@ -184,8 +218,11 @@ def sensitive(cast=lambda x: x):
     """What rounds otherwise gets another sine; 64 channels and half of them
     are added up in another order."""
     torch.manual_seed(0)
-    module = Net(lambda s, x: (1e5 * s.b(s.a(cast(x)))).sin(), a=conv(3, 64),
-                 b=conv(64, 3))
+    module = Net(
+        lambda s, x: (1e5 * s.b(s.a(cast(x)))).sin(),
+        a=conv(3, 64),
+        b=conv(64, 3),
+    )
     mask_channels(module, IMAGES)
     prune_some(module)
     return module
@@ -193,9 +230,9 @@ def sensitive(cast=lambda x: x):
 
 def test_what_only_rounds_otherwise_is_compared_in_double_precision():
     module = sensitive()
-    expected, = outputs_of(module, IMAGES)
+    (expected,) = outputs_of(module, IMAGES)
     smaller = discard_channels(module, IMAGES)
-    found, = outputs_of(smaller, IMAGES)
+    (found,) = outputs_of(smaller, IMAGES)
     assert (expected - found).abs().max() > 1e-3, 'nothing was tried'
     assert found.dtype == torch.float32
 
@@ -222,11 +259,15 @@ def test_the_masked_module_stays_as_it_is_and_the_other_is_for_use():
     # some of its layers are new, some are copies
     assert not any(p.requires_grad for p in smaller.parameters())
     assert all(p.requires_grad for p in module.parameters())
-    assert all(torch.equal(value, before[name])
-               for name, value in module.state_dict().items())
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in module.state_dict().items()
+    )
     assert not dict(named_masks(smaller))
-    assert all(not child._forward_hooks and not child._forward_pre_hooks
-               for child in smaller.modules())
+    assert all(
+        not child._forward_hooks and not child._forward_pre_hooks
+        for child in smaller.modules()
+    )
 
 
 def test_nothing_is_printed_and_nothing_set_for_other_programs(capfd):
@@ -264,10 +305,13 @@ class Scaled(nn.Module):
 
 
 def test_parameters_deep_inside_lose_the_same_channels():
-    module = net(lambda s, y: s.b(s.inner.scaled(y)),
-                 inner=nn.ModuleDict(dict(scaled=Scaled())))
+    module = net(
+        lambda s, y: s.b(s.inner.scaled(y)),
+        inner=nn.ModuleDict(dict(scaled=Scaled())),
+    )
     mask_channels(module, IMAGES)
     module.a.mask.pruned[[0, 3]] = True
     smaller = discard_channels(module, IMAGES)
-    assert torch.equal(smaller.inner.scaled.gain,
-                       module.inner.scaled.gain[[1, 2, 4, 5, 6, 7]])
+    assert torch.equal(
+        smaller.inner.scaled.gain, module.inner.scaled.gain[[1, 2, 4, 5, 6, 7]]
+    )

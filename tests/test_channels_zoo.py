@@ -1,19 +1,24 @@
 """Masks and removal on generators of MMagic, torchvision and diffusers."""
+
 import functools
 
 import pytest
 import torch
-from channel_checks import (call, closed_but_moving, cut, leak, prune_some,
-                            scale)
+from channel_checks import call, closed_but_moving, cut, leak, prune_some, scale
 from torch.utils._pytree import tree_leaves
 from zoo import PRUNABLE, REFUSED, ZOO, build
 
-from ppcd_mmagic.channels import (largest_difference, mask_channels,
-                                  named_masks, shrink_channels)
+from ppcd_mmagic.channels import (
+    largest_difference,
+    mask_channels,
+    named_masks,
+    shrink_channels,
+)
 from ppcd_mmagic.errors import PPCDError
 
-BOTH = pytest.mark.parametrize('tie', [False, True],
-                               ids=['independent', 'tied'])
+BOTH = pytest.mark.parametrize(
+    'tie', [False, True], ids=['independent', 'tied']
+)
 EACH = pytest.mark.parametrize('name', PRUNABLE)
 OF_MMAGIC = [name for name in PRUNABLE if isinstance(ZOO[name].build, dict)]
 PLAIN = [name for name in OF_MMAGIC if name != 'SAGAN' and 'BigGAN' not in name]
@@ -71,13 +76,13 @@ def test_a_step_reaches_the_scores_and_goes_on_after_shrinking(name):
     before = [score.detach().clone() for score in scores]
     _step(module, inputs, optimizer)
     assert all(torch.isfinite(score.grad).all() for score in scores)
-    assert any(not torch.equal(old, new)
-               for old, new in zip(before, scores))
+    assert any(not torch.equal(old, new) for old, new in zip(before, scores))
     expected = call(module, inputs)
     assert shrink_channels(module, inputs, optimizer) > 0
     if name in PLAIN:
-        assert largest_difference(expected, call(
-            module, inputs)) <= 1e-5 * scale(expected)
+        assert largest_difference(
+            expected, call(module, inputs)
+        ) <= 1e-5 * scale(expected)
     _step(module, inputs, optimizer)
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
@@ -86,8 +91,11 @@ def _step(module, inputs, optimizer):
     args = inputs[:-1] if isinstance(inputs[-1], dict) else inputs
     kwargs = inputs[-1] if isinstance(inputs[-1], dict) else {}
     optimizer.zero_grad()
-    out = [value for value in tree_leaves(module.train()(*args, **kwargs))
-           if torch.is_tensor(value)]
+    out = [
+        value
+        for value in tree_leaves(module.train()(*args, **kwargs))
+        if torch.is_tensor(value)
+    ]
     sum(value.square().mean() for value in out).backward()
     optimizer.step()
     module.eval()

@@ -1,4 +1,5 @@
 """Weights are read whole, finite and without running anything, or refused."""
+
 import hashlib
 import json
 import os
@@ -17,8 +18,11 @@ from mmengine.logging import HistoryBuffer
 from runs import tiny_runner
 
 from ppcd_mmagic import PPCDError, checkpoints
-from ppcd_mmagic.checkpoints import (build_trained_generator, load_weights,
-                                     read_checkpoint)
+from ppcd_mmagic.checkpoints import (
+    build_trained_generator,
+    load_weights,
+    read_checkpoint,
+)
 
 
 class Evil:
@@ -28,18 +32,19 @@ class Evil:
         self.path = str(path)
 
     def __reduce__(self):
-        return os.mkdir, (self.path, )
+        return os.mkdir, (self.path,)
 
 
 @pytest.fixture(params=['torch itself', 'the unpickler for older versions'])
 def reader(request, monkeypatch):
-    monkeypatch.setattr(checkpoints, '_TORCH_TAKES_NAMES',
-                        request.param == 'torch itself')
+    monkeypatch.setattr(
+        checkpoints, '_TORCH_TAKES_NAMES', request.param == 'torch itself'
+    )
 
 
 def history():
     buffer = HistoryBuffer()
-    for value in (1., 3.):
+    for value in (1.0, 3.0):
         buffer.update(value)
     return buffer
 
@@ -49,10 +54,12 @@ def test_reads_what_mmengine_writes(reader, tmp_path, zipped):
     path = tmp_path / 'c.pth'
     torch.save(
         dict(
-            state_dict=dict(weight=torch.arange(3.)),
-            message_hub=dict(loss=history(), best=np.float64(2))),
+            state_dict=dict(weight=torch.arange(3.0)),
+            message_hub=dict(loss=history(), best=np.float64(2)),
+        ),
         path,
-        _use_new_zipfile_serialization=zipped)
+        _use_new_zipfile_serialization=zipped,
+    )
     found = read_checkpoint(str(path), 'given')
     assert found['state_dict']['weight'].tolist() == [0, 1, 2]
     assert found['message_hub']['loss'].mean() == 2
@@ -73,7 +80,6 @@ def test_nothing_in_a_checkpoint_is_executed(reader, tmp_path):
 def test_the_history_s_getattr_reaches_nothing_else(reader, tmp_path):
 
     class Reach:
-
         def __reduce__(self):
             return getattr, (HistoryBuffer, '__init__')
 
@@ -95,9 +101,9 @@ def test_a_pickled_module_is_converted_by_the_command_in_the_message(tmp_path):
     assert torch.equal(module.weight, other.weight)
 
 
-@pytest.mark.parametrize('content', [
-    b'', b'<html>not found</html>', b'PK\x03\x04 and no more'
-])
+@pytest.mark.parametrize(
+    'content', [b'', b'<html>not found</html>', b'PK\x03\x04 and no more']
+)
 def test_broken_files(tmp_path, content):
     path = tmp_path / 'c.pth'
     path.write_bytes(content)
@@ -117,7 +123,8 @@ def test_a_file_of_an_export_is_the_one_its_summary_names(tmp_path):
     torch.save(dict(a=torch.ones(2)), path)
     written = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / 'summary.json').write_text(
-        json.dumps(dict(sha256={path.name: written})))
+        json.dumps(dict(sha256={path.name: written}))
+    )
     assert list(read_checkpoint(str(path), 'given')) == ['a']
     torch.save(dict(a=torch.zeros(2)), path)
     with pytest.raises(PPCDError, match='not the file that was exported'):
@@ -136,7 +143,8 @@ def test_a_folder_is_no_checkpoint(tmp_path):
 def test_values_that_are_not_finite(tmp_path, value, place):
     content = dict(
         state_dict=dict(weight=torch.ones(2)),
-        optimizer=dict(state={0: dict(exp_avg=torch.ones(2))}))
+        optimizer=dict(state={0: dict(exp_avg=torch.ones(2))}),
+    )
     if place == 'optimizer':
         content['optimizer']['state'][0]['exp_avg'][1] = value
     else:
@@ -176,10 +184,14 @@ def reshape(checkpoint):
     checkpoint['state_dict'][KEY] = torch.ones(7, 7)
 
 
-@pytest.mark.parametrize('change, what', [
-    (lose, '1 keys missing'), (add, r'1 keys unexpected \(unknown\)'),
-    (reshape, r'1 keys of another shape.*\(7, 7\)')
-])
+@pytest.mark.parametrize(
+    'change, what',
+    [
+        (lose, '1 keys missing'),
+        (add, r'1 keys unexpected \(unknown\)'),
+        (reshape, r'1 keys of another shape.*\(7, 7\)'),
+    ],
+)
 def test_a_runner_loads_all_weights_or_none(trained, tmp_path, change, what):
     path = write_changed(tmp_path / 'c.pth', trained, change)
     runner = tiny_runner(tmp_path / 'run', load_from=path)
@@ -199,13 +211,16 @@ def test_a_runner_loads_what_fits(trained, tmp_path):
 
 
 def test_checkpoints_of_distributed_trainings_keep_a_level_more(
-        trained, tmp_path):
+    trained, tmp_path
+):
 
     def wrap(checkpoint):
         checkpoint['state_dict'] = {
             key.replace('generator.', 'generator.module.', 1).replace(
-                'discriminator.', 'discriminator.module.', 1)
-            if key.startswith(('generator.', 'discriminator.')) else key: value
+                'discriminator.', 'discriminator.module.', 1
+            )
+            if key.startswith(('generator.', 'discriminator.'))
+            else key: value
             for key, value in checkpoint['state_dict'].items()
         }
 
@@ -238,13 +253,15 @@ def test_a_training_is_not_resumed_from_weights_alone(trained, tmp_path):
 def served(tmp_path, monkeypatch):
     """A folder and its address; downloads go to a place of their own."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
-    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message',
-                        lambda *args: None)
+    monkeypatch.setattr(
+        SimpleHTTPRequestHandler, 'log_message', lambda *args: None
+    )
     folder = tmp_path / 'served'
     folder.mkdir()
     server = ThreadingHTTPServer(
         ('127.0.0.1', 0),
-        partial(SimpleHTTPRequestHandler, directory=str(folder)))
+        partial(SimpleHTTPRequestHandler, directory=str(folder)),
+    )
     Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f'http://127.0.0.1:{server.server_port}'
     server.shutdown()

@@ -15,14 +15,14 @@ def reference(block, x):
     x = x.double()
     block = block.double()
     theta, phi, g = block.theta(x), block.phi(x), block.g(x)
-    phi, g = (torch.nn.functional.max_pool2d(v, 2).flatten(2)
-              for v in (phi, g))
+    phi, g = (torch.nn.functional.max_pool2d(v, 2).flatten(2) for v in (phi, g))
     out = torch.zeros(n, c // 2, height, width, dtype=torch.float64)
     for row in range(height):
         for column in range(width):
             score = torch.einsum('nc,nck->nk', theta[:, :, row, column], phi)
             out[:, :, row, column] = torch.einsum(
-                'nk,nck->nc', score.softmax(1), g)
+                'nk,nck->nc', score.softmax(1), g
+            )
     return block.gamma * block.o(out) + x
 
 
@@ -31,12 +31,13 @@ def reference(block, x):
 def test_chunks_of_any_size_against_float64(chunk_size):
     torch.manual_seed(0)
     block = ChunkedSelfAttentionBlock(
-        16, with_spectral_norm=False, chunk_size=chunk_size)
-    block.gamma.fill_(.7)
+        16, with_spectral_norm=False, chunk_size=chunk_size
+    )
+    block.gamma.fill_(0.7)
     x = torch.randn(2, 16, 6, 8)
     actual = block(x)
     expected = reference(block, x)
-    assert (expected - x).abs().max() > .05
+    assert (expected - x).abs().max() > 0.05
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
 
 
@@ -48,12 +49,14 @@ def test_a_generator_keeps_its_image_and_its_weights():
     expected = generator(noise, label=labels)
     names = [name for name, _ in generator.named_parameters()]
     chunk_attention(generator)
-    blocks = [m for m in generator.modules()
-              if isinstance(m, SelfAttentionBlock)]
+    blocks = [
+        m for m in generator.modules() if isinstance(m, SelfAttentionBlock)
+    ]
     assert [type(block) for block in blocks] == [ChunkedSelfAttentionBlock]
     assert [name for name, _ in generator.named_parameters()] == names
     torch.testing.assert_close(
-        generator(noise, label=labels), expected, rtol=0, atol=1e-5)
+        generator(noise, label=labels), expected, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('training', [False, True])
@@ -85,7 +88,10 @@ def test_queries_at_a_time_by_default_and_by_name_in_a_config():
             SAGAN,
             type='SAGANGenerator',
             attention_cfg=dict(
-                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7)))
+                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7
+            ),
+        )
+    )
     assert generator.conv_blocks[1].chunk_size == 7
     assert ChunkedSelfAttentionBlock(16).chunk_size == 256
 
@@ -96,7 +102,10 @@ def test_blocks_that_are_chunked_already_stay_as_they_are():
             SAGAN,
             type='SAGANGenerator',
             attention_cfg=dict(
-                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7)))
+                type='ppcd_mmagic.ChunkedSelfAttentionBlock', chunk_size=7
+            ),
+        )
+    )
     block = generator.conv_blocks[1]
     chunk_attention(generator)
     assert generator.conv_blocks[1] is block and block.chunk_size == 7
@@ -106,9 +115,10 @@ def test_blocks_that_are_chunked_already_stay_as_they_are():
 def test_gradients_are_those_of_mmagic_s_block(chunk_size):
     torch.manual_seed(0)
     whole = SelfAttentionBlock(16, with_spectral_norm=False).double()
-    whole.gamma.data.fill_(.7)
+    whole.gamma.data.fill_(0.7)
     chunked = ChunkedSelfAttentionBlock(
-        16, with_spectral_norm=False, chunk_size=chunk_size).double()
+        16, with_spectral_norm=False, chunk_size=chunk_size
+    ).double()
     chunked.load_state_dict(whole.state_dict())
     image = torch.randn(2, 16, 6, 8, dtype=torch.float64)
     weight = torch.randn_like(image)

@@ -1,12 +1,12 @@
 """Sizes and multiply-adds, counted by hand."""
+
 import pytest
 import torch
 import torch.nn as nn
 from channel_checks import Net, conv, net
 from torch.nn.utils import parametrizations, spectral_norm
 
-from ppcd_mmagic.channels import (complexity, mask_channels,
-                                  remaining_complexity)
+from ppcd_mmagic.channels import complexity, mask_channels, remaining_complexity
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -28,8 +28,11 @@ LAYERS = {
     'with a stride': (nn.Conv2d(6, 4, 2, 2), 4 * 6 * 4 * 16, 4 * 4 * 4 * 16),
     'grouped': (conv(6, 4, groups=2), 4 * 3 * 9 * 64, 4 * 2 * 9 * 64),
     # works at every pixel of its input, of which there are fewer
-    'transposed': (nn.ConvTranspose2d(6, 4, 4, 2, 1), 4 * 6 * 16 * 64,
-                   4 * 4 * 16 * 64),
+    'transposed': (
+        nn.ConvTranspose2d(6, 4, 4, 2, 1),
+        4 * 6 * 16 * 64,
+        4 * 4 * 16 * 64,
+    ),
     'depthwise': (conv(6, 6, groups=6), 6 * 9 * 64, 4 * 9 * 64),
     'norm': (nn.BatchNorm2d(6), 0, 0),
 }
@@ -44,35 +47,44 @@ def test_multiply_adds_by_hand(name):
     pixels = module.last(layer(torch.zeros(1, 6, 8, 8))).numel()
     inputs = module.last.in_channels
     channels = mask_channels(
-        module, IMAGES, exclude=() if whole == 0 else ('layer', ))
+        module, IMAGES, exclude=() if whole == 0 else ('layer',)
+    )
     assert complexity(module, IMAGES[:1])['multiply_adds'] == (
-        OF_P + whole + pixels * inputs)
+        OF_P + whole + pixels * inputs
+    )
     assert remaining_complexity(channels)['multiply_adds'] == (
-        OF_P + whole + pixels * inputs)
+        OF_P + whole + pixels * inputs
+    )
     # where groups lose the same positions, of each its first
     channels.masks['p'].pruned[[0, 3]] = True
     passed_on = name in ('depthwise', 'norm')
     assert remaining_complexity(channels)['multiply_adds'] == (
-        OF_P * 4 // 6 + left + pixels * (4 if passed_on else inputs))
+        OF_P * 4 // 6 + left + pixels * (4 if passed_on else inputs)
+    )
 
 
 def test_a_linear_layer_works_at_every_position():
     module = behind(nn.Linear(6, 5), columns)
     channels = mask_channels(module, IMAGES)
     assert remaining_complexity(channels)['multiply_adds'] == (
-        OF_P + 5 * 6 * 64)
+        OF_P + 5 * 6 * 64
+    )
     channels.masks['p'].prune(2)
     assert remaining_complexity(channels)['multiply_adds'] == (
-        OF_P * 4 // 6 + 5 * 4 * 64)
+        OF_P * 4 // 6 + 5 * 4 * 64
+    )
     module = behind(nn.Linear(6, 5), lambda s, x: s.layer(s.p(x).mean((2, 3))))
-    assert remaining_complexity(mask_channels(
-        module, IMAGES))['multiply_adds'] == OF_P + 5 * 6
+    assert (
+        remaining_complexity(mask_channels(module, IMAGES))['multiply_adds']
+        == OF_P + 5 * 6
+    )
 
 
 def test_figures_are_of_one_sample_whatever_the_example_has():
     one, four = (
-        remaining_complexity(
-            mask_channels(net(), torch.zeros(n, 3, 8, 8))) for n in (1, 4))
+        remaining_complexity(mask_channels(net(), torch.zeros(n, 3, 8, 8)))
+        for n in (1, 4)
+    )
     assert one == four == complexity(net(), IMAGES[:1])
 
 
@@ -81,7 +93,8 @@ def test_a_layer_that_is_used_twice_works_twice_and_is_counted_once():
     once = net(lambda s, y: s.b(s.c(y)), c=conv(8, 8))
     twice, single = (
         remaining_complexity(mask_channels(each, IMAGES))
-        for each in (module, once))
+        for each in (module, once)
+    )
     assert twice['parameters'] == single['parameters']
     assert twice['multiply_adds'] - single['multiply_adds'] == 8 * 8 * 9 * 64
 
@@ -104,7 +117,8 @@ def test_complexity_is_that_of_evaluation_and_leaves_the_mode(capsys):
     module.frozen.eval()
     assert complexity(module, IMAGES[:1]) == dict(
         parameters=(3 * 9 + 1) * 4 + (4 * 9 + 1) * 4 + 8,
-        multiply_adds=4 * 3 * 9 * 64)
+        multiply_adds=4 * 3 * 9 * 64,
+    )
     assert module.training and module.more.training
     assert not module.frozen.training
     assert not capsys.readouterr().out
@@ -118,14 +132,19 @@ def test_the_mode_is_left_also_where_inputs_do_not_fit():
 
 
 def test_keyword_arguments_are_counted_with():
-    module = Net(lambda s, x, twice: s.p(s.p(x)) if twice else s.p(x),
-                 p=conv(3, 3))
+    module = Net(
+        lambda s, x, twice: s.p(s.p(x)) if twice else s.p(x), p=conv(3, 3)
+    )
     module.forward = lambda x, twice=False: module.run(module, x, twice)
-    once = complexity(module, (IMAGES[:1], ))['multiply_adds']
-    assert complexity(
-        module, (IMAGES[:1], dict(twice=True)))['multiply_adds'] == 2 * once
-    assert complexity(
-        module, dict(x=IMAGES[:1], twice=True))['multiply_adds'] == 2 * once
+    once = complexity(module, (IMAGES[:1],))['multiply_adds']
+    assert (
+        complexity(module, (IMAGES[:1], dict(twice=True)))['multiply_adds']
+        == 2 * once
+    )
+    assert (
+        complexity(module, dict(x=IMAGES[:1], twice=True))['multiply_adds']
+        == 2 * once
+    )
 
 
 PARAMETERS = {
@@ -154,9 +173,13 @@ def test_parameters_by_hand():
 
 
 def test_parameters_of_the_module_s_own_and_of_layers_without_channels():
-    module = net(lambda s, y: s.b(y * s.w) + s.e(s.steps).mean(),
-                 w=nn.Parameter(torch.ones(8, 1, 1)), e=nn.Embedding(5, 4),
-                 scale=nn.Parameter(torch.ones(3)), steps=torch.tensor(0))
+    module = net(
+        lambda s, y: s.b(y * s.w) + s.e(s.steps).mean(),
+        w=nn.Parameter(torch.ones(8, 1, 1)),
+        e=nn.Embedding(5, 4),
+        scale=nn.Parameter(torch.ones(3)),
+        steps=torch.tensor(0),
+    )
     assert left_of(module) == totals(w=(8, 6), e=(20, 20), scale=(3, 3))
 
 
@@ -164,14 +187,19 @@ def test_parameters_that_layers_share_are_counted_once():
     module = net(lambda s, y: s.b(y) + s.c(y), c=conv(8, 3))
     module.c.weight = module.b.weight
     # a stays, since what two layers share is not cut
-    own = {**PARAMETERS, 'a': (8 * 54 + 8, 8 * 36 + 8), 'n': (16, 16),
-           'b': (3 * 72 + 3, ) * 2, 'bias of c': (3, 3)}
+    own = {
+        **PARAMETERS,
+        'a': (8 * 54 + 8, 8 * 36 + 8),
+        'n': (16, 16),
+        'b': (3 * 72 + 3,) * 2,
+        'bias of c': (3, 3),
+    }
     assert left_of(module) == tuple(map(sum, zip(*own.values())))
 
 
-@pytest.mark.parametrize('wrap', [
-    spectral_norm, parametrizations.spectral_norm
-])
+@pytest.mark.parametrize(
+    'wrap', [spectral_norm, parametrizations.spectral_norm]
+)
 def test_spectral_norm_adds_no_parameters(wrap):
     module = net()
     module.a = wrap(module.a)
@@ -181,5 +209,7 @@ def test_spectral_norm_adds_no_parameters(wrap):
 def test_scores_are_not_counted():
     module = net()
     channels = mask_channels(module, IMAGES)
-    assert complexity(module, IMAGES)['parameters'] == remaining_complexity(
-        channels)['parameters'] + 6 + 8
+    assert (
+        complexity(module, IMAGES)['parameters']
+        == remaining_complexity(channels)['parameters'] + 6 + 8
+    )

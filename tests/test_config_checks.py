@@ -1,4 +1,5 @@
 """What a config cannot mean is said before anything is built."""
+
 import re
 
 import pytest
@@ -14,65 +15,97 @@ def problems(**options):
     return config_problems(tiny_config('unused', **options))
 
 
-@pytest.mark.parametrize('options, what', [
-    (dict(model__class_aware='no'), "'no' must be True or False"),
-    (dict(model__distill_layer='x'), 'PPCDGAN has no such setting'),
-    (dict(model__pruning_loss__loss_weight='0.1'), 'must be a number'),
-    (dict(model__pruning_loss__loss_weight=-1), 'at least 0'),
-    (dict(custom_hooks__2__alpha='0.5'), "alpha='0.5' must be a number"),
-    (dict(custom_hooks__2__alfa=.5), 'MaskBinarizationHook has no such'),
-    (dict(custom_hooks__2__end=7), r'end=7 is beyond the end .*max_iters=6'),
-    (dict(custom_hooks__2__begin=7, custom_hooks__2__end=None),
-     'begin=7 is beyond the end'),
-    (dict(train_cfg__max_iters=0), 'max_iters=0 must be a whole number of'),
-    (dict(train_cfg__max_iters=2.5), 'max_iters=2.5 must be a whole number'),
-    (dict(train_cfg__val_interval='x'), "val_interval='x' must be"),
-    (dict(train_dataloader__batch_size=0), 'batch_size=0'),
-    (dict(train_dataloader__num_workers=-1), 'num_workers=-1'),
-    (dict(train_dataloader__dataset__size=32), '32 px, but the generator'),
-    (dict(optim_wrapper__generator__optimizer__lr='fast'), "lr='fast'"),
-    (dict(optim_wrapper__generator__optimizer__lr=-1), 'lr=-1'),
-    (dict(default_hooks__finite_guard__patience='x'), "patience='x'"),
-    (dict(default_hooks__stop_signal__grace=1), 'StopSignalHook.*has none'),
-    (dict(optim_wrapper__generator__optimizer__type='Adma'),
-     'there is no part called Adma'),
-    (dict(model__teacher__checkpoint=5), 'checkpoint=5 must be a text'),
-    (dict(custom_hooks__2__schedule=3), 'schedule=3 must be a text'),
-    (dict(model__data_preprocessor__type='x.Y'), 'no part called x.Y'),
-    # parts of others, by their annotations or defaults
-    (dict(default_hooks__checkpoint__by_epoch='no'), 'must be True or False'),
-    (dict(default_hooks__checkpoint__interval='x'), "interval='x' must be"),
-    (dict(model__ema_config__momentum='x'), "momentum='x' must be a number"),
-    (dict(log_processor__by_epoch='no'), 'must be True or False'),
-    (dict(randomness__diff_rank_seed='no'), 'must be True or False'),
-    (dict(randomness__seed='x'), "seed='x' must be a number"),
-    (dict(model__discriminator__discriminator__input_scale=0),
-     'input_scale=0'),
-    (dict(train_dataloader__dataset__size='x'), "size='x' must be a number"),
-])
+@pytest.mark.parametrize(
+    'options, what',
+    [
+        (dict(model__class_aware='no'), "'no' must be True or False"),
+        (dict(model__distill_layer='x'), 'PPCDGAN has no such setting'),
+        (dict(model__pruning_loss__loss_weight='0.1'), 'must be a number'),
+        (dict(model__pruning_loss__loss_weight=-1), 'at least 0'),
+        (dict(custom_hooks__2__alpha='0.5'), "alpha='0.5' must be a number"),
+        (dict(custom_hooks__2__alfa=0.5), 'MaskBinarizationHook has no such'),
+        (
+            dict(custom_hooks__2__end=7),
+            r'end=7 is beyond the end .*max_iters=6',
+        ),
+        (
+            dict(custom_hooks__2__begin=7, custom_hooks__2__end=None),
+            'begin=7 is beyond the end',
+        ),
+        (dict(train_cfg__max_iters=0), 'max_iters=0 must be a whole number of'),
+        (
+            dict(train_cfg__max_iters=2.5),
+            'max_iters=2.5 must be a whole number',
+        ),
+        (dict(train_cfg__val_interval='x'), "val_interval='x' must be"),
+        (dict(train_dataloader__batch_size=0), 'batch_size=0'),
+        (dict(train_dataloader__num_workers=-1), 'num_workers=-1'),
+        (dict(train_dataloader__dataset__size=32), '32 px, but the generator'),
+        (dict(optim_wrapper__generator__optimizer__lr='fast'), "lr='fast'"),
+        (dict(optim_wrapper__generator__optimizer__lr=-1), 'lr=-1'),
+        (dict(default_hooks__finite_guard__patience='x'), "patience='x'"),
+        (dict(default_hooks__stop_signal__grace=1), 'StopSignalHook.*has none'),
+        (
+            dict(optim_wrapper__generator__optimizer__type='Adma'),
+            'there is no part called Adma',
+        ),
+        (dict(model__teacher__checkpoint=5), 'checkpoint=5 must be a text'),
+        (dict(custom_hooks__2__schedule=3), 'schedule=3 must be a text'),
+        (dict(model__data_preprocessor__type='x.Y'), 'no part called x.Y'),
+        # parts of others, by their annotations or defaults
+        (
+            dict(default_hooks__checkpoint__by_epoch='no'),
+            'must be True or False',
+        ),
+        (dict(default_hooks__checkpoint__interval='x'), "interval='x' must be"),
+        (
+            dict(model__ema_config__momentum='x'),
+            "momentum='x' must be a number",
+        ),
+        (dict(log_processor__by_epoch='no'), 'must be True or False'),
+        (dict(randomness__diff_rank_seed='no'), 'must be True or False'),
+        (dict(randomness__seed='x'), "seed='x' must be a number"),
+        (
+            dict(model__discriminator__discriminator__input_scale=0),
+            'input_scale=0',
+        ),
+        (
+            dict(train_dataloader__dataset__size='x'),
+            "size='x' must be a number",
+        ),
+    ],
+)
 def test_one_line_for_what_is_wrong(options, what):
-    problem, = problems(**options)
+    (problem,) = problems(**options)
     assert re.search(what, problem), problem
 
 
 def test_a_hook_given_twice():
     config = tiny_config('unused')
-    config.custom_hooks.append(dict(type='ppcd_mmagic.MaskBinarizationHook',
-                                    alpha=.5))
-    problem, = config_problems(config)
+    config.custom_hooks.append(
+        dict(type='ppcd_mmagic.MaskBinarizationHook', alpha=0.5)
+    )
+    (problem,) = config_problems(config)
     assert 'MaskBinarizationHook 2 times' in problem
 
 
 def test_a_config_that_trains_nothing_is_one_line():
-    problem, = config_problems(Config(dict(a=1)))
+    (problem,) = config_problems(Config(dict(a=1)))
     assert problem.startswith(
-        'this is no training config, it has no model, train_dataloader, ')
+        'this is no training config, it has no model, train_dataloader, '
+    )
 
 
-@pytest.mark.parametrize('name, value', [
-    ('model', 5), ('model.generator', 'SAGAN'), ('custom_hooks.9.alpha', 1),
-    ('train_cfg.max_iters.deep', 1), ('model', None)
-])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('model', 5),
+        ('model.generator', 'SAGAN'),
+        ('custom_hooks.9.alpha', 1),
+        ('train_cfg.max_iters.deep', 1),
+        ('model', None),
+    ],
+)
 def test_a_setting_without_a_place_is_refused(name, value):
     with pytest.raises(PPCDError, match='mine.py'):
         merge_options(tiny_config('unused'), {name: value}, 'mine.py')
@@ -84,11 +117,18 @@ def test_a_part_can_be_left_out():
     assert config.model.teacher is None
 
 
-@pytest.mark.parametrize('name', [
-    'biggan_folder_64', 'classifier_digits_16', 'gan_compression_digits_16',
-    'ppcd_biggan_128_star_alpha06', 'ppcd_digits_16_star_alpha06',
-    'sagan_digits_16', 'tinygan_imagenet_128'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'biggan_folder_64',
+        'classifier_digits_16',
+        'gan_compression_digits_16',
+        'ppcd_biggan_128_star_alpha06',
+        'ppcd_digits_16_star_alpha06',
+        'sagan_digits_16',
+        'tinygan_imagenet_128',
+    ],
+)
 def test_nothing_is_wrong_with_the_configs_of_the_package(name):
     config = Config.fromfile(f'{ROOT}/configs/{name}.py')
     assert config_problems(config) == []
@@ -100,5 +140,11 @@ def test_names_of_the_settings_of_others_are_not_judged():
 
 
 def test_all_pictures_of_a_metric_of_mmagic_are_minus_one():
-    assert problems(val_evaluator__metrics=[
-        dict(type='FrechetInceptionDistance', fake_nums=-1)]) == []
+    assert (
+        problems(
+            val_evaluator__metrics=[
+                dict(type='FrechetInceptionDistance', fake_nums=-1)
+            ]
+        )
+        == []
+    )

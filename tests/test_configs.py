@@ -1,4 +1,5 @@
 """Every config builds what it names, at its full size, without any file."""
+
 import os.path as osp
 from functools import cache
 from glob import glob
@@ -14,7 +15,8 @@ from mmengine.visualization import Visualizer
 from ppcd_mmagic.registry import DATASETS, HOOKS, MODELS
 
 CONFIGS = sorted(
-    osp.basename(path) for path in glob(osp.join(ROOT, 'configs', '*.py')))
+    osp.basename(path) for path in glob(osp.join(ROOT, 'configs', '*.py'))
+)
 CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
 GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
 
@@ -27,8 +29,10 @@ def built(name):
         config.model.teacher.checkpoint = None
     # readers of masks are found by a forward pass, which needs values;
     # test_full_size.py has one
-    with torch.device('meta'), patch(
-            'ppcd_mmagic.models.ppres_generators.link_masks'):
+    with (
+        torch.device('meta'),
+        patch('ppcd_mmagic.models.ppres_generators.link_masks'),
+    ):
         return config, MODELS.build(config.model)
 
 
@@ -42,8 +46,13 @@ def test_config_builds(name):
     if name in GANS:
         assert model.generator.num_classes == config.num_classes
         resolution = next(
-            (size for word, size in dict(digits=16, folder=64).items()
-             if word in name), 128)
+            (
+                size
+                for word, size in dict(digits=16, folder=64).items()
+                if word in name
+            ),
+            128,
+        )
         assert model.generator.output_scale == resolution
 
 
@@ -52,14 +61,18 @@ RATES = dict(digits=(5e-4, 2e-3), folder=(2e-4, 4e-4), full=(1e-4, 4e-4))
 
 
 def rates(name):
-    return next((rate for word, rate in RATES.items() if word in name),
-                RATES['full'])
+    return next(
+        (rate for word, rate in RATES.items() if word in name), RATES['full']
+    )
 
 
 def groups(optimizer):
     """Settings of each parameter's group, by parameter."""
-    found = [(parameter, group) for group in optimizer.param_groups
-             for parameter in group['params']]
+    found = [
+        (parameter, group)
+        for group in optimizer.param_groups
+        for parameter in group['params']
+    ]
     settings = dict(found)
     assert len(settings) == len(found), 'a parameter in two groups'
     return settings
@@ -85,24 +98,29 @@ def test_each_optimizer_has_its_network_and_nothing_else(name):
             assert group['betas'] == (0.0, 0.999), key
 
 
-@pytest.mark.parametrize('name, scores', [
-    ('ppcd_digits_16_alpha06.py', 6),
-    ('ppcd_folder_64.py', 12),
-    ('ppcd_biggan_128_alpha06.py', 15),
-    ('gan_compression_digits_16.py', 4),
-    ('gan_compression_imagenet_128.py', 10),
-    ('ppcd_digits_16_dense.py', 0),
-    ('biggan_imagenet_128.py', 0),
-])
+@pytest.mark.parametrize(
+    'name, scores',
+    [
+        ('ppcd_digits_16_alpha06.py', 6),
+        ('ppcd_folder_64.py', 12),
+        ('ppcd_biggan_128_alpha06.py', 15),
+        ('gan_compression_digits_16.py', 4),
+        ('gan_compression_imagenet_128.py', 10),
+        ('ppcd_digits_16_dense.py', 0),
+        ('biggan_imagenet_128.py', 0),
+    ],
+)
 def test_scores_of_every_mask_learn_ten_times_faster(name, scores):
     """Three convolutions a block, of which two share a mask where it says so;
     two blocks at 16 px, four at 64 and five at 128."""
     config, model = built(name)
-    optimizer = build_optim_wrapper(
-        model, config.optim_wrapper)['generator'].optimizer
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)[
+        'generator'
+    ].optimizer
     rate, _ = rates(name)
     faster = [
-        parameter for parameter, group in groups(optimizer).items()
+        parameter
+        for parameter, group in groups(optimizer).items()
         if group['lr'] == pytest.approx(10 * rate)
     ]
     assert len(faster) == scores
@@ -115,8 +133,9 @@ def test_classifier_has_one_optimizer_with_weight_decay(name):
     optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
     settings = groups(optimizer)
     assert set(settings) == set(model.parameters())
-    assert {(group['lr'], group['weight_decay'])
-            for group in settings.values()} == {(1e-3, 1e-4)}
+    assert {
+        (group['lr'], group['weight_decay']) for group in settings.values()
+    } == {(1e-3, 1e-4)}
 
 
 @pytest.mark.parametrize('name', GANS)
@@ -125,8 +144,9 @@ def test_nothing_frozen_or_averaged_is_trained(name):
     wrappers = build_optim_wrapper(model, config.optim_wrapper)
     trained = {
         parameter
-        for part in wrappers.keys() for group in
-        wrappers[part].optimizer.param_groups for parameter in group['params']
+        for part in wrappers.keys()
+        for group in wrappers[part].optimizer.param_groups
+        for parameter in group['params']
     }
     for part in ('teacher', 'generator_ema'):
         network = getattr(model, part, None)
@@ -145,10 +165,22 @@ PRUNING = {
     'ppcd_biggan_128_alpha00.py': (0.0, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_alpha05.py': (0.5, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_alpha06.py': (0.6, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_biggan_128_irrelevant_alpha05.py':
-    (0.5, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_biggan_deep_128_alpha06.py':
-    (0.6, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_irrelevant_alpha05.py': (
+        0.5,
+        'cubic',
+        100,
+        20000,
+        500000,
+        1000000,
+    ),
+    'ppcd_biggan_deep_128_alpha06.py': (
+        0.6,
+        'cubic',
+        100,
+        20000,
+        500000,
+        1000000,
+    ),
     'ppcd_biggan_128_star_alpha06.py': (0.6, 'linear', 100, 0, 1, 500000),
 }
 
@@ -157,12 +189,21 @@ PRUNING = {
 def test_what_prunes_and_when(name):
     config, _ = built(name)
     found = [
-        hook for hook in map(HOOKS.build, config.custom_hooks)
+        hook
+        for hook in map(HOOKS.build, config.custom_hooks)
         if type(hook).__name__ == 'MaskBinarizationHook'
     ]
-    assert [(hook.alpha, hook.schedule, hook.interval, hook.begin, hook.end,
-             config.train_cfg.max_iters)
-            for hook in found] == ([PRUNING[name]] if name in PRUNING else [])
+    assert [
+        (
+            hook.alpha,
+            hook.schedule,
+            hook.interval,
+            hook.begin,
+            hook.end,
+            config.train_cfg.max_iters,
+        )
+        for hook in found
+    ] == ([PRUNING[name]] if name in PRUNING else [])
 
 
 @pytest.mark.parametrize('name', GANS)
@@ -174,7 +215,8 @@ def test_irrelevant_controls_are_the_only_ones_that_change_the_class(name):
 @pytest.mark.parametrize('name', GANS)
 def test_seeds_are_set_at_every_iteration(name):
     config, _ = built(name)
-    assert [hook['type'] for hook in config.custom_hooks
-            ].count('IterSeedHook') == 1
+    assert [hook['type'] for hook in config.custom_hooks].count(
+        'IterSeedHook'
+    ) == 1
     assert config.randomness.seed is not None
     assert config.randomness.diff_rank_seed

@@ -1,5 +1,6 @@
 """Weights of other projects: what their own networks compute is computed
 here by hand, in float64, from the tensors in their files."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,7 @@ from ppcd_mmagic.registry import MODELS
 
 NOISE, CLASSES, WIDTH = 6, 4, 8
 # up-sampling, width before, width after; attention stands before block 2
-BLOCKS = ((False, 32, 32), (True, 32, 16), None, (False, 16, 16),
-          (True, 16, 8))
+BLOCKS = ((False, 32, 32), (True, 32, 16), None, (False, 16, 16), (True, 16, 8))
 
 
 class HuggingFaceFile:
@@ -25,10 +25,15 @@ class HuggingFaceFile:
         for i, block in enumerate(BLOCKS):
             name = f'generator.layers.{i}'
             if block is None:
-                for part, *shape in (('theta', 2, 16), ('phi', 2, 16),
-                                     ('g', 8, 16), ('o_conv', 16, 8)):
+                for part, *shape in (
+                    ('theta', 2, 16),
+                    ('phi', 2, 16),
+                    ('g', 8, 16),
+                    ('o_conv', 16, 8),
+                ):
                     self.normalized(
-                        f'{name}.snconv1x1_{part}', *shape, 1, 1, bias=False)
+                        f'{name}.snconv1x1_{part}', *shape, 1, 1, bias=False
+                    )
                 self.add(f'{name}.gamma', 1)
                 continue
             _, before, after = block
@@ -38,10 +43,14 @@ class HuggingFaceFile:
                 self.statistics(f'{name}.bn_{k}', widths[k])
                 for part in ('scale', 'offset'):
                     self.normalized(
-                        f'{name}.bn_{k}.{part}', widths[k], condition,
-                        bias=False)
-                self.normalized(f'{name}.conv_{k}', widths[k + 1], widths[k],
-                                size, size)
+                        f'{name}.bn_{k}.{part}',
+                        widths[k],
+                        condition,
+                        bias=False,
+                    )
+                self.normalized(
+                    f'{name}.conv_{k}', widths[k + 1], widths[k], size, size
+                )
         self.statistics('generator.bn', WIDTH)
         self.add('generator.bn.weight', WIDTH)
         self.add('generator.bn.bias', WIDTH)
@@ -49,12 +58,13 @@ class HuggingFaceFile:
 
     def add(self, name, *shape):
         self.state[name] = torch.randn(
-            *shape, generator=self.random, dtype=torch.float64)
+            *shape, generator=self.random, dtype=torch.float64
+        )
 
     def statistics(self, name, width):
         self.add(f'{name}.running_means', 51, width)
         self.add(f'{name}.running_vars', 51, width)
-        self.state[f'{name}.running_vars'].abs_().add_(.1)
+        self.state[f'{name}.running_vars'].abs_().add_(0.1)
 
     def normalized(self, name, *shape, bias=True):
         self.add(f'{name}.weight_orig', *shape)
@@ -69,19 +79,24 @@ class HuggingFaceFile:
 
     def weight(self, name):
         weight, u, v = (
-            self.state[f'{name}.weight_{part}'] for part in ('orig', 'u', 'v'))
+            self.state[f'{name}.weight_{part}'] for part in ('orig', 'u', 'v')
+        )
         return weight / (u @ weight.flatten(1) @ v)
 
     def convolve(self, x, name):
         weight = self.weight(name)
         return F.conv2d(
-            x, weight, self.state.get(f'{name}.bias'),
-            padding=weight.shape[-1] // 2)
+            x,
+            weight,
+            self.state.get(f'{name}.bias'),
+            padding=weight.shape[-1] // 2,
+        )
 
     def normalize(self, x, name):
         mean, var = (
             self.state[f'{name}.running_{part}s'][50].view(1, -1, 1, 1)
-            for part in ('mean', 'var'))
+            for part in ('mean', 'var')
+        )
         return (x - mean) / (var + 1e-4).sqrt()
 
     def block(self, x, condition, name, up, after):
@@ -89,7 +104,10 @@ class HuggingFaceFile:
         for k in range(4):
             scale, offset = (
                 (condition @ self.weight(f'{name}.bn_{k}.{part}').t())[
-                    ..., None, None] for part in ('scale', 'offset'))
+                    ..., None, None
+                ]
+                for part in ('scale', 'offset')
+            )
             out = self.normalize(out, f'{name}.bn_{k}') * (1 + scale) + offset
             out = F.relu(out)
             if up and k == 1:
@@ -101,18 +119,21 @@ class HuggingFaceFile:
     def attend(self, x, name):
         theta, phi, g = (
             self.convolve(x, f'{name}.snconv1x1_{part}')
-            for part in ('theta', 'phi', 'g'))
+            for part in ('theta', 'phi', 'g')
+        )
         phi, g = F.max_pool2d(phi, 2).flatten(2), F.max_pool2d(g, 2).flatten(2)
-        shares = torch.einsum('nci,ncj->nij', theta.flatten(2),
-                              phi).softmax(-1)
+        shares = torch.einsum('nci,ncj->nij', theta.flatten(2), phi).softmax(-1)
         seen = torch.einsum('ncj,nij->nci', g, shares).view(
-            len(x), -1, *x.shape[2:])
+            len(x), -1, *x.shape[2:]
+        )
         return x + self.state[f'{name}.gamma'] * self.convolve(
-            seen, f'{name}.snconv1x1_o_conv')
+            seen, f'{name}.snconv1x1_o_conv'
+        )
 
     def image(self, noise, label):
         condition = torch.cat(
-            [noise, self.state['embeddings.weight'].t()[label]], 1)
+            [noise, self.state['embeddings.weight'].t()[label]], 1
+        )
         x = condition @ self.weight('generator.gen_z').t()
         x = (x + self.state['generator.gen_z.bias']).view(-1, 4, 4, 32)
         x = x.permute(0, 3, 1, 2)
@@ -124,9 +145,9 @@ class HuggingFaceFile:
                 x = self.block(x, condition, name, block[0], block[2])
         x = self.normalize(x, 'generator.bn')
         x = x * self.state['generator.bn.weight'].view(
-            1, -1, 1, 1) + self.state['generator.bn.bias'].view(1, -1, 1, 1)
-        return self.convolve(F.relu(x),
-                             'generator.conv_to_rgb')[:, :3].tanh()
+            1, -1, 1, 1
+        ) + self.state['generator.bn.bias'].view(1, -1, 1, 1)
+        return self.convolve(F.relu(x), 'generator.conv_to_rgb')[:, :3].tanh()
 
 
 @pytest.fixture(scope='module')
@@ -140,7 +161,8 @@ def biggan_deep(**changes):
         out_channels=[16, 8],
         upsample=[True, True],
         resolution=[8, 16],
-        attention=[True, False])
+        attention=[True, False],
+    )
     return MODELS.build(
         dict(
             type='BigGANDeepGenerator',
@@ -152,7 +174,9 @@ def biggan_deep(**changes):
             arch_cfg=arch,
             sn_style='torch',
             auto_sync_bn=False,
-            **changes)).double()
+            **changes,
+        )
+    ).double()
 
 
 def test_hugging_face_s_biggan_deep_draws_its_own_images(original, tmp_path):
@@ -171,20 +195,27 @@ def test_hugging_face_s_biggan_deep_draws_its_own_images(original, tmp_path):
 
 @pytest.mark.parametrize('rgb2bgr', [False, True])
 def test_a_teacher_that_draws_rgb_beside_bgr_data_is_noticed(
-        rgb2bgr, original, tmp_path, monkeypatch):
+    rgb2bgr, original, tmp_path, monkeypatch
+):
     torch.save(original.state, tmp_path / 'pytorch_model.bin')
     lines = []
-    monkeypatch.setattr('ppcd_mmagic.checkpoints.print_log',
-                        lambda line, *args: lines.append(line))
+    monkeypatch.setattr(
+        'ppcd_mmagic.checkpoints.print_log',
+        lambda line, *args: lines.append(line),
+    )
     load_weights(
-        biggan_deep(rgb2bgr=rgb2bgr), str(tmp_path / 'pytorch_model.bin'),
-        'teacher')
+        biggan_deep(rgb2bgr=rgb2bgr),
+        str(tmp_path / 'pytorch_model.bin'),
+        'teacher',
+    )
     assert ['set rgb2bgr=True' in line for line in lines] == [True] * (
-        not rgb2bgr)
+        not rgb2bgr
+    )
 
 
 def test_a_generator_with_layers_of_its_own_is_not_taken_for_another_s(
-        tmp_path):
+    tmp_path,
+):
     """Only names decide: 'generator.layers' alone says nothing."""
     own = torch.nn.Module()
     own.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2)])

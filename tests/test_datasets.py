@@ -1,4 +1,5 @@
 """What the networks are shown: digits, and folders of pictures."""
+
 import cv2
 import numpy as np
 import pytest
@@ -25,13 +26,16 @@ def pictures_of(split):
 
 @pytest.fixture(scope='module')
 def splits():
-    return {name: infos(DigitsDataset(split=name))
-            for name in ('all', 'train', 'test')}
+    return {
+        name: infos(DigitsDataset(split=name))
+        for name in ('all', 'train', 'test')
+    }
 
 
 def test_splits_of_the_digits_are_disjoint_and_complete(splits):
-    every, train, test = (pictures_of(splits[name])
-                          for name in ('all', 'train', 'test'))
+    every, train, test = (
+        pictures_of(splits[name]) for name in ('all', 'train', 'test')
+    )
     assert len(set(every)) == 1797, 'no two are alike'
     assert not set(train) & set(test)
     assert set(train) | set(test) == set(every)
@@ -58,9 +62,12 @@ def enlarged(values: np.ndarray) -> np.ndarray:
     the neighbour on its side; at the ends there is no neighbour."""
     left = np.concatenate([values[:1], values[:-1]])
     right = np.concatenate([values[1:], values[-1:]])
-    pairs = np.stack([.75 * values + .25 * left, .75 * values + .25 * right])
+    pairs = np.stack(
+        [0.75 * values + 0.25 * left, 0.75 * values + 0.25 * right]
+    )
     return pairs.transpose(1, 0, *range(2, pairs.ndim)).reshape(
-        2 * len(values), *values.shape[1:])
+        2 * len(values), *values.shape[1:]
+    )
 
 
 def test_digits_are_enlarged_between_their_pixels(splits):
@@ -68,13 +75,12 @@ def test_digits_are_enlarged_between_their_pixels(splits):
         expected = enlarged(enlarged(digit * 255 / 16).T).T
         assert info['gt'].dtype == np.uint8
         for channel in np.moveaxis(info['gt'], -1, 0):
-            assert abs(channel - expected).max() <= .5 + 1e-4
+            assert abs(channel - expected).max() <= 0.5 + 1e-4
 
 
 def test_digits_of_size_8_are_the_pixels_as_scanned():
-    for info, digit in zip(
-            infos(DigitsDataset(size=8)), load_digits().images):
-        assert abs(info['gt'][..., 1] - digit * 255 / 16).max() <= .5
+    for info, digit in zip(infos(DigitsDataset(size=8)), load_digits().images):
+        assert abs(info['gt'][..., 1] - digit * 255 / 16).max() <= 0.5
         assert info['gt'].shape == (8, 8, 3)
 
 
@@ -87,18 +93,21 @@ def test_the_judge_of_the_digits_is_tested_on_what_it_has_not_seen(repo):
     config = Config.fromfile('configs/classifier_digits_16.py')
     train, val, test = (
         set(pictures_of(infos(DATASETS.build(config[name].dataset))))
-        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    )
     assert len(train) == 1437 and val == test and not train & test
 
 
 def test_real_images_of_the_digits_are_in_order_and_from_minus_one_to_one(
-        repo, splits):
+    repo, splits
+):
     config = Config.fromfile('configs/_base_/datasets/digits_16.py')
     real = real_images(Runner.build_dataloader(config.test_dataloader))
     expected = np.stack([info['gt'] for info in splits['all']]) / 127.5 - 1
     assert torch.equal(real.labels, torch.tensor(load_digits().target))
     np.testing.assert_allclose(
-        real.images.permute(0, 2, 3, 1), expected, atol=1e-6)
+        real.images.permute(0, 2, 3, 1), expected, atol=1e-6
+    )
 
 
 RGB = dict(blue=(0, 0, 255), green=(0, 255, 0), red=(255, 0, 0))
@@ -119,12 +128,15 @@ def pictures(tmp_path):
     return tmp_path / 'pictures'
 
 
-@pytest.mark.parametrize('name, size', [('folder_64', 64),
-                                        ('imagenet_128', 128)])
+@pytest.mark.parametrize(
+    'name, size', [('folder_64', 64), ('imagenet_128', 128)]
+)
 def test_a_folder_of_pictures_is_cut_square_and_keeps_its_colours(
-        name, size, pictures, repo):
+    name, size, pictures, repo
+):
     loader = Config.fromfile(
-        f'configs/_base_/datasets/{name}.py').test_dataloader
+        f'configs/_base_/datasets/{name}.py'
+    ).test_dataloader
     loader.dataset.update(data_root=str(pictures), data_prefix='')
     loader.update(num_workers=0, persistent_workers=False)
     real = real_images(Runner.build_dataloader(loader))
@@ -132,7 +144,8 @@ def test_a_folder_of_pictures_is_cut_square_and_keeps_its_colours(
     assert real.labels.tolist() == [0, 0, 1, 1, 2, 2]
     for image, bgr in zip(real.images[::2], (BLUE, GREEN, RED)):
         torch.testing.assert_close(
-            image, bgr.view(3, 1, 1).expand_as(image), rtol=0, atol=.01)
+            image, bgr.view(3, 1, 1).expand_as(image), rtol=0, atol=0.01
+        )
 
 
 def test_pictures_of_a_folder_are_scaled_down_whole(tmp_path, repo):
@@ -143,7 +156,8 @@ def test_pictures_of_a_folder_are_scaled_down_whole(tmp_path, repo):
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / '0.png'), picture)
     loader = Config.fromfile(
-        'configs/_base_/datasets/folder_64.py').test_dataloader
+        'configs/_base_/datasets/folder_64.py'
+    ).test_dataloader
     loader.dataset.update(data_root=str(tmp_path))
     loader.update(num_workers=0, persistent_workers=False)
     images = real_images(Runner.build_dataloader(loader)).images

@@ -1,4 +1,5 @@
 """What README and docs tell people to type."""
+
 import contextlib
 import importlib
 import io
@@ -19,9 +20,11 @@ from ppcd_mmagic.engine import config_problems
 from ppcd_mmagic.generators import example_inputs
 
 PAGES = [
-    'README.md', *sorted(
+    'README.md',
+    *sorted(
         path.relative_to(ROOT).as_posix()
-        for path in Path(ROOT, 'docs').glob('*.md'))
+        for path in Path(ROOT, 'docs').glob('*.md')
+    ),
 ]
 STUDENT = 'configs/ppcd_digits_16_alpha06.py'
 
@@ -37,7 +40,8 @@ def commands():
     for page in PAGES:
         text = Path(ROOT, page).read_text()
         lines = [
-            line for block in blocks(page, 'bash')
+            line
+            for block in blocks(page, 'bash')
             for line in block.replace('\\\n', ' ').splitlines()
         ]
         outside = re.sub(r'^```.*?^```', '', text, flags=re.S | re.M)
@@ -47,9 +51,14 @@ def commands():
         ]
         for line in lines:
             words = shlex.split(line, comments=True)
-            script = next((i for i, word in enumerate(words)
-                           if re.match(r'(tools|benchmarks)/\w+\.py$', word)),
-                          None)
+            script = next(
+                (
+                    i
+                    for i, word in enumerate(words)
+                    if re.match(r'(tools|benchmarks)/\w+\.py$', word)
+                ),
+                None,
+            )
             if script is not None:
                 yield page, words[script:]
 
@@ -88,8 +97,7 @@ def test_every_command_is_one_that_its_program_takes(case, repo, monkeypatch):
 def test_every_make_target_and_linked_file_exists(page, repo):
     text = Path(page).read_text()
     targets = set(re.findall(r'^([\w-]+):', Path('Makefile').read_text(), re.M))
-    assert set(re.findall(r'(?:^|`)make ([a-z][\w-]*)', text,
-                          re.M)) <= targets
+    assert set(re.findall(r'(?:^|`)make ([a-z][\w-]*)', text, re.M)) <= targets
     for link in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
         if '://' not in link:
             assert osp.exists(osp.join(osp.dirname(page), link)), link
@@ -117,6 +125,7 @@ def test_parts_named_in_python_blocks_are_registered():
 def export(tmp_path_factory):
     """A folder with ``export/`` in it, of an untrained student."""
     from ppcd_mmagic.export import export_student, save_export
+
     folder = tmp_path_factory.mktemp('docs')
     config = Config.fromfile(osp.join(ROOT, STUDENT))
     config.model.teacher = None
@@ -125,18 +134,21 @@ def export(tmp_path_factory):
         torch.save(dict(state_dict=generator.state_dict()), folder / 's.pth')
         save_export(
             export_student(config, str(folder / 's.pth'), 2),
-            str(folder / 'export'))
+            str(folder / 'export'),
+        )
     return folder
 
 
 def runnable():
     """Blocks without gaps; the others are configs, shown in parts."""
-    return [(page, block) for page, block in python_blocks()
-            if '...' not in block]
+    return [
+        (page, block) for page, block in python_blocks() if '...' not in block
+    ]
 
 
 @pytest.mark.parametrize(
-    'case', runnable(), ids=lambda case: f'{case[0]}: {case[1][:40]!r}')
+    'case', runnable(), ids=lambda case: f'{case[0]}: {case[1][:40]!r}'
+)
 def test_python_blocks_run(case, export, monkeypatch):
     monkeypatch.chdir(export)
     names = dict(noise=torch.randn(2, 24), label=torch.tensor([3, 7]))
@@ -161,5 +173,7 @@ def test_python_blocks_with_gaps_are_python():
     for page, block in python_blocks():
         # `...` among keywords stands for more of them
         compile(
-            block.replace(', ...)', ')').replace('    ...)', '    )'), page,
-            'exec')
+            block.replace(', ...)', ')').replace('    ...)', '    )'),
+            page,
+            'exec',
+        )

@@ -15,7 +15,9 @@ def build_classifier(**changes):
             base_channels=4,
             feature_dim=6,
             data_preprocessor=dict(type='DataPreprocessor'),
-            **changes))
+            **changes,
+        )
+    )
 
 
 def batch(labels, side=16):
@@ -43,14 +45,17 @@ def numpy_logits(classifier, images):
     pooled = maps.reshape(n, c, 2, h // 2, 2, w // 2).mean((3, 5))
     state = {k: v.double().numpy() for k, v in classifier.state_dict().items()}
     hidden = np.maximum(
-        pooled.reshape(n, -1) @ state['neck.2.weight'].T +
-        state['neck.2.bias'], 0)
+        pooled.reshape(n, -1) @ state['neck.2.weight'].T + state['neck.2.bias'],
+        0,
+    )
     return hidden, hidden @ state['head.weight'].T + state['head.bias']
 
 
 def test_loss_is_the_cross_entropy_with_the_labels():
     classifier = build_classifier().eval()
-    images, samples = network_inputs(classifier, batch([2, 0, 1, 2, 2], side=32))
+    images, samples = network_inputs(
+        classifier, batch([2, 0, 1, 2, 2], side=32)
+    )
     _, logits = numpy_logits(classifier, images)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = -np.log(chances[range(5), [2, 0, 1, 2, 2]]).mean()
@@ -65,7 +70,8 @@ def test_features_are_what_the_classes_are_read_from():
     hidden, _ = numpy_logits(classifier, images)
     assert hidden.shape == (4, 6)
     np.testing.assert_allclose(
-        classifier.features(images).detach().numpy(), hidden, atol=1e-6)
+        classifier.features(images).detach().numpy(), hidden, atol=1e-6
+    )
 
 
 def test_images_pass_three_stages_that_halve_them():
@@ -73,15 +79,19 @@ def test_images_pass_three_stages_that_halve_them():
     shapes = []
     for stage in classifier.stages:
         stage.register_forward_hook(
-            lambda stage, args, out: shapes.append(tuple(out.shape[1:])))
+            lambda stage, args, out: shapes.append(tuple(out.shape[1:]))
+        )
     classifier.features(torch.rand(2, 3, 32, 32))
     assert shapes == [(4, 16, 16), (8, 8, 8), (8, 4, 4)]
 
 
 def test_default_widths():
     classifier = MODELS.build(dict(type='DomainClassifier', num_classes=7))
-    convs = [tuple(p.shape) for n, p in classifier.stages.named_parameters()
-             if p.ndim == 4]
+    convs = [
+        tuple(p.shape)
+        for n, p in classifier.stages.named_parameters()
+        if p.ndim == 4
+    ]
     assert convs == [(32, 3, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3)]
     assert classifier.head.weight.shape == (7, 64)
 
@@ -104,8 +114,10 @@ def test_it_learns_and_predicts_each_sample_s_own_class():
 
 def test_weights_have_the_names_that_are_stored(repo):
     """No bias where a norm follows; what is in checkpoints/ loads."""
-    names = [n.partition('.')[2] for n, _ in
-             build_classifier().stages.named_parameters()]
+    names = [
+        n.partition('.')[2]
+        for n, _ in build_classifier().stages.named_parameters()
+    ]
     assert names == 3 * ['0.weight', '1.weight', '1.bias']
 
 

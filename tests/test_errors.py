@@ -1,4 +1,5 @@
 """A user's mistake is a line; a fault of the program keeps its traceback."""
+
 import errno
 import sys
 
@@ -36,7 +37,9 @@ def raising(error):
 
 def test_own_errors_are_one_line_each_and_exit_with_two(outcome):
     assert outcome(raising(PPCDError('alpha=2\n  is too large', 'b'))) == (
-        2, ['error: alpha=2 is too large', 'error: b'])
+        2,
+        ['error: alpha=2 is too large', 'error: b'],
+    )
 
 
 def test_other_errors_keep_their_traceback():
@@ -44,13 +47,16 @@ def test_other_errors_keep_their_traceback():
         run(lambda: int('x'))
 
 
-@pytest.mark.parametrize('said', [
-    '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer '
-    '[127.0.0.1]:25525. This is typically caused by\na remote worker',
-    '[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting '
-    '3000ms for recv operation to complete',
-    'Application timeout caused pair closure',
-])
+@pytest.mark.parametrize(
+    'said',
+    [
+        '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer '
+        '[127.0.0.1]:25525. This is typically caused by\na remote worker',
+        '[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting '
+        '3000ms for recv operation to complete',
+        'Application timeout caused pair closure',
+    ],
+)
 def test_the_end_of_another_process_is_a_line(said):
     """As torch 2.14 words it."""
     with pytest.raises(PPCDError, match='Another process.*--resume') as found:
@@ -59,10 +65,13 @@ def test_the_end_of_another_process_is_a_line(said):
     assert '\n' not in str(found.value) and said[:30] in str(found.value)
 
 
-@pytest.mark.parametrize('error', [
-    RuntimeError('Expected all tensors to be on the same device'),
-    ValueError('Connection closed by peer')
-])
+@pytest.mark.parametrize(
+    'error',
+    [
+        RuntimeError('Expected all tensors to be on the same device'),
+        ValueError('Connection closed by peer'),
+    ],
+)
 def test_what_no_other_process_is_the_cause_of_stays_as_it_is(error):
     with pytest.raises(type(error)) as found, lost_processes_named():
         raise error
@@ -83,7 +92,7 @@ def test_what_the_machine_refuses_is_one_line(outcome, name):
     error = OSError(getattr(errno, name), 'says the machine', 'out/a.png')
     code, lines = outcome(raising(error))
     assert code == 2
-    line, = lines
+    (line,) = lines
     assert line.startswith('error: out/a.png') and 'says the machine' in line
 
 
@@ -101,17 +110,19 @@ PARTS = Registry('part', scope='test')
 
 @PARTS.register_module()
 class Sized:
-
     def __init__(self, size):
         self.size = 4 // size
 
 
-@pytest.mark.parametrize('config, says', [
-    (dict(type='Sized', size=0), r'the part \(Sized\).*ZeroDivisionError'),
-    (dict(type='Sized', width=1), r'the part \(Sized\).*width'),
-    (dict(type='Nonsense'), 'the part .*Nonsense is not in'),
-    (dict(size=1), 'the part .*must contain the key "type"'),
-])
+@pytest.mark.parametrize(
+    'config, says',
+    [
+        (dict(type='Sized', size=0), r'the part \(Sized\).*ZeroDivisionError'),
+        (dict(type='Sized', width=1), r'the part \(Sized\).*width'),
+        (dict(type='Nonsense'), 'the part .*Nonsense is not in'),
+        (dict(size=1), 'the part .*must contain the key "type"'),
+    ],
+)
 def test_what_parts_of_others_say_of_a_config_is_one_line(config, says):
     with pytest.raises(PPCDError, match=says):
         with building('the part'):
@@ -125,9 +136,11 @@ def test_own_messages_pass_the_building_as_they_are():
 
 
 def test_a_fault_of_this_package_while_building_keeps_its_traceback(
-        monkeypatch):
-    monkeypatch.setattr('ppcd_mmagic.building._PACKAGE', TOOLS.rpartition(
-        '/')[0] + '/tests')  # as if this file were the package's
+    monkeypatch,
+):
+    monkeypatch.setattr(
+        'ppcd_mmagic.building._PACKAGE', TOOLS.rpartition('/')[0] + '/tests'
+    )  # as if this file were the package's
     with pytest.raises(ZeroDivisionError):
         with building('the part'):
             Sized(0)

@@ -1,4 +1,5 @@
 """The commands that reproduce tables and figures."""
+
 import argparse
 import json
 import os.path as osp
@@ -33,15 +34,23 @@ import table_a  # noqa: E402
 def arguments(**changes):
     return argparse.Namespace(
         **{
-            **dict(data='digits_16', seeds=[0], max_iters=40, alphas=[.5, .8],
-                   cfg_options={}, root='runs'),
-            **changes
-        })
+            **dict(
+                data='digits_16',
+                seeds=[0],
+                max_iters=40,
+                alphas=[0.5, 0.8],
+                cfg_options={},
+                root='runs',
+            ),
+            **changes,
+        }
+    )
 
 
 def runs_of(tool, args):
     return experiments.make_runs(
-        experiments.read_lines(tool.LINES, args.data), args)
+        experiments.read_lines(tool.LINES, args.data), args
+    )
 
 
 def test_runs_of_a_table_do_not_share_a_folder():
@@ -49,10 +58,16 @@ def test_runs_of_a_table_do_not_share_a_folder():
     star = baselines.pruned_afterwards(args, 40)
     starts = [run.start for run in star]
     for runs in (
-            runs_of(table_a, args),
-            runs_of(baselines, args) + star + starts,
-            sum((alpha_sweep.sweep_after_training(args, method)
-                 for method in alpha_sweep.AFTER_TRAINING), [])):
+        runs_of(table_a, args),
+        runs_of(baselines, args) + star + starts,
+        sum(
+            (
+                alpha_sweep.sweep_after_training(args, method)
+                for method in alpha_sweep.AFTER_TRAINING
+            ),
+            [],
+        ),
+    ):
         folders = [run.work_dir for run in runs]
         assert len(set(folders)) == len(folders), folders
 
@@ -80,7 +95,8 @@ def test_shorter_trainings_keep_the_proportions_of_their_schedules(length):
 def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
     for method in alpha_sweep.AFTER_TRAINING:
         for run in alpha_sweep.sweep_after_training(
-                arguments(seeds=[0, 1]), method):
+            arguments(seeds=[0, 1]), method
+        ):
             hook, before = (r.config.custom_hooks[-1] for r in (run, run.start))
             assert (hook.alpha, before.alpha) == (run.label['alpha'], 0)
             assert run.seed == run.start.seed
@@ -91,23 +107,27 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
 
 
 def test_budgets_are_what_the_export_of_the_other_student_has():
-    lines = budget.lines_of(.7, .9, ['multiply_adds', 'parameters'],
-                            'digits_16')
+    lines = budget.lines_of(
+        0.7, 0.9, ['multiply_adds', 'parameters'], 'digits_16'
+    )
     uniform = lines.pop('alpha 0.7')
     generator = build_generator(uniform)
     for _, mask in named_masks(generator):  # other channels than the tool's
         mask.weight.data.uniform_()
-        mask.prune(int(.7 * mask.channels + 1e-6))
+        mask.prune(int(0.7 * mask.channels + 1e-6))
     inputs = example_inputs(generator, batch=1)
     left = complexity(discard_channels(generator, inputs), inputs)
     hooks = [line.custom_hooks[-1] for line in lines.values()]
-    assert uniform.custom_hooks[-1].alpha == .7
+    assert uniform.custom_hooks[-1].alpha == 0.7
     assert [hook.budget for hook in hooks] == [
         dict(multiply_adds=left['multiply_adds']),
-        dict(parameters=left['parameters'])]
-    assert {hook.alpha for hook in hooks} == {.9}
-    assert {line.model.generator.residual_masks
-            for line in (uniform, *lines.values())} == {'shared'}
+        dict(parameters=left['parameters']),
+    ]
+    assert {hook.alpha for hook in hooks} == {0.9}
+    assert {
+        line.model.generator.residual_masks
+        for line in (uniform, *lines.values())
+    } == {'shared'}
 
 
 def test_options_of_the_teacher_are_for_those_that_have_one():
@@ -121,31 +141,39 @@ def test_options_of_the_teacher_are_for_those_that_have_one():
 
 
 def test_table_shows_mean_and_sample_deviation():
-    values = [.25, .5, 1.5]
-    table = experiments.table_of({
-        'one': [{'domain/frechet': v, 'parameters': 1200} for v in values]
-    })
-    assert table == [['', 'frechet', 'parameters'],
-                     ['one', f'{np.mean(values):.3f} ± '
-                      f'{np.std(values, ddof=1):.3f}', '1,200']]
+    values = [0.25, 0.5, 1.5]
+    table = experiments.table_of(
+        {'one': [{'domain/frechet': v, 'parameters': 1200} for v in values]}
+    )
+    assert table == [
+        ['', 'frechet', 'parameters'],
+        [
+            'one',
+            f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}',
+            '1,200',
+        ],
+    ]
 
 
 def test_a_table_is_written_as_it_is_printed(tmp_path, capsys):
-    found = {'a': [{'domain/frechet': 1.5, 'parameters': 1234567}],
-             'long name': [{'domain/frechet': 12.25, 'parameters': 8}]}
+    found = {
+        'a': [{'domain/frechet': 1.5, 'parameters': 1234567}],
+        'long name': [{'domain/frechet': 12.25, 'parameters': 8}],
+    }
     experiments.save_table(found, str(tmp_path / 'new'), 'Title', 'A note.')
     text = (tmp_path / 'new' / 'table.md').read_text()
     assert text.splitlines() == [
-        '# Title', '',
+        '# Title',
+        '',
         '|           | frechet | parameters |',
         '| --------- | ------- | ---------- |',
         '| a         | 1.500   | 1,234,567  |',
         '| long name | 12.250  | 8          |',
-        '', 'A note.'
+        '',
+        'A note.',
     ]
     assert '| a         | 1.500   | 1,234,567  |' in capsys.readouterr().out
-    assert json.loads(
-        (tmp_path / 'new' / 'results.json').read_text()) == found
+    assert json.loads((tmp_path / 'new' / 'results.json').read_text()) == found
 
 
 class Painted:
@@ -171,7 +199,6 @@ def test_all_runs_are_drawn_with_the_same_noise():
 
 
 class Dotted(Painted):
-
     def generator(self):
         torch.randn(5)  # as building one may
         return Painter()
@@ -194,8 +221,9 @@ def test_classes_are_rows_of_the_pictures_and_keep_their_colours(tmp_path):
 
 
 def test_classes_are_columns_of_the_picture_table(tmp_path):
-    experiments.draw_picture_table({'row': {'column': Painted()}},
-                               str(tmp_path / 't.png'))
+    experiments.draw_picture_table(
+        {'row': {'column': Painted()}}, str(tmp_path / 't.png')
+    )
     red, green, blue = columns_of_colours(tmp_path / 't.png')
     assert red[1] < green[1] < blue[1]
     assert red[0] == pytest.approx(green[0], abs=1)
@@ -242,7 +270,8 @@ time.sleep(600)
 
 
 def test_the_first_failure_ends_all_runs_with_its_name_and_reason(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     """The other one, begun before and far from its end, is saved."""
     (tmp_path / 'train.py').write_text(TOOL)
     monkeypatch.setattr('ppcd_mmagic.experiments.runs.TOOLS', str(tmp_path))
@@ -253,14 +282,14 @@ def test_the_first_failure_ends_all_runs_with_its_name_and_reason(
     assert not (tmp_path / 'runs' / 'later_seed0' / 'began').exists()
 
 
-def test_runs_of_other_settings_are_not_taken_for_these(
-        tmp_path, monkeypatch):
+def test_runs_of_other_settings_are_not_taken_for_these(tmp_path, monkeypatch):
     lines = {'dense': experiments.read_config('ppcd_digits_16_dense.py')}
     folder, called = tmp_path / 'dense_seed0', []
 
     def runs(**changes):
         return experiments.make_runs(
-            lines, arguments(root=str(tmp_path), **changes))
+            lines, arguments(root=str(tmp_path), **changes)
+        )
 
     def tool(command, stdout, **kwargs):
         called.append(osp.basename(command[1]))
@@ -271,7 +300,8 @@ def test_runs_of_other_settings_are_not_taken_for_these(
             (folder / 'iter_40.pth').touch()
             (folder / 'last_checkpoint').write_text('iter_40.pth')
         return argparse.Namespace(
-            poll=lambda: code, wait=lambda: code, terminate=lambda: None)
+            poll=lambda: code, wait=lambda: code, terminate=lambda: None
+        )
 
     monkeypatch.setattr(subprocess, 'Popen', tool)
     with pytest.raises(PPCDError, match='at first it fails'):
@@ -286,26 +316,41 @@ def test_runs_of_other_settings_are_not_taken_for_these(
         with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
             train(runs(max_iters=20), 1)
         with pytest.raises(PPCDError, match='dense_seed0.*model'):
-            train(runs(cfg_options={
-                'model.distillation_loss.loss_weight': 50.}), 1)
+            train(
+                runs(cfg_options={'model.distillation_loss.loss_weight': 50.0}),
+                1,
+            )
     assert len(called) == 2
 
 
 @pytest.mark.slow
 def test_sweep_trains_prunes_tests_and_draws(tmp_path):
     command = [
-        sys.executable, 'tools/alpha_sweep.py', '--max-iters', '4', '--alphas',
-        '0.5', '--after-training', 'SA-GAN', '--root', tmp_path, '--jobs', '2'
+        sys.executable,
+        'tools/alpha_sweep.py',
+        '--max-iters',
+        '4',
+        '--alphas',
+        '0.5',
+        '--after-training',
+        'SA-GAN',
+        '--root',
+        tmp_path,
+        '--jobs',
+        '2',
     ]
     run = subprocess.run(
-        command, cwd=ROOT, env=ENV, capture_output=True, text=True)
+        command, cwd=ROOT, env=ENV, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / 'results.json').read_text())
     assert set(found) == {
-        'independent, alpha 0.5', 'shared, alpha 0.5', 'SA-GAN, alpha 0.5'
+        'independent, alpha 0.5',
+        'shared, alpha 0.5',
+        'SA-GAN, alpha 0.5',
     }
-    shared, = found['shared, alpha 0.5']
-    independent, = found['independent, alpha 0.5']
+    (shared,) = found['shared, alpha 0.5']
+    (independent,) = found['independent, alpha 0.5']
     assert shared['parameters'] < independent['parameters'] < 86836
     assert '| SA-GAN, alpha 0.5' in run.stdout
     for name in ('sweep', 'figure_h', 'figure_i'):
@@ -314,7 +359,8 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
     # what has been done is not done again
     logs = {path: osp.getmtime(path) for path in glob(f'{tmp_path}/*/*.log')}
     again = subprocess.run(
-        command, cwd=ROOT, env=ENV, capture_output=True, text=True)
+        command, cwd=ROOT, env=ENV, capture_output=True, text=True
+    )
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / 'results.json').read_text()) == found
     changed = [path for path in logs if osp.getmtime(path) != logs[path]]
@@ -325,13 +371,26 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
 def test_table_a_trains_exports_tests_and_draws(tmp_path):
     run = subprocess.run(
         [
-            sys.executable, 'tools/table_a.py', '--max-iters', '2', '--seeds',
-            '0', '--root', tmp_path, '--jobs', '2'
+            sys.executable,
+            'tools/table_a.py',
+            '--max-iters',
+            '2',
+            '--seeds',
+            '0',
+            '--root',
+            tmp_path,
+            '--jobs',
+            '2',
         ],
-        cwd=ROOT, env=ENV, capture_output=True, text=True)
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     assert set(json.loads((tmp_path / 'results.json').read_text())) == set(
-        table_a.LINES)
+        table_a.LINES
+    )
     for name in ('table', 'pictures', 'leakage'):
         picture = cv2.imread(str(tmp_path / f'{name}.png'))
         assert picture is not None and picture.std() > 5
@@ -339,16 +398,25 @@ def test_table_a_trains_exports_tests_and_draws(tmp_path):
 
 def test_a_training_that_is_finished_is_not_done_again(tmp_path):
     """MMagic's configs name a work directory, which the tool sets anew."""
-    config = Config(dict(
-        model=dict(generator=dict(type='EDSRNet')), work_dir='elsewhere',
-        train_cfg=dict(max_iters=3), train_dataloader=dict(batch_size=1),
-        optim_wrapper=dict(optimizer=dict(type='Adam', lr=1e-3))))
+    config = Config(
+        dict(
+            model=dict(generator=dict(type='EDSRNet')),
+            work_dir='elsewhere',
+            train_cfg=dict(max_iters=3),
+            train_dataloader=dict(batch_size=1),
+            optim_wrapper=dict(optimizer=dict(type='Adam', lr=1e-3)),
+        )
+    )
     run = Run('dense', config, 0, str(tmp_path))
     Path(run.work_dir).mkdir()
-    trained = Config(dict(
-        config, work_dir=run.work_dir, train_cfg=dict(
-            max_iters=3, val_interval=4),
-        randomness=dict(seed=0, diff_rank_seed=True)))
+    trained = Config(
+        dict(
+            config,
+            work_dir=run.work_dir,
+            train_cfg=dict(max_iters=3, val_interval=4),
+            randomness=dict(seed=0, diff_rank_seed=True),
+        )
+    )
     trained.dump(f'{run.work_dir}/config.py')
     for name in ('iter_3.pth', 'last_checkpoint'):
         Path(run.work_dir, name).touch()

@@ -1,4 +1,5 @@
 """A folder of an export is there whole, or as it was."""
+
 import hashlib
 import json
 import os
@@ -11,8 +12,10 @@ from ppcd_mmagic import PPCDError
 from ppcd_mmagic.export import FORMATS, Export, save_export
 
 EXPORT = Export(
-    generators={}, config=Config(dict(model=dict(type='Any'))),
-    summary=dict(before=dict(parameters=8), images=dict(order='RGB')))
+    generators={},
+    config=Config(dict(model=dict(type='Any'))),
+    summary=dict(before=dict(parameters=8), images=dict(order='RGB')),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +83,7 @@ def test_others_may_read_it_whatever_the_umask(out):
 def test_it_is_written_hidden_on_the_disk_where_it_will_be(out, formats):
     """Another disk could be full, and no renaming leads to this one."""
     save_export(EXPORT, str(out), ['few'])
-    folder, = formats['few'].folders
+    (folder,) = formats['few'].folders
     assert os.path.dirname(folder) == str(out.parent)
     assert os.path.basename(folder).startswith('.export-')
 
@@ -99,19 +102,24 @@ def test_an_older_export_goes_as_a_whole(out):
     assert json.loads((out / 'summary.json').read_text())['newer'] == 1
 
 
-@pytest.mark.parametrize('error, raised', [
-    (OSError(28, 'No space left on device'), PPCDError),
-    (KeyboardInterrupt(), KeyboardInterrupt),
-])
-def test_what_fails_half_way_leaves_what_was_there(out, formats, error,
-                                                   raised):
+@pytest.mark.parametrize(
+    'error, raised',
+    [
+        (OSError(28, 'No space left on device'), PPCDError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_what_fails_half_way_leaves_what_was_there(out, formats, error, raised):
     save_export(EXPORT, str(out), ['few'])
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     formats['fails'].error = error
-    with pytest.raises(raised, match='No space left.*untouched' if
-                       raised is PPCDError else None):
-        save_export(EXPORT._replace(generators=dict(a=None)), str(out),
-                    ['fails'])
+    with pytest.raises(
+        raised,
+        match='No space left.*untouched' if raised is PPCDError else None,
+    ):
+        save_export(
+            EXPORT._replace(generators=dict(a=None)), str(out), ['fails']
+        )
     assert files(out.parent) == ['export']
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -147,8 +155,9 @@ def test_a_folder_that_is_read_only_keeps_its_export(out, monkeypatch):
     assert files(out) == before
 
 
-@pytest.mark.parametrize('name, said', [('', 'is a file'),
-                                        ('below', 'cannot be written')])
+@pytest.mark.parametrize(
+    'name, said', [('', 'is a file'), ('below', 'cannot be written')]
+)
 def test_a_file_is_no_folder(tmp_path, name, said):
     (tmp_path / 'file').write_text('mine')
     with pytest.raises(PPCDError, match=said):

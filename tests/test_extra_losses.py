@@ -1,4 +1,5 @@
 """L_PP and L_CD in a model of MMagic, against the same added by hand."""
+
 import copy
 import gc
 import weakref
@@ -25,7 +26,8 @@ from ppcd_mmagic.registry import HOOKS, MODELS
 LOSSES = dict(
     pruning_loss=dict(type='MaskL1Loss', loss_weight=0.7),
     teacher=dict(type='GeneratorTeacher', generator=TEACHER),
-    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=3.))
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=3.0),
+)
 
 
 class Foreign(BaseConditionalGAN):
@@ -47,11 +49,13 @@ class Foreign(BaseConditionalGAN):
         labels = self.data_sample_to_label(data_samples)
         unused = self.generator(self.noise(len(labels)), label=labels)
         inputs = [self.noise(len(labels)) for _ in range(2)]
-        losses = dict(loss_gen=0. * unused.detach().mean())
+        losses = dict(loss_gen=0.0 * unused.detach().mean())
         for noise in inputs:
             fake, more = self.run(noise, labels)
-            losses['loss_gen'] = losses['loss_gen'] + F.softplus(
-                -self.discriminator(fake, label=labels)).mean()
+            losses['loss_gen'] = (
+                losses['loss_gen']
+                + F.softplus(-self.discriminator(fake, label=labels)).mean()
+            )
             for name, value in more.items():
                 losses[name] = losses.get(name, 0) + value
         losses.update(self.once())
@@ -78,12 +82,16 @@ class ByHand(Foreign):
         with FeatureTap(self.generator, 'conv_blocks.*') as tap:
             fake = self.generator(noise, label=labels)
         loss = self.losses['distillation_loss'](
-            tap.by_resolution(), self.losses['teacher'](noise, label=labels))
+            tap.by_resolution(), self.losses['teacher'](noise, label=labels)
+        )
         return fake, dict(loss_cd=loss)
 
     def once(self):
-        return dict(loss_pp=self.losses['pruning_loss'](
-            mask for _, mask in named_masks(self.generator)))
+        return dict(
+            loss_pp=self.losses['pruning_loss'](
+                mask for _, mask in named_masks(self.generator)
+            )
+        )
 
 
 class Halves:
@@ -130,7 +138,8 @@ def built(kind, generator=SAGAN):
         discriminator=DISCRIMINATOR,
         data_preprocessor=dict(type='DataPreprocessor'),
         noise_size=NOISE,
-        num_classes=CLASSES).double()
+        num_classes=CLASSES,
+    ).double()
     with torch.no_grad():
         for _, mask in named_masks(model.generator):
             mask.weight.uniform_(-1, 1)
@@ -140,14 +149,17 @@ def built(kind, generator=SAGAN):
 
 def losses():
     torch.manual_seed(1)
-    return {name: MODELS.build(copy.deepcopy(config)).double()
-            for name, config in LOSSES.items()}
+    return {
+        name: MODELS.build(copy.deepcopy(config)).double()
+        for name, config in LOSSES.items()
+    }
 
 
 def hook_of(**changes):
     torch.manual_seed(1)
     hook = HOOKS.build(
-        dict(type='ExtraLossesHook', **{**copy.deepcopy(LOSSES), **changes}))
+        dict(type='ExtraLossesHook', **{**copy.deepcopy(LOSSES), **changes})
+    )
     if hook.teacher:
         hook.teacher.double()
     return hook
@@ -158,9 +170,11 @@ def wrappers_of(model, kind=OptimWrapper, counts=1):
         **{
             name: kind(
                 torch.optim.SGD(getattr(model, name).parameters(), 0.01),
-                accumulative_counts=counts)
+                accumulative_counts=counts,
+            )
             for name in ('generator', 'discriminator')
-        })
+        }
+    )
 
 
 def trained(model, wrappers, hook=None, iterations=4):
@@ -185,39 +199,48 @@ def trained(model, wrappers, hook=None, iterations=4):
     return logs
 
 
-@pytest.mark.parametrize('kind, counts, models', [
-    (OptimWrapper, 1, (Foreign, ByHand)),
-    (OptimWrapper, 3, (Foreign, ByHand)),
-    (Scaled, 2, (Foreign, ByHand)),
-    (OptimWrapper, 1, (ForeignHalves, ByHandHalves)),
-])
-def test_gradients_are_those_of_the_losses_added_by_hand(kind, counts,
-                                                         models):
+@pytest.mark.parametrize(
+    'kind, counts, models',
+    [
+        (OptimWrapper, 1, (Foreign, ByHand)),
+        (OptimWrapper, 3, (Foreign, ByHand)),
+        (Scaled, 2, (Foreign, ByHand)),
+        (OptimWrapper, 1, (ForeignHalves, ByHandHalves)),
+    ],
+)
+def test_gradients_are_those_of_the_losses_added_by_hand(kind, counts, models):
     foreign, hand = map(built, models)
     hand.losses = losses()
-    logs = trained(foreign, wrappers_of(foreign, kind, counts), hook_of(),
-                   iterations=2 * counts)
-    expected = trained(hand, wrappers_of(hand, kind, counts),
-                       iterations=2 * counts)
+    logs = trained(
+        foreign,
+        wrappers_of(foreign, kind, counts),
+        hook_of(),
+        iterations=2 * counts,
+    )
+    expected = trained(
+        hand, wrappers_of(hand, kind, counts), iterations=2 * counts
+    )
     for name, value in hand.state_dict().items():
         torch.testing.assert_close(
-            foreign.state_dict()[name], value, rtol=1e-10, atol=1e-10)
+            foreign.state_dict()[name], value, rtol=1e-10, atol=1e-10
+        )
     for name in ('loss_pp', 'loss_cd', 'loss_gen', 'loss_disc'):
         torch.testing.assert_close(
-            logs[name], expected[name], rtol=1e-10, atol=1e-10)
+            logs[name], expected[name], rtol=1e-10, atol=1e-10
+        )
     # what is logged keeps no graph
     assert not logs['loss_pp'].requires_grad
     assert not logs['loss_cd'].requires_grad
 
 
 class InDict(Foreign):
-
     pack, unpack = staticmethod(lambda image: dict(fake_img=image)), 'fake_img'
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator.register_forward_hook(
-            lambda module, args, image: self.pack(image))
+            lambda module, args, image: self.pack(image)
+        )
 
     def train_discriminator(self, inputs, data_samples, optimizer_wrapper):
         return {}
@@ -225,8 +248,9 @@ class InDict(Foreign):
     def train_generator(self, inputs, data_samples, optimizer_wrapper):
         labels = self.data_sample_to_label(data_samples)
         image = self.generator(self.noise(len(labels)), label=labels)
-        for key in (self.unpack, ) if isinstance(
-                self.unpack, str) else self.unpack:
+        for key in (
+            (self.unpack,) if isinstance(self.unpack, str) else self.unpack
+        ):
             image = image[key]
         loss, log_vars = self.parse_losses(dict(loss_gen=image.mean()))
         optimizer_wrapper.update_params(loss)
@@ -235,6 +259,7 @@ class InDict(Foreign):
 
 class InTuple(InDict):
     """As some of MMagic's, which give the noise as well."""
+
     pack, unpack = staticmethod(lambda image: (None, [image, 'noise'])), (1, 0)
 
 
@@ -246,8 +271,10 @@ def test_images_are_found_in_what_a_generator_gives(kind):
 
 
 def hooks_in(model):
-    return [(len(module._forward_hooks), len(module._forward_pre_hooks))
-            for module in model.modules()]
+    return [
+        (len(module._forward_hooks), len(module._forward_pre_hooks))
+        for module in model.modules()
+    ]
 
 
 class WithoutGradient(Foreign):
@@ -257,8 +284,7 @@ class WithoutGradient(Foreign):
         labels = self.data_sample_to_label(data_samples)
         with torch.no_grad():
             self.generator(self.noise(len(labels)), label=labels)
-        return super().train_generator(inputs, data_samples,
-                                       optimizer_wrapper)
+        return super().train_generator(inputs, data_samples, optimizer_wrapper)
 
 
 @pytest.mark.parametrize('kind', [Foreign, WithoutGradient])
@@ -277,7 +303,8 @@ def test_images_that_no_loss_used_are_let_go():
     model = built(Foreign)
     seen = []
     model.generator.conv_blocks[0].register_forward_hook(
-        lambda module, args, out: seen.append(weakref.ref(out)))
+        lambda module, args, out: seen.append(weakref.ref(out))
+    )
     hook = hook_of()
     trained(model, wrappers_of(model), hook, iterations=2)
     hook.before_train_iter(SimpleNamespace(model=model), 2)
@@ -294,41 +321,59 @@ class Compares(nn.Module):
         self.seen = []
 
     def forward(self, student, teacher):
-        self.seen.append([{size: feature.requires_grad for size, feature in
-                           features.items()}
-                          for features in (student, teacher)])
-        return .25 + 0. * sum(map(torch.sum, student.values()))
+        self.seen.append(
+            [
+                {
+                    size: feature.requires_grad
+                    for size, feature in features.items()
+                }
+                for features in (student, teacher)
+            ]
+        )
+        return 0.25 + 0.0 * sum(map(torch.sum, student.values()))
 
     def loss_name(self):
         return 'loss_compared'
 
 
 def test_distillation_is_given_the_student_s_features_and_the_teacher_s(
-        monkeypatch):
+    monkeypatch,
+):
     monkeypatch.setitem(MODELS._module_dict, 'Compares', Compares)
     model = built(Foreign)
     hook = hook_of(distillation_loss=dict(type='Compares'))
     logs = trained(model, wrappers_of(model), hook, iterations=1)
-    assert hook.distillation_loss.seen == [[{8: True, 16: True},
-                                            {8: False, 16: False}]] * 2
-    assert logs['loss_compared'] == .5  # of both passes
+    assert (
+        hook.distillation_loss.seen
+        == [[{8: True, 16: True}, {8: False, 16: False}]] * 2
+    )
+    assert logs['loss_compared'] == 0.5  # of both passes
 
 
 def test_log_says_once_what_is_compared(monkeypatch):
     said = []
-    monkeypatch.setattr(MMLogger.get_instance('extra_losses_log'), 'log',
-                        lambda level, text: said.append(text))
+    monkeypatch.setattr(
+        MMLogger.get_instance('extra_losses_log'),
+        'log',
+        lambda level, text: said.append(text),
+    )
     model = built(Foreign)
     trained(model, wrappers_of(model), hook_of(), iterations=3)
-    assert [text for text in said if text.startswith('dist')
-            ] == ['distillation compares features of [8, 16] pixels']
+    assert [text for text in said if text.startswith('dist')] == [
+        'distillation compares features of [8, 16] pixels'
+    ]
 
 
 def test_a_generator_that_draws_its_input_itself_has_no_teacher():
     model = built(Foreign)
-    model.run = lambda noise, labels: (model.generator(
-        lambda size: torch.randn(size).double(), num_batches=len(labels),
-        label=labels), {})
+    model.run = lambda noise, labels: (
+        model.generator(
+            lambda size: torch.randn(size).double(),
+            num_batches=len(labels),
+            label=labels,
+        ),
+        {},
+    )
     with pytest.raises(PPCDError, match='draws its input itself'):
         trained(model, wrappers_of(model), hook_of(), iterations=1)
 
@@ -337,25 +382,32 @@ def test_losses_are_in_the_log_of_a_real_runner(tmp_path):
     """Others read them after the iteration, so that this hook comes first."""
     config = tiny_config(tmp_path, train_cfg__max_iters=2)
     config.model = dict(
-        type='SAGAN', noise_size=NOISE, num_classes=10,
-        generator=dict(SAGAN, num_classes=10, type='ppcd_mmagic.'
-                       'PPResSAGANGenerator'),
+        type='SAGAN',
+        noise_size=NOISE,
+        num_classes=10,
+        generator=dict(
+            SAGAN, num_classes=10, type='ppcd_mmagic.PPResSAGANGenerator'
+        ),
         discriminator=dict(DISCRIMINATOR, num_classes=10),
-        data_preprocessor=dict(type='DataPreprocessor'))
-    config.custom_hooks = [dict(type='IterSeedHook'),
-                           dict(type='ExtraLossesHook')]
+        data_preprocessor=dict(type='DataPreprocessor'),
+    )
+    config.custom_hooks = [
+        dict(type='IterSeedHook'),
+        dict(type='ExtraLossesHook'),
+    ]
     runner = SafeRunner.from_cfg(config)
     runner.train()
     # scores start at one
     assert runner.message_hub.get_scalar(
-        'train/loss_pp').current() == pytest.approx(1, abs=.1)
+        'train/loss_pp'
+    ).current() == pytest.approx(1, abs=0.1)
 
 
 def test_one_optimizer_for_all_gets_the_losses_of_the_generator_once():
     """As of MMagic's BaseEditModel, whose generator is not told apart; L_PP
     is not added to the loss of another part."""
     model = built(Foreign)
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 0.))
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 0.0))
     grads = []
     step = wrapper.step
 
@@ -366,8 +418,12 @@ def test_one_optimizer_for_all_gets_the_losses_of_the_generator_once():
     wrapper.step = noted
     mask = next(mask for _, mask in named_masks(model.generator))
     hook = hook_of(teacher=None)
-    trained(model, OptimWrapperDict(generator=wrapper, discriminator=wrapper),
-            hook, iterations=1)
+    trained(
+        model,
+        OptimWrapperDict(generator=wrapper, discriminator=wrapper),
+        hook,
+        iterations=1,
+    )
     assert grads[0] is None and grads[1] is not None
 
 
@@ -380,7 +436,6 @@ def test_a_loss_that_the_model_has_itself_is_not_added_twice():
 def test_a_generator_that_is_not_trained_through_its_forward_is_refused():
 
     class Aside(Foreign):
-
         def run(self, noise, labels):
             return self.generator.forward(noise, label=labels), {}
 
@@ -392,7 +447,6 @@ def test_a_generator_that_is_not_trained_through_its_forward_is_refused():
 def test_images_made_in_evaluation_mode_are_not_trained_through():
 
     class Evaluated(Foreign):
-
         def run(self, noise, labels):
             fake = self.generator.eval()(noise, label=labels)
             self.generator.train()
@@ -409,12 +463,14 @@ def test_what_cannot_be_added_is_refused_before_the_training():
     model = built(Foreign)
     only = OptimWrapperDict(
         discriminator=OptimWrapper(
-            torch.optim.SGD(model.discriminator.parameters(), 0.1)))
+            torch.optim.SGD(model.discriminator.parameters(), 0.1)
+        )
+    )
     with pytest.raises(PPCDError, match='No optimizer holds.* generator'):
-        hook_of().before_train(
-            SimpleNamespace(model=model, optim_wrapper=only))
+        hook_of().before_train(SimpleNamespace(model=model, optim_wrapper=only))
     two = nn.Module()
     two.generators = nn.ModuleDict(
-        dict(a=model.generator, b=built(Foreign).generator))
+        dict(a=model.generator, b=built(Foreign).generator)
+    )
     with pytest.raises(PPCDError, match='one teacher, but generators.a, '):
         hook_of().before_train(SimpleNamespace(model=two, optim_wrapper=only))

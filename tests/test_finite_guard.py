@@ -1,4 +1,5 @@
 """Nothing that is not finite is ever saved."""
+
 import re
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from ppcd_mmagic.engine import FiniteGuardHook
 
 class Poison(Hook):
     """Spoils one value after the third iteration."""
+
     priority = 'VERY_HIGH'
 
     def __init__(self, name, value):
@@ -63,8 +65,10 @@ def test_a_learning_rate_that_throws_weights_away(tmp_path):
 
 
 def test_a_weight_of_a_loss_that_is_no_number(tmp_path):
-    with pytest.raises(PPCDError, match='loss_cd is nan at iteration 1: the .*'
-                       'Start again with a smaller'):
+    with pytest.raises(
+        PPCDError,
+        match='loss_cd is nan at iteration 1: the .*Start again with a smaller',
+    ):
         train(tmp_path, model__distillation_loss__loss_weight=float('nan'))
     all_saved_are_finite(tmp_path, [])
 
@@ -87,7 +91,7 @@ def watched(infinite, wrapper, iterations=6, **settings):
     for runner.iter in range(iterations):
         loss = float('inf' if runner.iter + 1 in infinite else 1)
         hub.update_scalar('train/loss', loss)
-        hub.update_scalar('train/time', 1.)
+        hub.update_scalar('train/time', 1.0)
         try:
             hook.after_train_iter(runner, 0, outputs=dict(loss=loss))
         except PPCDError as error:
@@ -96,23 +100,32 @@ def watched(infinite, wrapper, iterations=6, **settings):
     return None
 
 
-@pytest.mark.parametrize('infinite, ends', [((2, 4, 6), None),
-                                            ((2, 3, 5, 6), None),
-                                            ((2, 3, 4), 4),
-                                            ((1, 2, 3), 3),
-                                            ((1, 3, 4, 5), 5)])
+@pytest.mark.parametrize(
+    'infinite, ends',
+    [
+        ((2, 4, 6), None),
+        ((2, 3, 5, 6), None),
+        ((2, 3, 4), 4),
+        ((1, 2, 3), 3),
+        ((1, 3, 4, 5), 5),
+    ],
+)
 def test_mixed_precision_may_overflow_for_a_while(infinite, ends):
     assert watched(infinite, scaled(), patience=2) == ends
 
 
-@pytest.mark.parametrize('wrapper, ends', [
-    (scaled(), 23),
-    (OptimWrapperDict(generator=plain(), discriminator=scaled()), 23),
-    (OptimWrapperDict(generator=plain(), discriminator=plain()), 3),
-    (plain(), 3),
-])
+@pytest.mark.parametrize(
+    'wrapper, ends',
+    [
+        (scaled(), 23),
+        (OptimWrapperDict(generator=plain(), discriminator=scaled()), 23),
+        (OptimWrapperDict(generator=plain(), discriminator=plain()), 3),
+        (plain(), 3),
+    ],
+)
 def test_twenty_overflows_in_a_row_are_the_most_and_only_where_scaled(
-        wrapper, ends):
+    wrapper, ends
+):
     assert watched(range(3, 40), wrapper, iterations=40) == ends
 
 
@@ -122,7 +135,8 @@ def test_without_patience_the_first_overflow_ends_it():
 
 def test_iterations_without_losses_are_let_pass():
     FiniteGuardHook().after_train_iter(
-        SimpleNamespace(iter=0, optim_wrapper=plain()), 0, outputs=None)
+        SimpleNamespace(iter=0, optim_wrapper=plain()), 0, outputs=None
+    )
 
 
 def test_patience_is_a_count():

@@ -1,4 +1,5 @@
 """Pictures that are not digits, and Inception weights from disk."""
+
 import json
 import os.path as osp
 
@@ -19,6 +20,7 @@ from ppcd_mmagic.datasets import DigitsDataset
 def textures(tmp_path):
     """Real photographs that ship with scikit-image: brick, grass, gravel."""
     import skimage
+
     source = osp.join(osp.dirname(skimage.__file__), 'data')
     for name in ('brick', 'grass', 'gravel'):
         picture = cv2.imread(osp.join(source, f'{name}.png'))
@@ -28,21 +30,24 @@ def textures(tmp_path):
             row, column = 128 * (index // 4), 128 * (index % 4)
             cv2.imwrite(
                 str(folder / f'{index}.png'),
-                picture[row:row + 128, column:column + 128])
+                picture[row : row + 128, column : column + 128],
+            )
     return tmp_path / 'textures'
 
 
 @pytest.mark.slow
 def test_own_pictures_from_classifier_to_pruned_student(
-        textures, tmp_path, monkeypatch):
+    textures, tmp_path, monkeypatch
+):
     """The three commands of the README, short and narrow."""
     monkeypatch.setitem(ENV, 'PICTURES', str(textures))
     monkeypatch.setitem(ENV, 'CLASSES', '3')
     common = [
-        'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
+        'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
         'val_dataloader.persistent_workers=False',
-        'train_dataloader.batch_size=8'
+        'train_dataloader.batch_size=8',
     ]
 
     def run(name, *options):
@@ -50,30 +55,44 @@ def test_own_pictures_from_classifier_to_pruned_student(
             train(
                 tmp_path / name,
                 config=f'configs/{name}.py',
-                options=common + list(options)))
+                options=common + list(options),
+            )
+        )
         assert code == 0, out
         return out
 
-    out = run('classifier_folder_64', 'train_cfg.max_iters=60',
-              'train_cfg.val_interval=60', 'param_scheduler.T_max=60',
-              'default_hooks.checkpoint.interval=60')
+    out = run(
+        'classifier_folder_64',
+        'train_cfg.max_iters=60',
+        'train_cfg.val_interval=60',
+        'param_scheduler.T_max=60',
+        'default_hooks.checkpoint.interval=60',
+    )
     judge = tmp_path / 'classifier_folder_64' / 'iter_60.pth'
     accuracy = float(out.split('classifier/accuracy: ')[-1].split()[0])
     assert accuracy > 0.6, 'brick, grass and gravel are easy to tell apart'
     short = [
-        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2',
+        'default_hooks.logger.interval=1',
         'model.discriminator.discriminator.base_channels=4',
         f'val_evaluator.metrics.0.checkpoint={judge}',
         f'test_evaluator.metrics.0.checkpoint={judge}',
-        'val_evaluator.metrics.0.fake_nums=12'
+        'val_evaluator.metrics.0.fake_nums=12',
     ]
     run('biggan_folder_64', *short, 'model.generator.base_channels=4')
     teacher = tmp_path / 'biggan_folder_64' / 'iter_2.pth'
-    out = run('ppcd_folder_64', *short, 'model.generator.base_channels=4',
-              'model.teacher.generator.base_channels=4',
-              f'model.teacher.checkpoint={teacher}', 'custom_hooks.2.begin=0',
-              'custom_hooks.2.end=2', 'custom_hooks.2.interval=1')
+    out = run(
+        'ppcd_folder_64',
+        *short,
+        'model.generator.base_channels=4',
+        'model.teacher.generator.base_channels=4',
+        f'model.teacher.checkpoint={teacher}',
+        'custom_hooks.2.begin=0',
+        'custom_hooks.2.end=2',
+        'custom_hooks.2.interval=1',
+    )
     assert 'domain/frechet' in out and 'loss_cd' in out
 
 
@@ -81,16 +100,19 @@ class Colours(torch.nn.Module):
     """Answers like the TorchScript Inception of StyleGAN2-ADA: its features
     are mean red, green and blue."""
 
-    def forward(self,
-                image: torch.Tensor,
-                return_features: bool = False,
-                no_output_bias: bool = False):
+    def forward(
+        self,
+        image: torch.Tensor,
+        return_features: bool = False,
+        no_output_bias: bool = False,
+    ):
         features = image.float().mean([2, 3])
         return features if return_features else torch.softmax(features, 1)
 
 
 def test_fid_and_is_of_a_generator_that_paints_everything_red(
-        tmp_path, monkeypatch, repo):
+    tmp_path, monkeypatch, repo
+):
     """tools/test.py with Inception weights from disk. The images are all
     alike, so that FID is the squared distance of the means and the variance
     of the digits, and the Inception Score 1."""
@@ -103,9 +125,12 @@ def test_fid_and_is_of_a_generator_that_paints_everything_red(
             fake_nums=40,
             inception_style='StyleGAN',
             inception_path=str(tmp_path / 'inception.pt'),
-            sample_model='orig')
-        for kind, prefix in (('FrechetInceptionDistance', 'FID'),
-                             ('InceptionScore', 'IS'))
+            sample_model='orig',
+        )
+        for kind, prefix in (
+            ('FrechetInceptionDistance', 'FID'),
+            ('InceptionScore', 'IS'),
+        )
     ]
     config = tmp_path / 'test.py'
     config.write_text(
@@ -113,18 +138,30 @@ def test_fid_and_is_of_a_generator_that_paints_everything_red(
         'model = dict(_delete_=True, type="SAGAN", noise_size=4, '
         'num_classes=1, data_preprocessor=dict(type="DataPreprocessor"), '
         f'discriminator=None, generator={painter!r})\n'
-        f'test_evaluator = dict(metrics={metrics!r})\n')
+        f'test_evaluator = dict(metrics={metrics!r})\n'
+    )
     checkpoint = painter_checkpoint(
-        tmp_path / 'painter.pth', num_classes=1, dots=False)
+        tmp_path / 'painter.pth', num_classes=1, dots=False
+    )
     # where MMagic keeps the features of the real pictures
     monkeypatch.setattr(inception_utils, 'MMAGIC_CACHE_DIR', str(tmp_path))
-    call_tool(monkeypatch, 'test', config, checkpoint, '--out',
-              tmp_path / 'metrics.json', '--work-dir', tmp_path / 'work')
+    call_tool(
+        monkeypatch,
+        'test',
+        config,
+        checkpoint,
+        '--out',
+        tmp_path / 'metrics.json',
+        '--work-dir',
+        tmp_path / 'work',
+    )
     found = json.loads((tmp_path / 'metrics.json').read_text())
     digits = DigitsDataset()
     gray = np.stack(
-        [digits.get_data_info(i)['gt'].mean() for i in range(len(digits))])
-    means = (gray.mean() - 255)**2 + 2 * gray.mean()**2
+        [digits.get_data_info(i)['gt'].mean() for i in range(len(digits))]
+    )
+    means = (gray.mean() - 255) ** 2 + 2 * gray.mean() ** 2
     assert found['FID/fid'] == pytest.approx(
-        means + 3 * gray.var(ddof=1), rel=1e-3)
+        means + 3 * gray.var(ddof=1), rel=1e-3
+    )
     assert found['IS/is'] == pytest.approx(1)

@@ -1,5 +1,6 @@
 """Models of MMagic with masks, by config alone: configs/foreign/ on a few real
 pictures, from the first iteration to an export that MMagic opens."""
+
 import json
 import os.path as osp
 import runpy
@@ -27,7 +28,8 @@ DIGITS = {
     'dataset': dict(
         type='ppcd_mmagic.DigitsDataset',
         size=32,
-        pipeline=[dict(type='PackInputs')]),
+        pipeline=[dict(type='PackInputs')],
+    ),
     'model.discriminator_steps': 1,
     'model.generator.generator.base_channels': 8,
     'model.discriminator.base_channels': 8,
@@ -55,14 +57,16 @@ CONFIGS = dict(
     },
     sngan_proj_cifar10_32=DIGITS,
     biggan_cifar10_32={
-        **DIGITS, 'model.noise_size': 16,
-        'model.generator.generator.noise_size': 16
+        **DIGITS,
+        'model.noise_size': 16,
+        'model.generator.generator.noise_size': 16,
     },
     sagan_imagenet_128={
         'dataset': dict(
             type='ppcd_mmagic.DigitsDataset',
             size=128,
-            pipeline=[dict(type='PackInputs')]),
+            pipeline=[dict(type='PackInputs')],
+        ),
         'model.num_classes': 10,
         'model.generator.generator.num_classes': 10,
         'model.generator.generator.base_channels': 4,
@@ -84,19 +88,16 @@ CONFIGS = dict(
         'model.generator.generator.num_blocks': 2,
         'train_dataloader.dataset.data_root': 'unpaired',
         'train_dataloader.dataset.pipeline.2.transforms.0.scale': (36, 36),
-        'train_dataloader.dataset.pipeline.2.transforms.1.crop_size':
-        (32, 32),
+        'train_dataloader.dataset.pipeline.2.transforms.1.crop_size': (32, 32),
     },
-    edsr_x2_div2k={
-        **EDITING, 'train_dataloader.dataset.data_root': 'x2'
-    },
-    msrresnet_x4_div2k={
-        **EDITING, 'train_dataloader.dataset.data_root': 'x4'
-    },
+    edsr_x2_div2k={**EDITING, 'train_dataloader.dataset.data_root': 'x2'},
+    msrresnet_x4_div2k={**EDITING, 'train_dataloader.dataset.data_root': 'x4'},
     esrgan_psnr_x4_div2k={
-        **EDITING, 'model.generator.generator.growth_channels': 4,
-        'train_dataloader.dataset.data_root': 'x4'
-    })
+        **EDITING,
+        'model.generator.generator.growth_channels': 4,
+        'train_dataloader.dataset.data_root': 'x4',
+    },
+)
 
 
 def deep_teacher():
@@ -104,8 +105,13 @@ def deep_teacher():
     divides by is first found in training."""
     torch.manual_seed(0)
     teacher = BigGANDeepGenerator(
-        128, noise_size=128, num_classes=10, base_channels=4,
-        sn_style='torch', auto_sync_bn=False).train()
+        128,
+        noise_size=128,
+        num_classes=10,
+        base_channels=4,
+        sn_style='torch',
+        auto_sync_bn=False,
+    ).train()
     with torch.no_grad():
         for _ in range(8):
             teacher(torch.randn(2, 128), label=torch.tensor([1, 2]))
@@ -118,9 +124,11 @@ def pictures(tmp_path_factory):
     that the data sets of MMagic look for."""
     from skimage import data
     from sklearn.datasets import load_digits
+
     root = tmp_path_factory.mktemp('pictures')
-    torch.save(dict(state_dict=deep_teacher().state_dict()),
-               root / 'teacher.pth')
+    torch.save(
+        dict(state_dict=deep_teacher().state_dict()), root / 'teacher.pth'
+    )
 
     def write(name, image, size):
         path = root / name
@@ -150,8 +158,10 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
         if key.startswith(('val_', 'test_')):
             config.pop(key)
     overrides = {**CONFIGS[name], **options}
-    for key in ('train_dataloader.dataset.data_root',
-                'custom_hooks.1.teacher.checkpoint'):
+    for key in (
+        'train_dataloader.dataset.data_root',
+        'custom_hooks.1.teacher.checkpoint',
+    ):
         if key in overrides:
             overrides[key] = str(pictures / overrides[key])
     dataset = overrides.pop('dataset', None)
@@ -159,17 +169,20 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
         config.train_dataloader.dataset = dataset
     config.merge_from_dict(overrides)
     config.train_dataloader.update(
-        batch_size=2, num_workers=0, persistent_workers=False)
+        batch_size=2, num_workers=0, persistent_workers=False
+    )
     # as in the config, but for a training of a few iterations
     config.train_cfg = dict(
-        type='ppcd_mmagic.ResumableTrainLoop', max_iters=iterations)
+        type='ppcd_mmagic.ResumableTrainLoop', max_iters=iterations
+    )
     config.custom_hooks = [
         hook for hook in config.custom_hooks if 'Visual' not in hook.type
     ]
     config.custom_hooks[-1].update(begin=0, end=4)
     config.custom_hooks += hooks
     config.default_hooks.checkpoint = dict(
-        type='CheckpointHook', interval=2, by_epoch=False)
+        type='CheckpointHook', interval=2, by_epoch=False
+    )
     config.default_hooks.logger.interval = 1
     config.visualizer = dict(type='Visualizer', vis_backends=[])
     config.work_dir = str(work_dir)
@@ -185,8 +198,9 @@ def images_of(generator):
 
 
 def sizes(generators):
-    return sum(p.numel() for each in generators
-               for p in each.module.parameters())
+    return sum(
+        p.numel() for each in generators for p in each.module.parameters()
+    )
 
 
 # what tools/prepare_photographs.py is for
@@ -195,14 +209,17 @@ PHOTOGRAPHS = ('edsr_x2_photographs', 'pix2pix_photographs')
 SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'biggan_cifar10_32')
 
 
-@pytest.mark.parametrize('name, hooks', [
-    *((name, []) for name in CONFIGS),
-    *((name, [dict(type='ShrinkHook', interval=2)]) for name in SHRUNK)
-])
+@pytest.mark.parametrize(
+    'name, hooks',
+    [
+        *((name, []) for name in CONFIGS),
+        *((name, [dict(type='ShrinkHook', interval=2)]) for name in SHRUNK),
+    ],
+)
 def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
-        name, hooks, pictures, tmp_path, monkeypatch):
-    SafeRunner.from_cfg(
-        config_of(name, pictures, tmp_path, 2, hooks)).train()
+    name, hooks, pictures, tmp_path, monkeypatch
+):
+    SafeRunner.from_cfg(config_of(name, pictures, tmp_path, 2, hooks)).train()
     config = config_of(name, pictures, tmp_path, 6, hooks, resume=True)
     runner = SafeRunner.from_cfg(config)
     runner.train()
@@ -210,20 +227,28 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
     assert runner.message_hub.get_scalar('train/sparsity').current() > 0.35
     trained = generators_of(runner.model)
     if hooks:
-        assert sizes(trained) < 0.9 * sizes(generators_of(
-            SafeRunner.from_cfg(
-                config_of(name, pictures, tmp_path, 2)).model))
+        assert sizes(trained) < 0.9 * sizes(
+            generators_of(
+                SafeRunner.from_cfg(
+                    config_of(name, pictures, tmp_path, 2)
+                ).model
+            )
+        )
     for generator in trained:
         logged = f'_{generator.short_name}' if generator.short_name else ''
-        assert 0 < runner.message_hub.get_scalar(
-            f'train/loss_pp{logged}').current() < 0.7
+        assert (
+            0
+            < runner.message_hub.get_scalar(f'train/loss_pp{logged}').current()
+            < 0.7
+        )
 
     config.dump(str(tmp_path / 'config.py'))
     with monkeypatch.context() as context:
         # a tool has no scope but the one that it begins
         context.setattr(DefaultScope, '_instance_dict', OrderedDict())
-        call_tool(context, 'export', tmp_path / 'config.py',
-                  tmp_path / 'iter_6.pth')
+        call_tool(
+            context, 'export', tmp_path / 'config.py', tmp_path / 'iter_6.pth'
+        )
     summary = json.loads((tmp_path / 'export' / 'summary.json').read_text())
     before, after = summary['before'], summary['after']
     assert after['multiply_adds'] < 0.6 * before['multiply_adds']
@@ -231,7 +256,8 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
     opened = init_model(
         str(tmp_path / 'export' / 'config.py'),
         str(tmp_path / 'export' / 'generator.pth'),
-        device='cpu')
+        device='cpu',
+    )
     assert type(opened) is type(runner.model)
     assert not any('discriminator' in key for key in opened.state_dict())
     found = generators_of(opened)
@@ -239,36 +265,48 @@ def test_a_model_of_mmagic_is_pruned_resumed_and_exported(
     assert [each.name for each in found] == [each.name for each in trained]
     for ours, theirs in zip(trained, found):
         torch.testing.assert_close(
-            images_of(theirs.module), images_of(ours.both[-1]), rtol=0,
-            atol=1e-5)
+            images_of(theirs.module),
+            images_of(ours.both[-1]),
+            rtol=0,
+            atol=1e-5,
+        )
 
 
 def test_every_config_is_trained_here():
-    found = {osp.basename(path).removesuffix('.py')
-             for path in glob(osp.join(ROOT, 'configs', 'foreign', '*.py'))}
-    assert found == {*CONFIGS, *PHOTOGRAPHS,
-                     *(f'{name}_dense' for name in PHOTOGRAPHS)}
+    found = {
+        osp.basename(path).removesuffix('.py')
+        for path in glob(osp.join(ROOT, 'configs', 'foreign', '*.py'))
+    }
+    assert found == {
+        *CONFIGS,
+        *PHOTOGRAPHS,
+        *(f'{name}_dense' for name in PHOTOGRAPHS),
+    }
 
 
 def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
     """At full depth and resolution, all sizes that both have."""
     config = Config.fromfile(f'{ROOT}/configs/ppcd_biggan_deep_128_alpha06.py')
-    config.merge_from_dict({
-        'model.num_classes': 10,
-        'model.generator.num_classes': 10,
-        'model.generator.base_channels': 4,
-        'model.discriminator.num_classes': 10,
-        'model.discriminator.base_channels': 8,
-        'model.teacher.checkpoint': str(pictures / 'teacher.pth'),
-        'model.teacher.generator.num_classes': 10,
-        'model.teacher.generator.base_channels': 4,
-        'train_dataloader.dataset': dict(
-            CONFIGS['sagan_imagenet_128']['dataset'], _delete_=True),
-        'train_cfg.max_iters': 1,
-        'work_dir': str(tmp_path),
-    })
+    config.merge_from_dict(
+        {
+            'model.num_classes': 10,
+            'model.generator.num_classes': 10,
+            'model.generator.base_channels': 4,
+            'model.discriminator.num_classes': 10,
+            'model.discriminator.base_channels': 8,
+            'model.teacher.checkpoint': str(pictures / 'teacher.pth'),
+            'model.teacher.generator.num_classes': 10,
+            'model.teacher.generator.base_channels': 4,
+            'train_dataloader.dataset': dict(
+                CONFIGS['sagan_imagenet_128']['dataset'], _delete_=True
+            ),
+            'train_cfg.max_iters': 1,
+            'work_dir': str(tmp_path),
+        }
+    )
     config.train_dataloader.update(
-        batch_size=2, num_workers=0, persistent_workers=False)
+        batch_size=2, num_workers=0, persistent_workers=False
+    )
     for key in list(config):
         if key.startswith(('val_', 'test_')):
             config.pop(key)
@@ -277,11 +315,14 @@ def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
     config.custom_hooks[0].update(begin=0, end=1)
     runner = SafeRunner.from_cfg(config)
     runner.train()
-    log, = tmp_path.glob('*/*.log')
+    (log,) = tmp_path.glob('*/*.log')
     assert 'compares features of [8, 16, 32, 64, 128] pixels' in log.read_text()
     # five distances of maps of norm 1, weighed 10
-    assert 0 < runner.message_hub.get_scalar(
-        'train/loss_cd').current() < 10 * 5 * 2**.5
+    assert (
+        0
+        < runner.message_hub.get_scalar('train/loss_cd').current()
+        < 10 * 5 * 2**0.5
+    )
 
 
 @pytest.fixture(scope='module')
@@ -291,8 +332,9 @@ def photographs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(osp.join(ROOT, 'tools'))
         import prepare_photographs
+
         patch.setattr(prepare_photographs, 'TRAIN', ('coins.png', 'moon.png'))
-        patch.setattr(prepare_photographs, 'TEST', ('camera.png', ))
+        patch.setattr(prepare_photographs, 'TEST', ('camera.png',))
         patch.setattr('sys.argv', ['prepare', '--out', str(out)])
         prepare_photographs.main()
     return out
@@ -304,26 +346,34 @@ def test_prepared_photographs_fit_the_tasks(photographs):
         split, name = path.parts[-3], path.name
         photo = cv2.imread(str(path)).astype(float)
         half = cv2.imread(str(photographs / split / 'lq' / name))
-        assert np.abs(cv2.resize(photo, None, fx=.5, fy=.5,
-                                 interpolation=cv2.INTER_AREA) -
-                      half).mean() < 4
+        assert (
+            np.abs(
+                cv2.resize(
+                    photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+                )
+                - half
+            ).mean()
+            < 4
+        )
         pair = cv2.imread(str(photographs / 'pairs' / split / name))
         first, made = np.split(pair.astype(float), 2, axis=1)
-        assert (first == photo).all() and set(np.unique(made)) == {0., 255.}
+        assert (first == photo).all() and set(np.unique(made)) == {0.0, 255.0}
         # error diffusion keeps the brightness, where there is room for it
         assert made.mean() == pytest.approx(photo.mean(), abs=4)
 
 
 @pytest.mark.parametrize('name', PHOTOGRAPHS)
-def test_models_of_the_photographs_train(name, photographs, tmp_path,
-                                         monkeypatch):
+def test_models_of_the_photographs_train(
+    name, photographs, tmp_path, monkeypatch
+):
     monkeypatch.syspath_prepend(osp.join(ROOT, 'tools'))
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'photographs').symlink_to(photographs)
     monkeypatch.chdir(tmp_path)
     dense, config = (
         Config.fromfile(f'{ROOT}/configs/foreign/{name}{suffix}.py')
-        for suffix in ('_dense', ''))
+        for suffix in ('_dense', '')
+    )
     for each in (dense, config):
         assert not config_problems(each) and not find_problems(each)
     assert dense.train_cfg == config.train_cfg
@@ -331,12 +381,15 @@ def test_models_of_the_photographs_train(name, photographs, tmp_path,
 
     config.train_cfg.update(max_iters=2, val_interval=2)
     config.custom_hooks[-1].update(begin=0, end=2)
-    config.update(work_dir='run', experiment_name=f'{name}_{next(_serial)}',
-                  log_level='ERROR')
+    config.update(
+        work_dir='run',
+        experiment_name=f'{name}_{next(_serial)}',
+        log_level='ERROR',
+    )
     runner = SafeRunner.from_cfg(config)
     runner.train()
     scalars = runner.message_hub.log_scalars
-    assert scalars['train/sparsity'].current() == pytest.approx(.5, abs=.02)
+    assert scalars['train/sparsity'].current() == pytest.approx(0.5, abs=0.02)
     if 'edsr' in name:
         assert 5 < scalars['val/PSNR'].current() < 40
         assert_tested_alike(config, scalars['val/PSNR'].current())
@@ -349,7 +402,8 @@ def assert_tested_alike(config, psnr):
     exported.update(work_dir='tested', load_from='export/generator.pth')
     runner = SafeRunner.from_cfg(exported)
     runner.register_hook(
-        runpy.run_path(f'{ROOT}/tools/test.py')['SaveMetrics']('found.json'))
+        runpy.run_path(f'{ROOT}/tools/test.py')['SaveMetrics']('found.json')
+    )
     runner.test()
     with open('found.json') as file:
         assert json.load(file)['PSNR'] == pytest.approx(psnr, abs=1e-3)

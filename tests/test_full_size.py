@@ -1,4 +1,5 @@
 """The sizes of the paper: 128 px, 1000 classes."""
+
 import resource
 
 import pytest
@@ -32,7 +33,8 @@ def sagan(base=64, classes=1000, **changes):
         with_spectral_norm=True,
         with_embedding_spectral_norm=False,
         auto_sync_bn=False,
-        **changes)
+        **changes,
+    )
 
 
 def biggan(base=96, classes=1000, **changes):
@@ -44,7 +46,8 @@ def biggan(base=96, classes=1000, **changes):
         base_channels=base,
         auto_sync_bn=False,
         init_cfg=dict(type='N02'),  # orthogonal takes a minute
-        **changes)
+        **changes,
+    )
 
 
 def sagan_parameters(base, classes, hidden_alpha, stream_alpha, whole=True):
@@ -61,7 +64,7 @@ def sagan_parameters(base, classes, hidden_alpha, stream_alpha, whole=True):
     stream = widths[:1] + [kept(w, stream_alpha) for w in widths[1:]]
     total = (noise + 1) * 16 * widths[0]
     for index in range(5):
-        before, after = stream[index:index + 2]
+        before, after = stream[index : index + 2]
         hidden = kept(widths[index + 1], hidden_alpha)
         norms = 2 * classes * (before + hidden)
         convs = (9 * before + 1) * hidden + (9 * hidden + 1) * after
@@ -78,7 +81,8 @@ def settle(generator, steps):
         for _ in range(steps):
             generator(
                 torch.randn(2, generator.noise_size),
-                label=torch.randint(generator.num_classes, (2, )))
+                label=torch.randint(generator.num_classes, (2,)),
+            )
     return generator.eval()
 
 
@@ -93,9 +97,10 @@ def assert_same_images(one, other, classes):
     label = torch.tensor(list(classes))
     noise = torch.randn(len(label), other.noise_size)
     expected = other(noise, label=label)
-    assert expected.std() > .01
+    assert expected.std() > 0.01
     torch.testing.assert_close(
-        one(noise, label=label), expected, rtol=0, atol=1e-5)
+        one(noise, label=label), expected, rtol=0, atol=1e-5
+    )
 
 
 def parameters(module):
@@ -110,8 +115,9 @@ def test_dense_sizes():
     assert sagan_parameters(64, 1000, 0, 0) == 42_017_412
 
 
-@pytest.mark.parametrize('alpha, conv_1_only, shared',
-                         zip(ALPHAS, CONV_1_ONLY, SHARED))
+@pytest.mark.parametrize(
+    'alpha, conv_1_only, shared', zip(ALPHAS, CONV_1_ONLY, SHARED)
+)
 def test_formula_gives_the_table(alpha, conv_1_only, shared):
     for stream_alpha, expected in ((0, conv_1_only), (alpha, shared)):
         by_hand = sagan_parameters(64, 1000, alpha, stream_alpha, whole=False)
@@ -123,7 +129,8 @@ def test_formula_gives_the_table(alpha, conv_1_only, shared):
 @pytest.mark.parametrize('masks', [ONLY_CONV_1, ALL_SHARED])
 @pytest.mark.parametrize('alpha', ALPHAS)
 def test_formula_of_the_tables_at_an_eighth_of_the_width(
-        alpha, masks, tmp_path):
+    alpha, masks, tmp_path
+):
     """The same depth and resolution, so that all the cases can be exported."""
     config = sagan(base=8, classes=6, **masks)
     torch.manual_seed(0)
@@ -133,7 +140,8 @@ def test_formula_of_the_tables_at_an_eighth_of_the_width(
         mask.prune(int(alpha * mask.channels + 1e-6))
     result = export(config, student, tmp_path, 3)
     assert result.summary['after']['parameters'] == sagan_parameters(
-        8, 6, alpha, alpha if masks is ALL_SHARED else 0)
+        8, 6, alpha, alpha if masks is ALL_SHARED else 0
+    )
 
 
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
@@ -163,9 +171,9 @@ def test_export_with_masks_set_by_training(alpha, residual_masks, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'config, alpha',
-    [(sagan(**ALL_SHARED), 0.8), (sagan(**ONLY_CONV_1), 0.5),
-     (biggan(), 0.3)],
-    ids=['sagan-shared-0.8', 'sagan-conv_1-0.5', 'biggan-independent-0.3'])
+    [(sagan(**ALL_SHARED), 0.8), (sagan(**ONLY_CONV_1), 0.5), (biggan(), 0.3)],
+    ids=['sagan-shared-0.8', 'sagan-conv_1-0.5', 'biggan-independent-0.3'],
+)
 def test_full_size_export(config, alpha, tmp_path):
     torch.manual_seed(0)
     student = settle(MODELS.build(config), 3)
@@ -178,8 +186,11 @@ def test_full_size_export(config, alpha, tmp_path):
     assert after == parameters(result.generator)
     if config['type'] == 'PPResSAGANGenerator':
         assert after == sagan_parameters(
-            64, 1000, alpha,
-            alpha if config.get('residual_masks') == 'shared' else 0)
+            64,
+            1000,
+            alpha,
+            alpha if config.get('residual_masks') == 'shared' else 0,
+        )
     else:
         assert after < 70_433_988
     # in kilobytes; of the whole test process so far

@@ -1,15 +1,21 @@
 """What the package asks of a generator: inputs and names of layers."""
+
 import pytest
 import torch
 import torch.nn as nn
 from conftest import CLASSES, NOISE, SAGAN, build_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (class_inputs, example_inputs, find_layers,
-                                    random_inputs)
+from ppcd_mmagic.generators import (
+    class_inputs,
+    example_inputs,
+    find_layers,
+    random_inputs,
+)
 
 
 class Enlarging(nn.Module):
     """Takes images, like a generator of super-resolution."""
+
     input_shape = (3, 5, 7)
 
     def __init__(self):
@@ -26,7 +32,8 @@ def generator():
 
 
 def test_example_inputs_are_noise_and_the_first_class_always_the_same(
-        generator):
+    generator,
+):
     noise, keywords = example_inputs(generator, batch=3)
     torch.manual_seed(99)
     again, _ = example_inputs(generator, batch=3)
@@ -55,10 +62,13 @@ def test_a_generator_that_says_nothing_of_its_input_is_refused():
         example_inputs(nn.Conv2d(3, 3, 1))
 
 
-@pytest.mark.parametrize('count, classes', [
-    (2, [0, 4]), (3, [0, 2, 4]), (5, [0, 1, 2, 3, 4]), (99, [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize(
+    'count, classes',
+    [(2, [0, 4]), (3, [0, 2, 4]), (5, [0, 1, 2, 3, 4]), (99, [0, 1, 2, 3, 4])],
+)
 def test_class_inputs_are_spread_from_the_first_class_to_the_last(
-        generator, count, classes):
+    generator, count, classes
+):
     probes = list(class_inputs(generator, count))
     assert [int(keywords['label']) for _, keywords in probes] == classes
     noises = torch.cat([noise for noise, _ in probes])
@@ -74,23 +84,33 @@ def test_class_inputs_without_classes_are_as_many_as_asked_for():
 
 def test_random_inputs_are_fresh_and_of_every_class(generator):
     torch.manual_seed(0)
-    (one, ), keywords = random_inputs(generator, 200)
-    (other, ), _ = random_inputs(generator, 200)
+    (one,), keywords = random_inputs(generator, 200)
+    (other,), _ = random_inputs(generator, 200)
     assert one.shape == (200, NOISE) and not torch.equal(one, other)
     assert set(keywords['label'].tolist()) == set(range(CLASSES))
-    assert abs(float(one.mean())) < .1 and abs(float(one.std()) - 1) < .1
+    assert abs(float(one.mean())) < 0.1 and abs(float(one.std()) - 1) < 0.1
 
 
 def test_a_star_crosses_dots_and_the_outermost_layer_counts(generator):
     assert find_layers(generator, 'conv_blocks.*') == [
-        'conv_blocks.0', 'conv_blocks.1', 'conv_blocks.2']
+        'conv_blocks.0',
+        'conv_blocks.1',
+        'conv_blocks.2',
+    ]
     assert find_layers(generator, 'conv_blocks.*.conv_1') == [
-        'conv_blocks.0.conv_1', 'conv_blocks.2.conv_1']
+        'conv_blocks.0.conv_1',
+        'conv_blocks.2.conv_1',
+    ]
     assert find_layers(generator, '*.norm') == [
-        'conv_blocks.0.norm_1.norm', 'conv_blocks.0.norm_2.norm',
-        'conv_blocks.2.norm_1.norm', 'conv_blocks.2.norm_2.norm']
+        'conv_blocks.0.norm_1.norm',
+        'conv_blocks.0.norm_2.norm',
+        'conv_blocks.2.norm_1.norm',
+        'conv_blocks.2.norm_2.norm',
+    ]
 
 
 def test_several_patterns_name_layers_in_the_order_of_the_module(generator):
     assert find_layers(generator, ['to_rgb', 'conv_blocks.0']) == [
-        'conv_blocks.0', 'to_rgb']
+        'conv_blocks.0',
+        'to_rgb',
+    ]

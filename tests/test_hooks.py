@@ -1,4 +1,5 @@
 """What the hooks do to masks and seeds, and when."""
+
 import math
 import random
 from fractions import Fraction
@@ -30,7 +31,8 @@ def runner_for(generator, max_iters=100, ema=None):
         max_iters=max_iters,
         iter=0,
         visualizer=Mock(),
-        message_hub=MessageHub.get_instance('test_hooks'))
+        message_hub=MessageHub.get_instance('test_hooks'),
+    )
 
 
 def start(hook, runner):
@@ -58,16 +60,17 @@ def masks_of(generator):
 
 def pruned_counts(generator):
     """Of the wide masks and the narrow ones, each of which are alike."""
-    wide, narrow = ({m.num_pruned for m in masks}
-                    for masks in (masks_of(generator)[:3],
-                                  masks_of(generator)[3:]))
+    wide, narrow = (
+        {m.num_pruned for m in masks}
+        for masks in (masks_of(generator)[:3], masks_of(generator)[3:])
+    )
     return (*wide, *narrow)
 
 
 def set_scores(generator, scores):
     with torch.no_grad():
         for mask in masks_of(generator):
-            mask.weight.copy_(torch.as_tensor(scores[:len(mask.weight)]))
+            mask.weight.copy_(torch.as_tensor(scores[: len(mask.weight)]))
 
 
 def counts_after_each_iteration(generator, iterations, **arguments):
@@ -86,24 +89,41 @@ class TestMaskBinarization:
     def test_linear_schedule_counted_by_hand(self):
         """Masks of 10 and 5: half of them, in ten steps of 0.5 and 0.25."""
         assert counts_after_each_iteration(
-            generator_of(5), 14, alpha=0.5, schedule='linear', begin=2,
-            end=12) == [(0, 0), (0, 0), (0, 0), (1, 0), (1, 0), (2, 1),
-                        (2, 1), (3, 1), (3, 1), (4, 2), (4, 2), (5, 2),
-                        (5, 2), (5, 2)]
+            generator_of(5), 14, alpha=0.5, schedule='linear', begin=2, end=12
+        ) == [
+            (0, 0),
+            (0, 0),
+            (0, 0),
+            (1, 0),
+            (1, 0),
+            (2, 1),
+            (2, 1),
+            (3, 1),
+            (3, 1),
+            (4, 2),
+            (4, 2),
+            (5, 2),
+            (5, 2),
+            (5, 2),
+        ]
 
     def test_cubic_schedule_counted_by_hand(self):
         """6 and 3 channels times 91, 152, 189, 208, 215 and 216 of 216."""
         assert counts_after_each_iteration(
-            generator_of(5), 8, alpha=0.6, schedule='cubic', begin=1,
-            end=7) == [(0, 0), (2, 1), (4, 2), (5, 2), (5, 2), (5, 2), (6, 3),
-                       (6, 3)]
+            generator_of(5), 8, alpha=0.6, schedule='cubic', begin=1, end=7
+        ) == [(0, 0), (2, 1), (4, 2), (5, 2), (5, 2), (5, 2), (6, 3), (6, 3)]
 
     def test_interval_counts_from_begin_and_the_end_is_always_one(self):
         """Due are 5, 8 and the end, 10: at 3/8, 6/8 and 8/8 of 8 and 4."""
         assert counts_after_each_iteration(
-            generator_of(5), 12, alpha=0.8, schedule='linear', interval=3,
-            begin=2, end=10) == ([(0, 0)] * 4 + [(3, 1)] * 3 + [(6, 3)] * 2 +
-                                 [(8, 4)] * 3)
+            generator_of(5),
+            12,
+            alpha=0.8,
+            schedule='linear',
+            interval=3,
+            begin=2,
+            end=10,
+        ) == ([(0, 0)] * 4 + [(3, 1)] * 3 + [(6, 3)] * 2 + [(8, 4)] * 3)
 
     def test_without_an_end_the_last_iteration_of_the_training_is_it(self):
         hook = build_hook(alpha=0.8, schedule='linear')
@@ -117,38 +137,52 @@ class TestMaskBinarization:
         assert counts == [(2, 1), (4, 2), (6, 3), (8, 4)]
 
     @pytest.mark.parametrize('schedule', ['threshold', 'linear', 'cubic'])
-    @pytest.mark.parametrize('width, alpha, wide, narrow', [
-        (45, 0.7, 63, 31),
-        (50, 0.29, 29, 14),
-        (50, 0.57, 57, 28),
-        (50, 0.58, 58, 29),
-        (5, 0.3, 3, 1),
-        (5, 0.6, 6, 3),
-        (5, 0.7, 7, 3),
-        (5, 0.99, 9, 4),
-    ])
-    def test_cap_loses_no_channel_to_rounding(self, schedule, width, alpha,
-                                              wide, narrow):
+    @pytest.mark.parametrize(
+        'width, alpha, wide, narrow',
+        [
+            (45, 0.7, 63, 31),
+            (50, 0.29, 29, 14),
+            (50, 0.57, 57, 28),
+            (50, 0.58, 58, 29),
+            (5, 0.3, 3, 1),
+            (5, 0.6, 6, 3),
+            (5, 0.7, 7, 3),
+            (5, 0.99, 9, 4),
+        ],
+    )
+    def test_cap_loses_no_channel_to_rounding(
+        self, schedule, width, alpha, wide, narrow
+    ):
         """0.7 * 90 is 62.99999999999999, and 0.29 * 100 28.999999999999996."""
         assert counts_after_each_iteration(
-            generator_of(width), 2, alpha=alpha, schedule=schedule,
-            threshold=2., end=2)[-1] == (wide, narrow)
+            generator_of(width),
+            2,
+            alpha=alpha,
+            schedule=schedule,
+            threshold=2.0,
+            end=2,
+        )[-1] == (wide, narrow)
 
-    @pytest.mark.parametrize('schedule, formula', [
-        ('linear', lambda t: t),
-        ('cubic', lambda t: 1 - (1 - t)**3),
-    ])
+    @pytest.mark.parametrize(
+        'schedule, formula',
+        [('linear', lambda t: t), ('cubic', lambda t: 1 - (1 - t) ** 3)],
+    )
     def test_schedules_are_exact_at_every_iteration(self, schedule, formula):
         """In fractions: alpha 0.6 of 10 in 30 steps is a whole number at
         every fifth, which floating point misses at some."""
         expected = [
             tuple(
                 math.floor(Fraction(6, 10) * formula(Fraction(done, 30)) * c)
-                for c in (10, 5)) for done in range(1, 31)
+                for c in (10, 5)
+            )
+            for done in range(1, 31)
         ]
-        assert counts_after_each_iteration(
-            generator_of(5), 30, alpha=0.6, schedule=schedule,
-            end=30) == expected
+        assert (
+            counts_after_each_iteration(
+                generator_of(5), 30, alpha=0.6, schedule=schedule, end=30
+            )
+            == expected
+        )
 
     def test_lowest_scores_fall_and_what_fell_stays(self):
         generator = generator_of(5)
@@ -157,9 +191,11 @@ class TestMaskBinarization:
         start(hook, runner)
         wide = masks_of(generator)[0]
         fallen = []
-        for scores in ([.9, .1, .8, -.2, .7, .6, .5, .4, .3, .2],
-                       [.9, 9., .8, 9., .7, .6, .5, .4, .3, .2],
-                       [.0, 9., .1, 9., .7, .6, .5, .4, .3, .2]):
+        for scores in (
+            [0.9, 0.1, 0.8, -0.2, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2],
+            [0.9, 9.0, 0.8, 9.0, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2],
+            [0.0, 9.0, 0.1, 9.0, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2],
+        ):
             set_scores(generator, scores)
             step(hook, runner)
             fallen.append(wide.pruned.nonzero().flatten().tolist())
@@ -167,32 +203,39 @@ class TestMaskBinarization:
 
     def test_equal_scores_fall_from_the_first(self):
         generator = generator_of(50)
-        set_scores(generator, [1.] * 100)
+        set_scores(generator, [1.0] * 100)
         counts_after_each_iteration(
-            generator, 1, alpha=0.3, schedule='linear', end=1)
-        assert masks_of(generator)[0].pruned.tolist() == [True] * 30 + [
-            False
-        ] * 70
+            generator, 1, alpha=0.3, schedule='linear', end=1
+        )
+        assert (
+            masks_of(generator)[0].pruned.tolist() == [True] * 30 + [False] * 70
+        )
 
     def test_threshold_takes_what_is_at_or_below_it(self):
         generator = generator_of(5)
-        set_scores(generator, [1., .3, .31, .29, -1., 1., 1., 1., 1., 1.])
+        set_scores(
+            generator, [1.0, 0.3, 0.31, 0.29, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+        )
         counts = counts_after_each_iteration(
-            generator, 1, alpha=0.9, threshold=0.3)
+            generator, 1, alpha=0.9, threshold=0.3
+        )
         assert counts == [(3, 3)]
         assert masks_of(generator)[0].pruned.nonzero().flatten().tolist() == [
-            1, 3, 4
+            1,
+            3,
+            4,
         ]
 
     def test_threshold_is_half_of_the_score_that_masks_start_with(self):
         generator = generator_of(5)
-        set_scores(generator, [.5, .51] + [1.] * 8)
-        assert counts_after_each_iteration(
-            generator, 1, alpha=0.9) == [(1, 1)]
+        set_scores(generator, [0.5, 0.51] + [1.0] * 8)
+        assert counts_after_each_iteration(generator, 1, alpha=0.9) == [(1, 1)]
 
     def test_threshold_prunes_the_lowest_up_to_the_cap(self):
         generator = generator_of(5)
-        set_scores(generator, [.2, .1, .0, .1, .2, .2, .2, .2, .2, -.1])
+        set_scores(
+            generator, [0.2, 0.1, 0.0, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2, -0.1]
+        )
         counts_after_each_iteration(generator, 1, alpha=0.4, threshold=0.3)
         first, last = masks_of(generator)[0], masks_of(generator)[-1]
         assert first.pruned.nonzero().flatten().tolist() == [1, 2, 3, 9]
@@ -203,23 +246,24 @@ class TestMaskBinarization:
         hook = build_hook(alpha=0.6, threshold=0.3)
         runner = runner_for(generator)
         start(hook, runner)
-        set_scores(generator, [.1, .1] + [1.] * 8)
+        set_scores(generator, [0.1, 0.1] + [1.0] * 8)
         step(hook, runner)
-        set_scores(generator, [1., 1., 1., .2] + [1.] * 6)
+        set_scores(generator, [1.0, 1.0, 1.0, 0.2] + [1.0] * 6)
         step(hook, runner)
         assert masks_of(generator)[0].pruned.nonzero().flatten().tolist() == [
-            0, 1, 3
+            0,
+            1,
+            3,
         ]
 
     def test_threshold_keeps_to_begin_interval_and_end(self):
         generator = generator_of(5)
-        hook = build_hook(
-            alpha=0.9, threshold=0.3, begin=1, interval=2, end=4)
+        hook = build_hook(alpha=0.9, threshold=0.3, begin=1, interval=2, end=4)
         runner = runner_for(generator)
         start(hook, runner)
         counts = []
         for low in range(1, 7):
-            set_scores(generator, [0.] * low + [1.] * (10 - low))
+            set_scores(generator, [0.0] * low + [1.0] * (10 - low))
             step(hook, runner)
             counts.append(pruned_counts(generator)[0])
         assert counts == [0, 0, 3, 4, 4, 4]
@@ -246,7 +290,7 @@ class TestMaskBinarization:
         runner = runner_for(generator)
         start(hook, runner)
         mask = masks_of(generator)[0]
-        set_scores(generator, [0.] * 3 + [1.] * 7)
+        set_scores(generator, [0.0] * 3 + [1.0] * 7)
         step(hook, runner)
         mask.keep((~mask.pruned).nonzero().flatten())
         with torch.no_grad():
@@ -270,20 +314,24 @@ class TestMaskBinarization:
     def test_what_is_logged_is_what_was_pruned(self):
         generator = generator_of(5)
         hook = build_hook(
-            alpha=0.5, schedule='linear', interval=2, begin=0, end=4)
+            alpha=0.5, schedule='linear', interval=2, begin=0, end=4
+        )
         runner = runner_for(generator)
         start(hook, runner)
         means = []
         for _ in range(5):
             step(hook, runner)
             means.append(
-                runner.message_hub.log_scalars['train/sparsity'].current())
+                runner.message_hub.log_scalars['train/sparsity'].current()
+            )
         # 2 of 10 and 1 of 5, then 5 and 2, in three masks of each
         assert means == pytest.approx([0, 9 / 45, 9 / 45, 21 / 45, 21 / 45])
         calls = runner.visualizer.add_scalars.call_args_list
         assert [call.kwargs['step'] for call in calls] == [2, 4]
-        assert [set(call.args[0].values())
-                for call in calls] == [{0.2}, {0.5, 0.4}]
+        assert [set(call.args[0].values()) for call in calls] == [
+            {0.2},
+            {0.5, 0.4},
+        ]
         assert calls[1].args[0]['sparsity/conv_blocks.0.conv_1'] == 0.5
         assert calls[1].args[0]['sparsity/conv_blocks.2.shortcut'] == 0.4
         assert len(calls[1].args[0]) == 6
@@ -296,8 +344,9 @@ class TestMaskBinarization:
         runner = runner_for(generator)
         start(hook, runner)
         step(hook, runner)
-        assert runner.message_hub.log_scalars['train/sparsity'].current(
-        ) == pytest.approx(12 / 45)
+        assert runner.message_hub.log_scalars[
+            'train/sparsity'
+        ].current() == pytest.approx(12 / 45)
 
     def test_masks_of_single_blocks_are_linked_before_the_run(self):
         """A norm turns a zero channel into a constant of the class. Behind a
@@ -307,7 +356,9 @@ class TestMaskBinarization:
                 SAGAN,
                 type='SAGANGenerator',
                 with_spectral_norm=False,
-                blocks_cfg=dict(type='PPResSNGANGenResBlock')))
+                blocks_cfg=dict(type='PPResSNGANGenResBlock'),
+            )
+        )
         build_hook(alpha=0.5).before_run(runner_for(generator))
         masks_of(generator)[0].prune(1)
         dead = masks_of(generator)[0].pruned
@@ -328,10 +379,12 @@ class TestMaskBinarization:
     begin=st.integers(0, 5),
     length=st.integers(1, 12),
     multiple_of=st.sampled_from([1, 1, 3, 4]),
-    seed=st.integers(0, 1000))
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=60, deadline=None)
-def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
-                                           length, multiple_of, seed):
+def test_invariants_under_random_schedules(
+    alpha, schedule, interval, begin, length, multiple_of, seed
+):
     generator = build_generator(SAGAN)
     torch.manual_seed(seed)
     hook = build_hook(
@@ -340,7 +393,8 @@ def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
         interval=interval,
         begin=begin,
         end=begin + length,
-        multiple_of=multiple_of)
+        multiple_of=multiple_of,
+    )
     runner = runner_for(generator, begin + length + 3)
     start(hook, runner)
     masks = dict(named_masks(generator))
@@ -365,18 +419,23 @@ def test_invariants_under_random_schedules(alpha, schedule, interval, begin,
             cap = math.floor(round(alpha * mask.channels, 6))
             least = mask.channels - min(cap, mask.channels - 1)
             least = math.ceil(least / multiple_of) * multiple_of
-            assert mask.channels - mask.num_pruned == min(
-                least, mask.channels)
+            assert mask.channels - mask.num_pruned == min(least, mask.channels)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(alpha=1.0), r'alpha=1.0 must be in \[0, 1\)'),
-    (dict(alpha=-0.1), 'alpha=-0.1'),
-    (dict(alpha=0.5, schedule='quintic'), 'quintic.*threshold.*linear.*cubic'),
-    (dict(alpha=0.5, interval=0), 'interval=0'),
-    (dict(alpha=0.5, begin=-1), 'begin=-1'),
-    (dict(alpha=0.5, begin=5, end=5), 'begin=5.*end=5'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(alpha=1.0), r'alpha=1.0 must be in \[0, 1\)'),
+        (dict(alpha=-0.1), 'alpha=-0.1'),
+        (
+            dict(alpha=0.5, schedule='quintic'),
+            'quintic.*threshold.*linear.*cubic',
+        ),
+        (dict(alpha=0.5, interval=0), 'interval=0'),
+        (dict(alpha=0.5, begin=-1), 'begin=-1'),
+        (dict(alpha=0.5, begin=5, end=5), 'begin=5.*end=5'),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_hook(**arguments)
@@ -398,27 +457,32 @@ def test_pruning_that_never_starts_is_refused(begin):
 def test_pruning_that_starts_at_the_last_iteration_is_not_refused():
     start(
         build_hook(alpha=0.5, begin=3),
-        runner_for(build_generator(SAGAN), max_iters=4))
+        runner_for(build_generator(SAGAN), max_iters=4),
+    )
 
 
 BINARIZATION = dict(
-    type='MaskBinarizationHook', alpha=0.6, schedule='cubic', begin=2, end=6)
+    type='MaskBinarizationHook', alpha=0.6, schedule='cubic', begin=2, end=6
+)
 # of masks of 10 and 5 after each iteration: 6 and 3, times 1 - (1 - t)^3
 CUBIC = [(0, 0), (0, 0), (3, 1), (5, 2), (5, 2), (6, 3), (6, 3), (6, 3)]
 
 
 class Witness(Hook):
     """Notes the scores of all masks as training has left them."""
+
     priority = 'VERY_HIGH'
 
     def __init__(self):
         self.scores = []
 
     def after_train_iter(self, runner, *args, **kwargs):
-        self.scores.append({
-            f'generator.{name}.conv.mask': mask.weight.detach().clone()
-            for name, mask in named_masks(runner.model.generator)
-        })
+        self.scores.append(
+            {
+                f'generator.{name}.conv.mask': mask.weight.detach().clone()
+                for name, mask in named_masks(runner.model.generator)
+            }
+        )
 
 
 @pytest.fixture(scope='module')
@@ -435,8 +499,9 @@ def masked_run(tmp_path_factory):
 def shrinking_run(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('shrinking_run')
     # after what it must follow although it is named first
-    hooked_runner(work_dir, dict(type='ShrinkHook', interval=3),
-                 BINARIZATION).train()
+    hooked_runner(
+        work_dir, dict(type='ShrinkHook', interval=3), BINARIZATION
+    ).train()
     return SimpleNamespace(work_dir=work_dir)
 
 
@@ -445,19 +510,21 @@ class TestUnderARealRunner:
 
     @pytest.mark.parametrize('part', ['generator', 'generator_ema.module'])
     def test_checkpoint_holds_the_masks_of_its_own_iteration(
-            self, masked_run, part):
+        self, masked_run, part
+    ):
         for iteration, expected in enumerate(CUBIC, start=1):
-            state = checkpoint_of(masked_run.work_dir,
-                                  iteration)['state_dict']
+            state = checkpoint_of(masked_run.work_dir, iteration)['state_dict']
             pruned = [
-                (len(value), int(value.sum())) for key, value in state.items()
+                (len(value), int(value.sum()))
+                for key, value in state.items()
                 if key.startswith(f'{part}.') and key.endswith('mask.pruned')
             ]
             wide, narrow = expected
             assert pruned == [(10, wide)] * 2 + [(5, narrow)] * 2, iteration
 
     def test_the_lowest_scores_of_that_very_iteration_have_fallen(
-            self, masked_run):
+        self, masked_run
+    ):
         """Iteration 3 is the first at which any fall."""
         state = checkpoint_of(masked_run.work_dir, 3)['state_dict']
         for name, scores in masked_run.scores[2].items():
@@ -466,53 +533,78 @@ class TestUnderARealRunner:
             assert scores[pruned].max() <= scores[~pruned].min()
 
     def test_removal_comes_after_the_pruning_of_the_same_iteration(
-            self, shrinking_run):
+        self, shrinking_run
+    ):
         """At 3 and 6 all that is pruned leaves; at 4 and 5 nothing does."""
         sizes = []
         for iteration in range(1, 9):
-            state = checkpoint_of(shrinking_run.work_dir,
-                                  iteration)['state_dict']
+            state = checkpoint_of(shrinking_run.work_dir, iteration)[
+                'state_dict'
+            ]
             masks = [
                 state[f'generator.conv_blocks.{block}.conv_1.conv.mask.pruned']
                 for block in (0, 2)
             ]
-            sizes.append(
-                tuple((len(mask), int(mask.sum())) for mask in masks))
-        assert sizes == [((10, 0), (5, 0)), ((10, 0), (5, 0)),
-                         ((7, 0), (4, 0)), ((7, 2), (4, 1)), ((7, 2), (4, 1)),
-                         ((4, 0), (2, 0)), ((4, 0), (2, 0)), ((4, 0), (2, 0))]
+            sizes.append(tuple((len(mask), int(mask.sum())) for mask in masks))
+        assert sizes == [
+            ((10, 0), (5, 0)),
+            ((10, 0), (5, 0)),
+            ((7, 0), (4, 0)),
+            ((7, 2), (4, 1)),
+            ((7, 2), (4, 1)),
+            ((4, 0), (2, 0)),
+            ((4, 0), (2, 0)),
+            ((4, 0), (2, 0)),
+        ]
 
     def test_layers_average_and_optimizer_have_the_sizes_of_the_masks(
-            self, shrinking_run):
+        self, shrinking_run
+    ):
         checkpoint = checkpoint_of(shrinking_run.work_dir, 7)
         state = checkpoint['state_dict']
         for part in ('generator', 'generator_ema.module'):
             block = f'{part}.conv_blocks.0'
-            assert state[f'{block}.conv_1.conv.weight_orig'].shape == (4, 10,
-                                                                       3, 3)
-            assert state[f'{block}.conv_2.conv.weight_orig'].shape == (4, 4, 3,
-                                                                       3)
-            assert state[f'{part}.conv_blocks.2.conv_1.conv.weight_orig'
-                         ].shape == (2, 4, 3, 3)
+            assert state[f'{block}.conv_1.conv.weight_orig'].shape == (
+                4,
+                10,
+                3,
+                3,
+            )
+            assert state[f'{block}.conv_2.conv.weight_orig'].shape == (
+                4,
+                4,
+                3,
+                3,
+            )
+            assert state[
+                f'{part}.conv_blocks.2.conv_1.conv.weight_orig'
+            ].shape == (2, 4, 3, 3)
         moments = checkpoint['optimizer']['generator']['state'].values()
         assert sorted(tuple(m['exp_avg'].shape) for m in moments) == sorted(
-            tuple(value.shape) for key, value in state.items()
-            if key.startswith('generator.') and key.rsplit('.')[-1] in
-            ('weight', 'bias', 'weight_orig', 'gamma') and not (
-                key.endswith('.weight') and f'{key}_orig' in state))
+            tuple(value.shape)
+            for key, value in state.items()
+            if key.startswith('generator.')
+            and key.rsplit('.')[-1]
+            in ('weight', 'bias', 'weight_orig', 'gamma')
+            and not (key.endswith('.weight') and f'{key}_orig' in state)
+        )
 
     @pytest.mark.parametrize('run', ['masked_run', 'shrinking_run'])
     def test_log_says_what_the_checkpoint_holds(self, run, request):
         lines = logged_scalars(request.getfixturevalue(run).work_dir)
         means = [line['sparsity'] for line in lines if 'sparsity' in line]
-        assert means == pytest.approx([(2 * wide + 2 * narrow) / 30
-                                       for wide, narrow in CUBIC])
+        assert means == pytest.approx(
+            [(2 * wide + 2 * narrow) / 30 for wide, narrow in CUBIC]
+        )
         single = {
-            line['step']: (line['sparsity/conv_blocks.0.conv_1'],
-                           line['sparsity/conv_blocks.2.conv_2'])
-            for line in lines if 'sparsity/conv_blocks.0.conv_1' in line
+            line['step']: (
+                line['sparsity/conv_blocks.0.conv_1'],
+                line['sparsity/conv_blocks.2.conv_2'],
+            )
+            for line in lines
+            if 'sparsity/conv_blocks.0.conv_1' in line
         }
-        assert single == {3: (.3, .2), 4: (.5, .4), 6: (.6, .6)}
+        assert single == {3: (0.3, 0.2), 4: (0.5, 0.4), 6: (0.6, 0.6)}
 
 
 def draws(runner_iter, seed=7):
@@ -529,7 +621,8 @@ def as_rank():
     def join(rank):
         leave()
         torch.distributed.init_process_group(
-            'fake', store=FakeStore(), rank=rank, world_size=8)
+            'fake', store=FakeStore(), rank=rank, world_size=8
+        )
 
     def leave():
         if torch.distributed.is_initialized():
@@ -540,16 +633,15 @@ def as_rank():
 
 
 class TestIterSeed:
-
-    def test_each_iteration_rank_and_run_has_numbers_of_its_own(
-            self, as_rank):
+    def test_each_iteration_rank_and_run_has_numbers_of_its_own(self, as_rank):
         """Not as with a sum of seeds, where rank 1 draws at one iteration
         what rank 0 draws at the next."""
         seen = []
         for rank in range(3):
             as_rank(rank)
             seen += [
-                draws(iteration, seed) for seed in range(3)
+                draws(iteration, seed)
+                for seed in range(3)
                 for iteration in range(20)
             ]
         for library in zip(*seen):
@@ -575,10 +667,19 @@ def multiply_adds(first, second, third, fourth):
     Dense they are 16, 16, 8 and 8. Attention reads 16 channels into 2, 2 and
     8 at 8 x 8 pixels and writes the stream from the 8; the image has 3.
     """
-    at_8 = (9 * 16 * first + 9 * first * second + 16 * second +
-            (2 + 2 + 8) * second + 8 * second)
-    at_16 = (9 * second * third + 9 * third * fourth + second * fourth +
-             9 * fourth * 3)
+    at_8 = (
+        9 * 16 * first
+        + 9 * first * second
+        + 16 * second
+        + (2 + 2 + 8) * second
+        + 8 * second
+    )
+    at_16 = (
+        9 * second * third
+        + 9 * third * fourth
+        + second * fourth
+        + 9 * fourth * 3
+    )
     from_noise = NOISE * 16 * 4 * 4
     # each query with each of the 4 x 4 keys, and so many values
     attention = (2 + 8) * 4**2 * 8**2
@@ -595,7 +696,8 @@ def kept_of(generator):
     for mask in masks_of(generator):
         count = int((~mask.pruned).sum())
         assert mask.pruned.tolist() == [False] * count + [True] * (
-            len(mask.pruned) - count)
+            len(mask.pruned) - count
+        )
         kept.append(count)
     return tuple(kept)
 
@@ -620,12 +722,18 @@ class Search:
 
     def validate(self):
         self.validated.append(kept_of(self.tested))
-        self.hook.after_val_epoch(
-            self, {self.hook.metric: next(self.values)})
+        self.hook.after_val_epoch(self, {self.hook.metric: next(self.values)})
 
     def save_checkpoint(self, folder, name, by_epoch):
-        self.saved.append((folder, name, by_epoch, kept_of(self.generator),
-                           kept_of(self.tested)))
+        self.saved.append(
+            (
+                folder,
+                name,
+                by_epoch,
+                kept_of(self.generator),
+                kept_of(self.tested),
+            )
+        )
 
     def run(self):
         self.hook.before_train(self)
@@ -635,11 +743,14 @@ class Search:
 
 def searched_on_images():
     """A search in a generator from images to images."""
-    search = Search([1.], with_average=False, budget=1., candidates=1)
+    search = Search([1.0], with_average=False, budget=1.0, candidates=1)
     torch.manual_seed(0)
     generator = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-        torch.nn.Conv2d(8, 3, 3))
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 3, 3),
+    )
     mask_channels(generator, torch.zeros(2, 3, 8, 8))
     generator.input_shape = (3, 8, 8)
     search.generator = search.tested = search.model.generator = generator
@@ -647,17 +758,20 @@ def searched_on_images():
 
 
 class TestShortHistory:
-
     def losses(self, work_dir, length):
         """Those kept at the end of six iterations, and those in the
         checkpoint."""
         runner = tiny_runner(
-            work_dir, log_processor__window_size=3,
-            default_hooks__short_history__length=length)
+            work_dir,
+            log_processor__window_size=3,
+            default_hooks__short_history__length=length,
+        )
         runner.train()
         saved = torch.load(work_dir / 'iter_6.pth', weights_only=False)
-        hubs = runner.message_hub.log_scalars, saved['message_hub'][
-            'log_scalars']
+        hubs = (
+            runner.message_hub.log_scalars,
+            saved['message_hub']['log_scalars'],
+        )
         return [hub['train/loss_cd'].data[0].tolist() for hub in hubs]
 
     def test_the_last_values_are_kept_and_saved(self, tmp_path):
@@ -677,15 +791,29 @@ class TestShortHistory:
         assert hub.get_scalar('train/loss').data[0].tolist() == [3, 4]
         assert hub.get_scalar('val/frechet').data[0].tolist() == [0, 1, 2, 3, 4]
 
-    @pytest.mark.parametrize('settings, window', [
-        (dict(log_processor__window_size=11), '11'),
-        (dict(log_processor__custom_cfg=[dict(
-            data_src='loss_cd', method_name='max', log_name='worst',
-            window_size='global')]), 'global'),
-    ])
+    @pytest.mark.parametrize(
+        'settings, window',
+        [
+            (dict(log_processor__window_size=11), '11'),
+            (
+                dict(
+                    log_processor__custom_cfg=[
+                        dict(
+                            data_src='loss_cd',
+                            method_name='max',
+                            log_name='worst',
+                            window_size='global',
+                        )
+                    ]
+                ),
+                'global',
+            ),
+        ],
+    )
     def test_means_over_more_are_refused(self, tmp_path, settings, window):
         runner = tiny_runner(
-            tmp_path, default_hooks__short_history__length=10, **settings)
+            tmp_path, default_hooks__short_history__length=10, **settings
+        )
         with pytest.raises(PPCDError, match=f'window_size={window}.*length'):
             runner.train()
 
@@ -698,91 +826,105 @@ class TestOnceForAll:
     """Sub-networks while training, and the search after it."""
 
     def test_sub_networks_differ_and_use_every_width(self):
-        search = Search(budget=1.)
+        search = Search(budget=1.0)
         seen = []
         for iteration in range(300):
             search.hook.before_train_iter(search, iteration)
             seen.append(kept_of(search.generator))
         wide, narrow = {4, 6, 8, 12, 16}, {2, 3, 4, 6, 8}
-        assert [set(kept) for kept in zip(*seen)] == [wide, wide, narrow,
-                                                      narrow]
+        assert [set(kept) for kept in zip(*seen)] == [
+            wide,
+            wide,
+            narrow,
+            narrow,
+        ]
         # 1 of 625 is the same as the one before
         assert sum(a == b for a, b in zip(seen, seen[1:])) < 5
         assert len({kept[:2] for kept in seen}) == 25, 'each mask by itself'
 
     def test_no_mask_loses_its_last_channel(self):
-        search = Search(budget=1., widths=(0.01, ))
+        search = Search(budget=1.0, widths=(0.01,))
         search.hook.before_train_iter(search, 0)
         assert kept_of(search.generator) == (1, 1, 1, 1)
 
     def test_budget_is_that_of_the_multiply_adds_counted_by_hand(self):
         least = cost(8, 8, 4, 4)
-        accepted = Search(widths=(0.5, 1.), budget=least + 1e-4)
+        accepted = Search(widths=(0.5, 1.0), budget=least + 1e-4)
         accepted.hook.before_train(accepted)
-        refused = Search(widths=(0.5, 1.), budget=least - 1e-4)
+        refused = Search(widths=(0.5, 1.0), budget=least - 1e-4)
         with pytest.raises(ValueError, match=f'{least:.3f} of the'):
             refused.hook.before_train(refused)
 
     def test_candidates_are_the_costliest_within_the_budget_each_once(self):
-        within = sorted((cost(a, b, c, d), (a, b, c, d)) for a in (8, 16)
-                        for b in (8, 16) for c in (4, 8) for d in (4, 8)
-                        if cost(a, b, c, d) <= 0.7)
+        within = sorted(
+            (cost(a, b, c, d), (a, b, c, d))
+            for a in (8, 16)
+            for b in (8, 16)
+            for c in (4, 8)
+            for d in (4, 8)
+            if cost(a, b, c, d) <= 0.7
+        )
         assert 4 < len(within) < 16
         search = Search(
-            range(4), widths=(0.5, 1.), budget=0.7, candidates=4).run()
+            range(4), widths=(0.5, 1.0), budget=0.7, candidates=4
+        ).run()
         assert search.validated == [kept for _, kept in within[:-5:-1]]
 
     @pytest.mark.parametrize('with_average', [True, False])
     def test_the_lowest_value_wins_and_is_saved(self, with_average):
-        search = Search([3., 1., 2.],
-                        with_average,
-                        widths=(0.5, 1.),
-                        budget=0.8,
-                        candidates=3).run()
+        search = Search(
+            [3.0, 1.0, 2.0],
+            with_average,
+            widths=(0.5, 1.0),
+            budget=0.8,
+            candidates=3,
+        ).run()
         best = search.validated[1]
         assert len(set(search.validated)) == 3
         assert search.saved == [('work_dir', 'iter_30.pth', False, best, best)]
 
     def test_a_value_that_is_no_number_never_wins(self):
-        search = Search([float('nan'), 2., float('nan')],
-                        widths=(0.5, 1.),
-                        budget=0.8,
-                        candidates=3).run()
+        search = Search(
+            [float('nan'), 2.0, float('nan')],
+            widths=(0.5, 1.0),
+            budget=0.8,
+            candidates=3,
+        ).run()
         assert search.saved[0][3] == search.validated[1]
 
     def test_a_search_without_any_number_says_so(self):
-        search = Search([float('nan')] * 3,
-                        widths=(0.5, 1.),
-                        budget=0.8,
-                        candidates=3)
+        search = Search(
+            [float('nan')] * 3, widths=(0.5, 1.0), budget=0.8, candidates=3
+        )
         with pytest.raises(PPCDError, match='domain/frechet.*nan'):
             search.run()
         assert not search.saved
 
     def test_a_metric_that_is_not_measured_is_named(self):
-        search = Search([1.], budget=0.8)
+        search = Search([1.0], budget=0.8)
         search.val_loop.run = lambda: search.hook.after_val_epoch(
-            search, {'domain/accuracy': 1.})
+            search, {'domain/accuracy': 1.0}
+        )
         with pytest.raises(
-                PPCDError, match='"domain/frechet".*domain/accuracy'):
+            PPCDError, match='"domain/frechet".*domain/accuracy'
+        ):
             search.run()
 
     def test_eight_sub_networks_are_evaluated_if_nothing_else_is_said(self):
-        assert len(Search(range(20), budget=1.).run().validated) == 8
+        assert len(Search(range(20), budget=1.0).run().validated) == 8
 
     def test_whole_network_is_within_a_budget_of_one(self):
-        search = Search([1.], widths=(1., ), budget=1.).run()
+        search = Search([1.0], widths=(1.0,), budget=1.0).run()
         assert search.validated == [(16, 16, 8, 8)]
 
     def test_of_equal_values_the_costliest_wins(self):
-        search = Search([2., 1., 1.],
-                        widths=(0.5, 1.),
-                        budget=0.8,
-                        candidates=3).run()
+        search = Search(
+            [2.0, 1.0, 1.0], widths=(0.5, 1.0), budget=0.8, candidates=3
+        ).run()
         assert search.saved[0][3] == search.validated[1]
 
     def test_search_leaves_spectral_norm_as_the_training_left_it(self):
-        search = Search([1.], budget=0.8, candidates=1)
+        search = Search([1.0], budget=0.8, candidates=1)
         search.tested.train()
         vectors = {
             name: vector.clone()
@@ -795,12 +937,15 @@ class TestOnceForAll:
         for name, vector in vectors.items():
             assert torch.equal(after[name], vector), name
 
-    @pytest.mark.parametrize('arguments, message', [
-        (dict(budget=0.), 'budget=0.0'),
-        (dict(budget=1.1), 'budget=1.1'),
-        (dict(budget=0.5, widths=[0., 1.]), 'widths=.*0.0'),
-        (dict(budget=0.5, widths=[0.5, 1.1]), 'widths=.*1.1'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(budget=0.0), 'budget=0.0'),
+            (dict(budget=1.1), 'budget=1.1'),
+            (dict(budget=0.5, widths=[0.0, 1.0]), 'widths=.*0.0'),
+            (dict(budget=0.5, widths=[0.5, 1.1]), 'widths=.*1.1'),
+        ],
+    )
     def test_budget_and_widths_are_fractions(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             HOOKS.build(dict(type='OnceForAllHook', **arguments))
@@ -809,14 +954,15 @@ class TestOnceForAll:
         search = Search(budget=0.8)
         del search.model.generator
         search.model.generators = torch.nn.ModuleDict(
-            dict(photo=search.generator, mask=build_generator(SEARCHED)))
+            dict(photo=search.generator, mask=build_generator(SEARCHED))
+        )
         with pytest.raises(PPCDError, match='generators.photo, generators.m'):
             search.hook.before_train(search)
 
     def test_norms_get_the_statistics_of_the_sub_network(self):
         """The mean over batches of their means and unbiased variances, of
         what each norm was given while the best was calibrated."""
-        search = Search([1.], budget=0.5, candidates=1)
+        search = Search([1.0], budget=0.5, candidates=1)
         given, called = {}, []
         norms = {
             name: norm
@@ -826,24 +972,31 @@ class TestOnceForAll:
         momenta = {name: norm.momentum for name, norm in norms.items()}
         for name, norm in norms.items():
             norm.register_forward_pre_hook(
-                lambda norm, args, name=name: given.setdefault(name, []).
-                append(args[0].detach().double()))
+                lambda norm, args, name=name: given.setdefault(name, []).append(
+                    args[0].detach().double()
+                )
+            )
         search.tested.register_forward_pre_hook(
             lambda _, args, kwargs: called.append((args[0], kwargs['label'])),
-            with_kwargs=True)
+            with_kwargs=True,
+        )
         search.run()
         assert len(norms) == 5
         for name, norm in norms.items():
             last = given[name][-8:]
             mean = torch.stack([x.mean((0, 2, 3)) for x in last]).mean(0)
-            var = torch.stack([
-                x.transpose(0, 1).flatten(1).var(1, unbiased=True)
-                for x in last
-            ]).mean(0)
+            var = torch.stack(
+                [
+                    x.transpose(0, 1).flatten(1).var(1, unbiased=True)
+                    for x in last
+                ]
+            ).mean(0)
             torch.testing.assert_close(
-                norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+                norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5
+            )
             torch.testing.assert_close(
-                norm.running_var.double(), var, rtol=1e-4, atol=1e-5)
+                norm.running_var.double(), var, rtol=1e-4, atol=1e-5
+            )
             assert norm.momentum == momenta[name] and not norm.training
         noise = torch.stack([noise for noise, _ in called[-8:]])
         assert noise.shape == (8, 64, 12)
@@ -857,8 +1010,9 @@ class TestOnceForAll:
         """The last 256 of them, and not noise: they are bright and blue."""
         search = searched_on_images()
         batches = [
-            torch.rand(64, 3, 8, 8) * 0.1 + torch.tensor([.1, .5, .9 + i / 90])
-            .view(3, 1, 1) for i in range(6)
+            torch.rand(64, 3, 8, 8) * 0.1
+            + torch.tensor([0.1, 0.5, 0.9 + i / 90]).view(3, 1, 1)
+            for i in range(6)
         ]
         search.max_iters = len(batches)
         search.hook.before_train(search)
@@ -874,12 +1028,15 @@ class TestOnceForAll:
         with torch.no_grad():
             given = [conv(images).double() for images in batches[-4:]]
         mean = torch.stack([x.mean((0, 2, 3)) for x in given]).mean(0)
-        var = torch.stack([x.transpose(0, 1).flatten(1).var(1)
-                           for x in given]).mean(0)
+        var = torch.stack(
+            [x.transpose(0, 1).flatten(1).var(1) for x in given]
+        ).mean(0)
         torch.testing.assert_close(
-            norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+            norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(
-            norm.running_var.double(), var, rtol=1e-4, atol=1e-5)
+            norm.running_var.double(), var, rtol=1e-4, atol=1e-5
+        )
         # as before the training: it would keep all images
         assert not search.generator._forward_pre_hooks
 

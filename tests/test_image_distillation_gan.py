@@ -3,9 +3,21 @@ import copy
 import pytest
 import torch
 from conftest import NOISE, SAGAN
-from gans import (DISCRIMINATOR, HINGE, R1, Calls, StandInForDDP,
-                  assert_same_step, batch, block_outputs, build_gan,
-                  pruning_by_hand, step_by_hand, train_step, trained_gan)
+from gans import (
+    DISCRIMINATOR,
+    HINGE,
+    R1,
+    Calls,
+    StandInForDDP,
+    assert_same_step,
+    batch,
+    block_outputs,
+    build_gan,
+    pruning_by_hand,
+    step_by_hand,
+    train_step,
+    trained_gan,
+)
 from mmengine.config import Config
 
 from ppcd_mmagic.channels import named_masks
@@ -13,7 +25,8 @@ from ppcd_mmagic.registry import MODELS
 
 DENSE = dict(SAGAN, type='SAGANGenerator')
 BLACK_BOX = dict(
-    type='ImageDistillationGAN', generator=DENSE, pruning_loss=None)
+    type='ImageDistillationGAN', generator=DENSE, pruning_loss=None
+)
 
 
 def teachers_images(hand, data, noise, labels):
@@ -22,7 +35,7 @@ def teachers_images(hand, data, noise, labels):
         return hand.teacher(noise, label=labels)
 
 
-def copying_losses(pixel_weight=1., feature_weight=0., layers=('0', '1')):
+def copying_losses(pixel_weight=1.0, feature_weight=0.0, layers=('0', '1')):
     """Mean distance of pixels, and of the discriminator's features, which are
     summed over its blocks."""
 
@@ -30,17 +43,23 @@ def copying_losses(pixel_weight=1., feature_weight=0., layers=('0', '1')):
         fake = hand.generator(noise, label=labels)
         with torch.no_grad():
             target = hand.teacher(noise, label=teacher_labels)
-        found = dict(loss_pixel=pixel_weight *
-                     (fake - target).abs().sum() / fake.numel())
+        found = dict(
+            loss_pixel=pixel_weight * (fake - target).abs().sum() / fake.numel()
+        )
         if feature_weight:
             ours, theirs = (
                 block_outputs(
                     hand.discriminator,
                     lambda images=images: hand.discriminator(
-                        images, label=labels), layers)[0]
-                for images in (fake, target))
+                        images, label=labels
+                    ),
+                    layers,
+                )[0]
+                for images in (fake, target)
+            )
             found['loss_feature'] = feature_weight * sum(
-                (a - b).abs().sum() / a.numel() for a, b in zip(ours, theirs))
+                (a - b).abs().sum() / a.numel() for a, b in zip(ours, theirs)
+            )
         return fake, found
 
     return losses
@@ -51,20 +70,35 @@ def test_a_step_of_tiny_gan_by_hand():
         **BLACK_BOX,
         pixel_weight=3.0,
         feature_weight=0.7,
-        loss_config=dict(gan_loss=HINGE, disc_auxiliary_loss=R1))
+        loss_config=dict(gan_loss=HINGE, disc_auxiliary_loss=R1),
+    )
     assert_same_step(
-        step_by_hand(model, copying_losses(3., 0.7),
-                     batch((0, 1, 3, 4, 4, 2)), real=teachers_images))
+        step_by_hand(
+            model,
+            copying_losses(3.0, 0.7),
+            batch((0, 1, 3, 4, 4, 2)),
+            real=teachers_images,
+        )
+    )
 
 
 def test_a_class_irrelevant_step_of_tiny_gan_by_hand():
     """Only what the student copies is of another class; what the
     discriminator takes for real stays of its own."""
-    model = trained_gan(**BLACK_BOX, class_aware=False, feature_weight=0.7,
-                        feature_layers=['conv_blocks.1'])
+    model = trained_gan(
+        **BLACK_BOX,
+        class_aware=False,
+        feature_weight=0.7,
+        feature_layers=['conv_blocks.1'],
+    )
     assert_same_step(
-        step_by_hand(model, copying_losses(1., 0.7, layers='1'),
-                     batch((0, 1, 3, 4, 4, 2)), real=teachers_images))
+        step_by_hand(
+            model,
+            copying_losses(1.0, 0.7, layers='1'),
+            batch((0, 1, 3, 4, 4, 2)),
+            real=teachers_images,
+        )
+    )
 
 
 def test_by_default_only_pixels_are_copied_and_masks_can_be_pruned():
@@ -74,11 +108,11 @@ def test_by_default_only_pixels_are_copied_and_masks_can_be_pruned():
     def losses(hand, *args):
         fake, found = pixels(hand, *args)
         found['loss_pp'] = 0.1 * pruning_by_hand(
-            [mask for _, mask in named_masks(hand.generator)])
+            [mask for _, mask in named_masks(hand.generator)]
+        )
         return fake, found
 
-    assert_same_step(
-        step_by_hand(model, losses, batch(), real=teachers_images))
+    assert_same_step(step_by_hand(model, losses, batch(), real=teachers_images))
 
 
 @pytest.mark.parametrize('wrap', [lambda network: network, StandInForDDP])
@@ -88,9 +122,11 @@ def test_features_are_of_the_images_as_they_are(wrap):
     model = build_gan(
         **BLACK_BOX,
         discriminator=dict(
-            type='AugmentedDiscriminator', discriminator=DISCRIMINATOR),
-        feature_weight=1.,
-        feature_layers='discriminator.conv_blocks.*')
+            type='AugmentedDiscriminator', discriminator=DISCRIMINATOR
+        ),
+        feature_weight=1.0,
+        feature_layers='discriminator.conv_blocks.*',
+    )
     inner = model.discriminator.discriminator
     model.discriminator = wrap(model.discriminator)
     model.generator.eval()  # draws the same again
@@ -99,7 +135,8 @@ def test_features_are_of_the_images_as_they_are(wrap):
     target = model.teacher.images(noise, labels)
     ours, theirs = (
         block_outputs(inner, lambda x=x: inner(x, label=labels), '01')[0]
-        for x in (images, target))
+        for x in (images, target)
+    )
     expected = sum((a - b).abs().mean() for a, b in zip(ours, theirs))
     torch.testing.assert_close(losses['loss_feature'], expected)
     model.teacher.images = lambda noise, labels: images.detach()
@@ -108,10 +145,15 @@ def test_features_are_of_the_images_as_they_are(wrap):
 
 
 def test_the_discriminator_never_sees_the_data():
-    model = build_gan(**BLACK_BOX, feature_weight=1.)
+    model = build_gan(**BLACK_BOX, feature_weight=1.0)
     students, teachers, judged = (
-        Calls(network) for network in
-        (model.generator, model.teacher.generator, model.discriminator))
+        Calls(network)
+        for network in (
+            model.generator,
+            model.teacher.generator,
+            model.discriminator,
+        )
+    )
     train_step(model, batch((4, 0, 3, 3)))
     # its own step: fake and real; the generator's: features of fake and of
     # target, and the score of fake
@@ -127,10 +169,11 @@ def test_the_discriminator_never_sees_the_data():
 
 
 def test_class_irrelevant_targets_are_of_another_class_and_reals_are_not():
-    model = build_gan(**BLACK_BOX, class_aware=False, feature_weight=1.)
+    model = build_gan(**BLACK_BOX, class_aware=False, feature_weight=1.0)
     teachers, judged = (
         Calls(network)
-        for network in (model.teacher.generator, model.discriminator))
+        for network in (model.teacher.generator, model.discriminator)
+    )
     labels = torch.arange(5).repeat(8)
     train_step(model, batch(labels.tolist()))
     assert torch.equal(teachers[0][1], labels)
@@ -140,7 +183,7 @@ def test_class_irrelevant_targets_are_of_another_class_and_reals_are_not():
 
 def test_unknown_layers_of_the_discriminator_are_found_when_it_is_built():
     with pytest.raises(ValueError, match='"heads.*ProjDiscriminator'):
-        build_gan(**BLACK_BOX, feature_weight=1., feature_layers='heads.*')
+        build_gan(**BLACK_BOX, feature_weight=1.0, feature_layers='heads.*')
 
 
 def test_black_box_distillation_needs_a_teacher():

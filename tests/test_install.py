@@ -1,5 +1,6 @@
 """What an installation must be able to do; `make test-install` runs this in
 an environment that plain pip has set up."""
+
 import importlib.util
 import subprocess
 import sys
@@ -16,10 +17,9 @@ TEACHER = 'checkpoints/biggan_digits_16.pth'
 
 
 def run_tool(*args):
-    return subprocess.run([sys.executable, *args],
-                          capture_output=True,
-                          text=True,
-                          timeout=300)
+    return subprocess.run(
+        [sys.executable, *args], capture_output=True, text=True, timeout=300
+    )
 
 
 def test_an_export_opens_by_init_model_as_in_readme(repo, tmp_path):
@@ -28,12 +28,18 @@ def test_an_export_opens_by_init_model_as_in_readme(repo, tmp_path):
     student = MODELS.build(config.model)
     checkpoint = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict=student.state_dict()), checkpoint)
-    run = run_tool('tools/export.py', 'configs/ppcd_digits_16_alpha06.py',
-                   str(checkpoint), '--max-classes', '2')
+    run = run_tool(
+        'tools/export.py',
+        'configs/ppcd_digits_16_alpha06.py',
+        str(checkpoint),
+        '--max-classes',
+        '2',
+    )
     assert run.returncode == 0, run.stderr
     export = tmp_path / 'export'
     model = init_model(
-        str(export / 'config.py'), str(export / 'generator.pth'), device='cpu')
+        str(export / 'config.py'), str(export / 'generator.pth'), device='cpu'
+    )
     noise = torch.randn(3, config.model.noise_size)
     label = torch.tensor([0, 4, 9])
     with torch.no_grad():
@@ -45,8 +51,9 @@ def test_an_export_opens_by_init_model_as_in_readme(repo, tmp_path):
 def test_configs_can_build_on_mmagics(tmp_path):
     pytest.importorskip('pkg_resources')
     config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'mmagic::biggan/biggan_2xb25-500kiters_"
-                      "cifar10-32x32.py'\n")
+    config.write_text(
+        "_base_ = 'mmagic::biggan/biggan_2xb25-500kiters_cifar10-32x32.py'\n"
+    )
     assert Config.fromfile(config).model.type == 'BigGAN'
 
 
@@ -57,10 +64,12 @@ def test_dependencies_are_within_their_bounds():
     except PackageNotFoundError:
         pytest.skip('runs from a checkout')
     from packaging.requirements import Requirement
+
     for text in requirements:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate(
-            {'extra': ''}):
+            {'extra': ''}
+        ):
             continue
         found = distribution(requirement.name).version
         assert requirement.specifier.contains(found, prereleases=True), text
@@ -68,8 +77,11 @@ def test_dependencies_are_within_their_bounds():
 
 def test_faces_of_controlnet_aux_are_refused_only_when_asked_for():
     module = sys.modules.get('controlnet_aux.mediapipe_face')
-    if importlib.util.find_spec('mediapipe') is None or module is None \
-            or not module.__file__.endswith('compat.py'):
+    if (
+        importlib.util.find_spec('mediapipe') is None
+        or module is None
+        or not module.__file__.endswith('compat.py')
+    ):
         pytest.skip('mediapipe is absent, or has what it is asked for')
     with pytest.raises(RuntimeError, match='mediapipe<0.10.30'):
         module.MediapipeFaceDetector()

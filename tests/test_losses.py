@@ -16,7 +16,7 @@ def reference_map(feature, p):
     for i, sample in enumerate(feature):
         total = np.zeros(sample.shape[1:])
         for channel in sample:
-            total += np.abs(channel)**p
+            total += np.abs(channel) ** p
         flat = total.reshape(-1)
         maps[i] = flat / np.sqrt((flat**2).sum())
     return maps
@@ -27,14 +27,18 @@ def reference_map(feature, p):
 def test_attention_map_against_float64(shape, p):
     feature = torch.randn(shape)
     np.testing.assert_allclose(
-        attention_map(feature, p).numpy(), reference_map(feature, p),
-        rtol=0, atol=1e-6)
+        attention_map(feature, p).numpy(),
+        reference_map(feature, p),
+        rtol=0,
+        atol=1e-6,
+    )
 
 
 def test_attention_map_does_not_care_for_scale_or_channel_order():
     feature = torch.randn(2, 6, 4, 4)
     torch.testing.assert_close(
-        attention_map(feature), attention_map(3 * feature.flip(1)))
+        attention_map(feature), attention_map(3 * feature.flip(1))
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -43,30 +47,35 @@ def test_attention_map_of_half_precision_is_computed_in_float32(dtype):
     actual = attention_map(feature)
     assert actual.dtype == torch.float32
     np.testing.assert_allclose(
-        actual.numpy(), reference_map(feature, 2), atol=1e-6)
+        actual.numpy(), reference_map(feature, 2), atol=1e-6
+    )
 
 
 def test_attention_map_of_nothing_is_zero():
-    assert torch.equal(attention_map(torch.zeros(2, 3, 2, 2)),
-                       torch.zeros(2, 4))
+    assert torch.equal(
+        attention_map(torch.zeros(2, 3, 2, 2)), torch.zeros(2, 4)
+    )
 
 
 def features(channels):
     torch.manual_seed(channels)
     return {
-        size: torch.randn(
-            3, channels + size, size, size, dtype=torch.float64)
+        size: torch.randn(3, channels + size, size, size, dtype=torch.float64)
         for size in (4, 8)
     }
 
 
 def reference_distance(student, teacher, distance, reduction, p=2):
-    total = 0.
+    total = 0.0
     for size in student:
         difference = reference_map(student[size].detach(), p) - reference_map(
-            teacher[size], p)
-        each = np.sqrt((difference**2).sum(1)) if distance == 'l2' else (
-            difference**2).mean(1)
+            teacher[size], p
+        )
+        each = (
+            np.sqrt((difference**2).sum(1))
+            if distance == 'l2'
+            else (difference**2).mean(1)
+        )
         total += getattr(each, reduction)()
     return total
 
@@ -82,11 +91,15 @@ def test_distillation_loss_by_hand(distance, reduction, p):
             loss_weight=2.5,
             p=p,
             distance=distance,
-            reduction=reduction))
-    expected = 2.5 * reference_distance(student, teacher, distance, reduction,
-                                        p)
-    np.testing.assert_allclose(float(loss(student, teacher)), expected,
-                               rtol=1e-10)
+            reduction=reduction,
+        )
+    )
+    expected = 2.5 * reference_distance(
+        student, teacher, distance, reduction, p
+    )
+    np.testing.assert_allclose(
+        float(loss(student, teacher)), expected, rtol=1e-10
+    )
     assert float(loss(student, student)) == pytest.approx(0, abs=1e-5)
 
 
@@ -95,15 +108,18 @@ def test_distillation_loss_by_default_is_the_mean_l2_distance_of_the_squares():
     student, teacher = features(4), features(7)
     np.testing.assert_allclose(
         float(loss(student, teacher)),
-        reference_distance(student, teacher, 'l2', 'mean'), rtol=1e-10)
+        reference_distance(student, teacher, 'l2', 'mean'),
+        rtol=1e-10,
+    )
     assert loss.loss_name() == 'loss_cd'
 
 
 def test_maps_that_have_nothing_in_common_are_the_square_root_of_two_apart():
-    left = torch.tensor([[[[3., 0.]]], [[[3., 0.]]]])
+    left = torch.tensor([[[[3.0, 0.0]]], [[[3.0, 0.0]]]])
     loss = MODELS.build(dict(type='AttentionDistillationLoss'))
-    assert float(loss(dict(a=left, b=left),
-                      dict(a=left.flip(-1), b=left))) == pytest.approx(2**.5)
+    assert float(
+        loss(dict(a=left, b=left), dict(a=left.flip(-1), b=left))
+    ) == pytest.approx(2**0.5)
 
 
 @pytest.mark.parametrize('distance', ['l2', 'mse'])
@@ -116,7 +132,9 @@ def test_distillation_gradient_by_finite_differences(distance, reduction):
         dict(
             type='AttentionDistillationLoss',
             distance=distance,
-            reduction=reduction))(student, teacher).backward()
+            reduction=reduction,
+        )
+    )(student, teacher).backward()
     teacher = {size: feature.detach() for size, feature in teacher.items()}
     for size in student:
         gradient = student[size].grad
@@ -126,18 +144,21 @@ def test_distillation_gradient_by_finite_differences(distance, reduction):
             moved = {k: v.detach().clone() for k, v in student.items()}
             moved[size][index] += step
             around.append(
-                reference_distance(moved, teacher, distance, reduction))
+                reference_distance(moved, teacher, distance, reduction)
+            )
         assert abs(gradient[index]) > 1e-5
         assert float(gradient[index]) == pytest.approx(
-            (around[0] - around[1]) / 2e-6, rel=1e-4)
+            (around[0] - around[1]) / 2e-6, rel=1e-4
+        )
 
 
 def test_distillation_gradient_never_reaches_the_teacher():
     student, teacher = features(4), features(7)
     for feature in (*student.values(), *teacher.values()):
         feature.requires_grad_()
-    MODELS.build(dict(type='AttentionDistillationLoss'))(student,
-                                                         teacher).backward()
+    MODELS.build(dict(type='AttentionDistillationLoss'))(
+        student, teacher
+    ).backward()
     assert all(feature.grad is None for feature in teacher.values())
     assert all(feature.grad.abs().max() > 1e-4 for feature in student.values())
 
@@ -164,13 +185,16 @@ def test_sizes_that_do_not_match_are_named():
         loss({8: torch.zeros(1, 1, 8, 4)}, {8: torch.zeros(1, 1, 8, 8)})
 
 
-@pytest.mark.parametrize('kind, argument', [
-    ('AttentionDistillationLoss', dict(distance='l3')),
-    ('AttentionDistillationLoss', dict(reduction='max')),
-    ('MaskL1Loss', dict(reduction='max')),
-])
+@pytest.mark.parametrize(
+    'kind, argument',
+    [
+        ('AttentionDistillationLoss', dict(distance='l3')),
+        ('AttentionDistillationLoss', dict(reduction='max')),
+        ('MaskL1Loss', dict(reduction='max')),
+    ],
+)
 def test_arguments_of_losses_that_do_not_exist_are_named(kind, argument):
-    (name, value), = argument.items()
+    ((name, value),) = argument.items()
     with pytest.raises(ValueError, match=f'{name}="{value}"'):
         MODELS.build(dict(type=kind, **argument))
 
@@ -191,34 +215,43 @@ def some_masks(scores):
     scores=st.lists(
         st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=9),
         min_size=1,
-        max_size=4),
-    weight=st.floats(0, 2))
+        max_size=4,
+    ),
+    weight=st.floats(0, 2),
+)
 @settings(max_examples=50, deadline=None)
 def test_pruning_loss_by_hand(reduction, scores, weight):
     masks = some_masks(scores)
-    expected = getattr(np, reduction)([
-        np.mean([
-            0. if dead else abs(float(value))
-            for value, dead in zip(mask.weight.detach(), mask.pruned)
-        ]) for mask in masks
-    ])
+    expected = getattr(np, reduction)(
+        [
+            np.mean(
+                [
+                    0.0 if dead else abs(float(value))
+                    for value, dead in zip(mask.weight.detach(), mask.pruned)
+                ]
+            )
+            for mask in masks
+        ]
+    )
     loss = MODELS.build(
-        dict(type='MaskL1Loss', loss_weight=weight, reduction=reduction))
+        dict(type='MaskL1Loss', loss_weight=weight, reduction=reduction)
+    )
     assert float(loss(iter(masks))) == pytest.approx(
-        weight * expected, rel=1e-5, abs=1e-6)
+        weight * expected, rel=1e-5, abs=1e-6
+    )
 
 
 def test_pruning_loss_by_default_is_the_mean_over_the_masks():
     loss = MODELS.build(dict(type='MaskL1Loss'))
-    masks = some_masks([[1., -2.], [0.5, 3., 1., 4.]])
+    masks = some_masks([[1.0, -2.0], [0.5, 3.0, 1.0, 4.0]])
     assert float(loss(masks)) == pytest.approx((1 / 2 + 7 / 4) / 2)
     assert loss.loss_name() == 'loss_pp'
 
 
 def test_pruning_loss_pulls_every_living_score_towards_zero_alike():
-    masks = some_masks([[1., -2., 0.2, -0.1], [-0.5, 3., -1., 4.]])
+    masks = some_masks([[1.0, -2.0, 0.2, -0.1], [-0.5, 3.0, -1.0, 4.0]])
     masks[0].pruned[:] = torch.tensor([False, False, False, True])
-    MODELS.build(dict(type='MaskL1Loss', loss_weight=3.))(masks).backward()
+    MODELS.build(dict(type='MaskL1Loss', loss_weight=3.0))(masks).backward()
     pull = 3 / 2 / 4  # weight, masks, channels
     assert masks[0].weight.grad.tolist() == [pull, -pull, pull, 0]
     assert masks[1].weight.grad.tolist() == [0, pull, 0, pull]
@@ -226,17 +259,19 @@ def test_pruning_loss_pulls_every_living_score_towards_zero_alike():
 
 def test_pruning_loss_counts_channels_that_were_removed():
     """A mean over those left would grow when the dead ones go."""
-    masks = some_masks([[1., -2., 0.2, -0.1], [0.5, 3., 1., 4.]])
+    masks = some_masks([[1.0, -2.0, 0.2, -0.1], [0.5, 3.0, 1.0, 4.0]])
     loss = MODELS.build(dict(type='MaskL1Loss'))
     before = float(loss(masks))
     for mask in masks:
         mask.keep((~mask.pruned).nonzero()[:, 0])
         assert len(mask.weight) == 2
-    assert float(loss(masks)) == before == pytest.approx(
-        (1.2 / 4 + 7 / 4) / 2)
+    assert float(loss(masks)) == before == pytest.approx((1.2 / 4 + 7 / 4) / 2)
 
 
 def test_pruning_loss_does_not_depend_on_width_or_depth():
     loss = MODELS.build(dict(type='MaskL1Loss'))
-    assert float(loss([ChannelMask(4)])) == float(
-        loss([ChannelMask(512), ChannelMask(64)])) == 1.
+    assert (
+        float(loss([ChannelMask(4)]))
+        == float(loss([ChannelMask(512), ChannelMask(64)]))
+        == 1.0
+    )

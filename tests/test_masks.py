@@ -3,14 +3,28 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, STUDENTS, build_generator,
-                      every_class, prune)
+from conftest import (
+    BIGGAN,
+    CLASSES,
+    NOISE,
+    SAGAN,
+    STUDENTS,
+    build_generator,
+    every_class,
+    prune,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import MMLogger
 
-from ppcd_mmagic.channels import (ChannelMask, copy_masks, discard_channels,
-                                  link_masks, mask_channels, named_masks)
+from ppcd_mmagic.channels import (
+    ChannelMask,
+    copy_masks,
+    discard_channels,
+    link_masks,
+    mask_channels,
+    named_masks,
+)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
@@ -18,10 +32,12 @@ from ppcd_mmagic.registry import MODELS
 
 @given(
     st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=20),
-    st.lists(st.integers(-3, 25), max_size=6))
+    st.lists(st.integers(-3, 25), max_size=6),
+)
 @settings(max_examples=200, deadline=None)
 def test_pruning_is_monotone_takes_the_lowest_and_spares_the_last(
-        scores, counts):
+    scores, counts
+):
     mask = ChannelMask(len(scores))
     mask.weight.data.copy_(torch.tensor(scores))
     before = mask.pruned.clone()
@@ -32,8 +48,10 @@ def test_pruning_is_monotone_takes_the_lowest_and_spares_the_last(
         wanted = min(max(count, int(before.sum())), mask.channels - 1)
         assert mask.num_pruned == wanted
         if mask.num_pruned:
-            assert mask.weight[mask.pruned].max() <= mask.weight[
-                ~mask.pruned].min()
+            assert (
+                mask.weight[mask.pruned].max()
+                <= mask.weight[~mask.pruned].min()
+            )
         before = mask.pruned.clone()
 
 
@@ -63,8 +81,12 @@ def scaled_places(mask, residual_masks, conv_1, conv_2, to_image):
         return outputs, [to_image]
     attention, behind = 'conv_blocks.1.', 'conv_blocks.2.'
     return [*outputs, attention + 'o'], [
-        attention + 'theta', attention + 'phi', attention + 'g',
-        behind + conv_1, behind + 'shortcut']
+        attention + 'theta',
+        attention + 'phi',
+        attention + 'g',
+        behind + conv_1,
+        behind + 'shortcut',
+    ]
 
 
 def slopes_by_finite_differences(generator, places, channels, loss):
@@ -74,10 +96,14 @@ def slopes_by_finite_differences(generator, places, channels, loss):
     convs = dict(generator.named_modules())
     handles = [
         convs[f'{name}.conv'].register_forward_hook(
-            lambda conv, args, out: out * factor) for name in places[0]
+            lambda conv, args, out: out * factor
+        )
+        for name in places[0]
     ] + [
         convs[f'{name}.conv'].register_forward_pre_hook(
-            lambda conv, args: args[0] * factor) for name in places[1]
+            lambda conv, args: args[0] * factor
+        )
+        for name in places[1]
     ]
     slopes = []
     for index in range(channels):
@@ -92,24 +118,30 @@ def slopes_by_finite_differences(generator, places, channels, loss):
     return torch.tensor(slopes, dtype=torch.float64)
 
 
-@pytest.mark.parametrize('name, residual_masks, images', [
-    ('sagan', 'independent', 6),  # inputs of readers larger than weights
-    ('sagan', 'independent', 2),  # and smaller
-    ('sagan', 'shared', 6),
-    ('biggan', 'shared', 2),
-    ('biggan_torch', 'independent', 6),
-    ('biggan_torch', 'shared', 6),
-])
+@pytest.mark.parametrize(
+    'name, residual_masks, images',
+    [
+        ('sagan', 'independent', 6),  # inputs of readers larger than weights
+        ('sagan', 'independent', 2),  # and smaller
+        ('sagan', 'shared', 6),
+        ('biggan', 'shared', 2),
+        ('biggan_torch', 'independent', 6),
+        ('biggan_torch', 'shared', 6),
+    ],
+)
 def test_scores_are_trained_where_their_channels_are_written_and_read(
-        name, residual_masks, images):
+    name, residual_masks, images
+):
     """The norm behind conv_1 hides every scale from its output; trained there
     alone, a score would get a gradient of 1e-5 (docs/method.md)."""
     config = STUDENTS[name]
     masked = build_generator(config, residual_masks=residual_masks).double()
     dense = MODELS.build(
-        dict(config, type=config['type'].removeprefix('PPRes'))).double()
+        dict(config, type=config['type'].removeprefix('PPRes'))
+    ).double()
     dense.load_state_dict(
-        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k})
+        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k}
+    )
     for generator in (masked, dense):
         generator.train()
         for module in generator.modules():
@@ -123,27 +155,36 @@ def test_scores_are_trained_where_their_channels_are_written_and_read(
         fake = generator(noise.double(), label=labels)
         return 10 * (fake - target).square().mean()
 
-    names = (('conv_1', 'conv_2', 'to_rgb') if 'sagan' in name else
-             ('conv1', 'conv2', 'output_layer'))
+    names = (
+        ('conv_1', 'conv_2', 'to_rgb')
+        if 'sagan' in name
+        else ('conv1', 'conv2', 'output_layer')
+    )
     loss(masked).backward()
     for owner, mask in named_masks(masked):
         with torch.no_grad():
             slopes = slopes_by_finite_differences(
-                dense, scaled_places(owner, residual_masks, *names),
-                mask.channels, loss)
+                dense,
+                scaled_places(owner, residual_masks, *names),
+                mask.channels,
+                loss,
+            )
         torch.testing.assert_close(
-            mask.weight.grad, slopes, rtol=1e-4, atol=1e-6)
+            mask.weight.grad, slopes, rtol=1e-4, atol=1e-6
+        )
         assert slopes.abs().max() > 1e-2, owner
 
 
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
 def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
-        residual_masks):
+    residual_masks,
+):
     """Against MMagic's generator, zeroed by hand in the same places."""
     masked = build_generator(SAGAN, residual_masks=residual_masks)
     dense = MODELS.build(dict(SAGAN, type='SAGANGenerator')).eval()
     dense.load_state_dict(
-        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k})
+        {k: v for k, v in masked.state_dict().items() if '.mask.' not in k}
+    )
     convs = dict(dense.named_modules())
     block, last = masked.conv_blocks[0], 'conv_blocks.0.'
     shared = residual_masks == 'shared'
@@ -151,7 +192,8 @@ def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
     second = block.conv_2 if shared else block.shortcut
     second.conv.mask.pruned[[3, 5]] = True
     outputs, inputs = scaled_places(
-        last + 'conv_2', 'shared', 'conv_1', 'conv_2', 'to_rgb')
+        last + 'conv_2', 'shared', 'conv_1', 'conv_2', 'to_rgb'
+    )
     dead = {name: [0, 3, 5] if shared else [3] for name in outputs + inputs}
     if not shared:
         dead.update({last + 'conv_2': [0, 3], last + 'shortcut': [3, 5]})
@@ -163,15 +205,18 @@ def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
 
     for name in outputs:
         convs[f'{name}.conv'].register_forward_hook(
-            lambda conv, args, out, name=name: zeroed(out, name))
+            lambda conv, args, out, name=name: zeroed(out, name)
+        )
     for name in inputs:
         convs[f'{name}.conv'].register_forward_pre_hook(
-            lambda conv, args, name=name: zeroed(args[0], name))
+            lambda conv, args, name=name: zeroed(args[0], name)
+        )
     noise, labels = every_class()
     with torch.no_grad():
         image = masked(noise, label=labels)
         torch.testing.assert_close(
-            image, dense(noise, label=labels), rtol=0, atol=1e-6)
+            image, dense(noise, label=labels), rtol=0, atol=1e-6
+        )
         block.conv_2.conv.mask.pruned[1] = True
         assert (masked(noise, label=labels) - image).abs().max() > 1e-4
 
@@ -179,8 +224,9 @@ def test_a_channel_two_masks_write_is_read_until_both_have_pruned_it(
 @pytest.mark.parametrize('name', STUDENTS)
 @pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
 @pytest.mark.parametrize('training', [False, True])
-def test_pruned_channels_reach_nothing_for_any_class(name, residual_masks,
-                                                     training):
+def test_pruned_channels_reach_nothing_for_any_class(
+    name, residual_masks, training
+):
     """Whatever a dead channel's filter, bias, norm or class embedding holds,
     the image is the same."""
     generator = build_generator(STUDENTS[name], residual_masks=residual_masks)
@@ -197,16 +243,19 @@ def test_pruned_channels_reach_nothing_for_any_class(name, residual_masks,
             dead = conv.conv.mask.pruned
             assert dead.any()
             if conv.conv.bias is not None:
-                conv.conv.bias[dead] = 7.
+                conv.conv.bias[dead] = 7.0
             for part in norm.modules():
                 if hasattr(part, 'running_mean'):
-                    part.running_mean[dead] = 3.
+                    part.running_mean[dead] = 3.0
                     part.running_var[dead] = 0.1
                 # spectral norm would spread a change to the living columns
                 weight = getattr(part, 'weight', None)
-                if isinstance(part, nn.Embedding) and not hasattr(
-                        part, 'weight_orig') and not hasattr(part, 'u0'):
-                    weight[:, dead] = 5.
+                if (
+                    isinstance(part, nn.Embedding)
+                    and not hasattr(part, 'weight_orig')
+                    and not hasattr(part, 'u0')
+                ):
+                    weight[:, dead] = 5.0
         expected = generator(noise, label=labels)
         assert torch.equal(changed(noise, label=labels), expected)
 
@@ -221,7 +270,8 @@ def test_checkpoint_restores_masks(config, tmp_path):
     noise, labels = every_class()
     with torch.no_grad():
         assert torch.equal(
-            restored(noise, label=labels), generator(noise, label=labels))
+            restored(noise, label=labels), generator(noise, label=labels)
+        )
     for (_, a), (_, b) in zip(named_masks(generator), named_masks(restored)):
         assert torch.equal(a.pruned, b.pruned)
 
@@ -250,19 +300,23 @@ def test_shared_masks_are_one_parameter():
     channels = link_masks(shared, example_inputs(shared))
     assert torch.equal(
         channels.alive_outputs('conv_blocks.0.shortcut'),
-        ~block.conv_2.conv.mask.pruned)
+        ~block.conv_2.conv.mask.pruned,
+    )
 
 
 def test_which_convolutions_are_masked_is_configurable():
     generator = build_generator(SAGAN, masked_convs=['conv_1'])
-    assert [n for n, _ in named_masks(generator)
-            ] == ['conv_blocks.0.conv_1', 'conv_blocks.2.conv_1']
+    assert [n for n, _ in named_masks(generator)] == [
+        'conv_blocks.0.conv_1',
+        'conv_blocks.2.conv_1',
+    ]
 
 
 def test_which_convolutions_of_biggan_are_masked_is_configurable():
     generator = build_generator(BIGGAN, masked_convs=['conv_2'])
-    assert {name.rpartition('.')[2]
-            for name, _ in named_masks(generator)} == {'conv2'}
+    assert {name.rpartition('.')[2] for name, _ in named_masks(generator)} == {
+        'conv2'
+    }
 
 
 @pytest.mark.parametrize('convs', [['conv_9'], ['conv_1', 'conv_9'], []])
@@ -273,7 +327,8 @@ def test_convolutions_to_mask_must_exist(convs):
 
 def test_nothing_is_shared_where_the_shortcut_has_no_mask():
     generator = build_generator(
-        SAGAN, masked_convs=['conv_1', 'conv_2'], residual_masks='shared')
+        SAGAN, masked_convs=['conv_1', 'conv_2'], residual_masks='shared'
+    )
     block = generator.conv_blocks[0]
     block.conv_2.conv.mask.prune(3)
     channels = link_masks(generator, example_inputs(generator))
@@ -296,14 +351,17 @@ def test_masks_attach_to_any_generator_by_name(config):
         dict(
             type='MaskedGenerator',
             generator=plain,
-            convs=['conv_blocks.*.conv*', 'conv_blocks.*.shortcut'])).eval()
+            convs=['conv_blocks.*.conv*', 'conv_blocks.*.shortcut'],
+        )
+    ).eval()
     by_name.load_state_dict(by_blocks.state_dict())
     for generator in (by_blocks, by_name):
         prune(generator, 0.6)
     noise, labels = every_class()
     with torch.no_grad():
         assert torch.equal(
-            by_name(noise, label=labels), by_blocks(noise, label=labels))
+            by_name(noise, label=labels), by_blocks(noise, label=labels)
+        )
 
 
 def test_defaults_fill_in_what_the_masked_generator_s_config_leaves_out():
@@ -314,7 +372,9 @@ def test_defaults_fill_in_what_the_masked_generator_s_config_leaves_out():
             generator=dict(bare, type='SAGANGenerator'),
             convs=['conv_blocks.*.conv_1'],
             noise_size=NOISE,
-            num_classes=CLASSES + 3))
+            num_classes=CLASSES + 3,
+        )
+    )
     assert generator.noise_size == NOISE
     assert generator.num_classes == CLASSES, 'the config comes first'
 
@@ -323,7 +383,8 @@ def test_blocks_plug_into_a_generator_of_mmagic():
     plain = {k: v for k, v in SAGAN.items()}
     plain.update(
         type='SAGANGenerator',
-        blocks_cfg=dict(type='ppcd_mmagic.PPResSNGANGenResBlock'))
+        blocks_cfg=dict(type='ppcd_mmagic.PPResSNGANGenResBlock'),
+    )
     plugged = MODELS.build(plain).eval()
     ours = build_generator(SAGAN)
     plugged.load_state_dict(ours.state_dict())
@@ -333,14 +394,14 @@ def test_blocks_plug_into_a_generator_of_mmagic():
     noise, labels = every_class()
     with torch.no_grad():
         assert torch.equal(
-            plugged(noise, label=labels), ours(noise, label=labels))
+            plugged(noise, label=labels), ours(noise, label=labels)
+        )
 
 
 def test_masks_work_on_a_plain_network():
     """Nothing about the mechanism is particular to GANs."""
 
     class Net(nn.Module):
-
         def __init__(self):
             super().__init__()
             self.first = nn.Conv2d(3, 8, 3)
@@ -354,27 +415,27 @@ def test_masks_work_on_a_plain_network():
     x = torch.randn(2, 3, 8, 8)
     mask_channels(net, x, 'fir*')
     prune(net, 0.5)
-    net.norm.bias.data.fill_(1.)
+    net.norm.bias.data.fill_(1.0)
     alive = ~net.first.mask.pruned
     with torch.no_grad():
-        hidden = torch.relu(net.norm(torch.conv2d(x, net.first.weight,
-                                                  net.first.bias)))
-        expected = torch.conv2d(hidden[:, alive], net.second.weight[:, alive],
-                                net.second.bias)
+        hidden = torch.relu(
+            net.norm(torch.conv2d(x, net.first.weight, net.first.bias))
+        )
+        expected = torch.conv2d(
+            hidden[:, alive], net.second.weight[:, alive], net.second.bias
+        )
         torch.testing.assert_close(net(x), expected)
 
 
 def test_unknown_layer_name_lists_what_there_is():
     generator = build_generator(SAGAN)
-    with pytest.raises(
-            PPCDError, match=r'"conv_blocks\.7\.\*".*has: .*to_rgb'):
+    with pytest.raises(PPCDError, match=r'"conv_blocks\.7\.\*".*has: .*to_rgb'):
         mask_channels(generator, example_inputs(generator), 'conv_blocks.7.*')
 
 
 def test_a_forward_that_branches_on_values_is_masked_like_any_other():
 
     class Branching(nn.Module):
-
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(1, 4, 1)
@@ -399,7 +460,8 @@ def test_discarding_channels_changes_nothing(name, residual_masks):
         expected = generator(noise, label=labels)
         smaller = discard_channels(generator, example_inputs(generator))
         torch.testing.assert_close(
-            smaller(noise, label=labels), expected, rtol=0, atol=1e-6)
+            smaller(noise, label=labels), expected, rtol=0, atol=1e-6
+        )
     assert not any(True for _ in named_masks(smaller))
 
 
@@ -413,11 +475,15 @@ def test_biggan_s_blocks_plug_into_a_generator_of_mmagic():
     plain = {k: v for k, v in BIGGAN.items()}
     plain.update(
         type='BigGANGenerator',
-        blocks_cfg=dict(type='ppcd_mmagic.PPResBigGANGenResBlock'))
+        blocks_cfg=dict(type='ppcd_mmagic.PPResBigGANGenResBlock'),
+    )
     masks = dict(named_masks(MODELS.build(plain)))
     assert masks.keys() == dict(named_masks(build_generator(BIGGAN))).keys()
     assert {name.rpartition('.')[2] for name in masks} == {
-        'conv1', 'conv2', 'shortcut'}
+        'conv1',
+        'conv2',
+        'shortcut',
+    }
 
 
 def masked_by_name(**options):
@@ -425,30 +491,43 @@ def masked_by_name(**options):
         dict(
             type='MaskedGenerator',
             generator=dict(SAGAN, type='SAGANGenerator'),
-            **options))
+            **options,
+        )
+    )
 
 
 def test_all_that_can_be_masked_by_name_is_unless_it_is_left_out():
     every = {name for name, _ in named_masks(masked_by_name())}
     assert 'conv_blocks.0.conv_1' in every and 'to_rgb' not in every
     assert 'conv_blocks.1.o' in every
-    some = {name for name, _ in named_masks(
-        masked_by_name(convs='conv_blocks.*', exclude=['conv_blocks.1.*']))}
+    some = {
+        name
+        for name, _ in named_masks(
+            masked_by_name(convs='conv_blocks.*', exclude=['conv_blocks.1.*'])
+        )
+    }
     assert some == {n for n in every if not n.startswith('conv_blocks.1.')}
 
 
 def test_masks_by_name_are_tied_if_they_are_told_to():
     """conv_2 and shortcut then have one score for both."""
     untied, tied = (
-        dict(named_masks(masked_by_name(
-            convs=['conv_blocks.*.conv_*', 'conv_blocks.*.shortcut'], **tie)))
-        for tie in ({}, dict(tie=True)))
+        dict(
+            named_masks(
+                masked_by_name(
+                    convs=['conv_blocks.*.conv_*', 'conv_blocks.*.shortcut'],
+                    **tie,
+                )
+            )
+        )
+        for tie in ({}, dict(tie=True))
+    )
     assert len(untied) == 6 and len(tied) == 4
 
 
 def test_the_shape_of_an_input_is_told_to_the_generator():
     generator = masked_by_name(input_shape=[NOISE])
-    assert generator.input_shape == (NOISE, )
+    assert generator.input_shape == (NOISE,)
     assert not hasattr(masked_by_name(), 'input_shape')
 
 

@@ -1,4 +1,5 @@
 """Metrics, on data whose figures are known."""
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +13,16 @@ from scipy import linalg, stats
 from torchvision.models import ResNet18_Weights
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
-                                    confusion_matrix, domain_quality,
-                                    frechet_distance, kernel_distance,
-                                    recognise, variety)
+from ppcd_mmagic.evaluation import (
+    LabelledImages,
+    build_classifier,
+    confusion_matrix,
+    domain_quality,
+    frechet_distance,
+    kernel_distance,
+    recognise,
+    variety,
+)
 from ppcd_mmagic.models import DomainClassifier
 from ppcd_mmagic.registry import METRICS, MODELS
 
@@ -35,10 +42,10 @@ def test_frechet_distance_against_the_matrix_square_root(seed, dim, n):
     cov_a = np.cov(a, rowvar=False).reshape(dim, dim)
     cov_b = np.cov(b, rowvar=False).reshape(dim, dim)
     root = linalg.sqrtm(cov_a @ cov_b).real.reshape(dim, dim)
-    expected = ((a.mean(0) - b.mean(0))**2).sum() + np.trace(cov_a + cov_b -
-                                                             2 * root)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-4,
-                                                   abs=1e-6)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
+        cov_a + cov_b - 2 * root
+    )
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_frechet_distance_of_a_set_to_itself_is_zero():
@@ -48,17 +55,18 @@ def test_frechet_distance_of_a_set_to_itself_is_zero():
 
 def test_frechet_distance_of_a_shift_is_its_square():
     a = features(50, 3)
-    shift = np.array([1., -2., 3.])
+    shift = np.array([1.0, -2.0, 3.0])
     assert frechet_distance(a, a + shift) == pytest.approx(1 + 4 + 9)
     assert frechet_distance(a + shift, a) == pytest.approx(1 + 4 + 9)
 
 
 def test_frechet_distance_of_a_wider_set_is_the_square_of_the_spreads():
     """Along each axis: (difference of the standard deviations)^2."""
-    a = np.array([[x, y] for x in (-1., 1.) for y in (-2., 2.)])
+    a = np.array([[x, y] for x in (-1.0, 1.0) for y in (-2.0, 2.0)])
     wider = a * [3, 2]  # deviations of 1 and 2, times sqrt(4 / 3)
     assert frechet_distance(a, wider) == pytest.approx(
-        4 / 3 * ((3 - 1)**2 + (4 - 2)**2))
+        4 / 3 * ((3 - 1) ** 2 + (4 - 2) ** 2)
+    )
 
 
 def test_frechet_distance_of_features_that_never_vary_along_an_axis():
@@ -67,14 +75,17 @@ def test_frechet_distance_of_features_that_never_vary_along_an_axis():
 
 
 def test_frechet_distance_of_two_images_each():
-    a, b = np.array([[0.], [2.]]), np.array([[1.], [5.]])  # variances 2 and 8
-    assert frechet_distance(a, b) == pytest.approx((1 - 3)**2 + 2)
+    a, b = (
+        np.array([[0.0], [2.0]]),
+        np.array([[1.0], [5.0]]),
+    )  # variances 2 and 8
+    assert frechet_distance(a, b) == pytest.approx((1 - 3) ** 2 + 2)
 
 
 def test_frechet_distance_of_half_precision_is_computed_in_double():
     """Single means of halves would be rounded to an eighth."""
-    a = np.array([[200., 0.], [200., 1.], [200.125, 2.]], np.float16)
-    b = np.array([[100., 0.], [100.0625, 1.], [100., 2.]], np.float16)
+    a = np.array([[200.0, 0.0], [200.0, 1.0], [200.125, 2.0]], np.float16)
+    b = np.array([[100.0, 0.0], [100.0625, 1.0], [100.0, 2.0]], np.float16)
     expected = frechet_distance(a.astype(np.float64), b.astype(np.float64))
     assert frechet_distance(a, b) == pytest.approx(expected, abs=1e-9)
     assert frechet_distance(b, a) == pytest.approx(expected, abs=1e-9)
@@ -84,7 +95,7 @@ def test_frechet_distance_refuses_nan_and_single_images():
     a = features(5, 2)
     broken = a.copy()
     broken[3, 1] = np.nan
-    for pair in ((a, broken), (broken, a), (a, a / 0.)):
+    for pair in ((a, broken), (broken, a), (a, a / 0.0)):
         with pytest.raises(PPCDError, match='finite features'):
             frechet_distance(*pair)
     for pair in ((a, a[:1]), (a[:1], a)):
@@ -102,11 +113,13 @@ def test_variety_by_brute_force():
 
     def spread(data, label):
         chosen = [x for x, y in zip(*data) if y == label]
-        return np.mean([
-            np.sqrt(np.square(a.numpy().astype(float) - b.numpy()).sum())
-            for i, a in enumerate(chosen)
-            for b in chosen[:i]
-        ])
+        return np.mean(
+            [
+                np.sqrt(np.square(a.numpy().astype(float) - b.numpy()).sum())
+                for i, a in enumerate(chosen)
+                for b in chosen[:i]
+            ]
+        )
 
     expected = np.mean([spread(fake, k) / spread(real, k) for k in range(3)])
     assert variety(fake, real) == pytest.approx(expected, rel=1e-12)
@@ -121,15 +134,15 @@ def test_variety_of_the_real_images_is_one_and_of_copies_zero():
 
 def test_variety_of_images_half_as_far_apart_is_half():
     real = LabelledImages(torch.randn(20, 3, 4, 4), torch.arange(20) % 2)
-    closer = LabelledImages(real.images / 2 + .3, real.labels)
-    assert variety(closer, real) == pytest.approx(.5)
+    closer = LabelledImages(real.images / 2 + 0.3, real.labels)
+    assert variety(closer, real) == pytest.approx(0.5)
     assert variety(real, closer) == pytest.approx(2)
 
 
 def test_variety_leaves_out_classes_without_a_pair():
     """Class 0 has pairs, class 1 a single generated image, class 2 a single
     real one, class 3 no generated and class 4 no real one."""
-    dots = torch.tensor([0., 1., 3., 7., 12., 20.]).view(-1, 1, 1, 1)
+    dots = torch.tensor([0.0, 1.0, 3.0, 7.0, 12.0, 20.0]).view(-1, 1, 1, 1)
     fake = LabelledImages(dots, torch.tensor([0, 0, 1, 2, 2, 4]))
     real = LabelledImages(2 * dots, torch.tensor([0, 0, 1, 1, 2, 3]))
     assert variety(fake, real) == pytest.approx(1 / 2)
@@ -153,9 +166,11 @@ def test_variety_refuses_what_it_cannot_compare():
 def test_confusion_matrix_by_hand():
     asked = torch.tensor([0, 0, 1, 2])
     recognised = torch.tensor([0, 2, 1, 2])
-    assert confusion_matrix(asked, recognised, 3).tolist() == [[1, 0, 1],
-                                                               [0, 1, 0],
-                                                               [0, 0, 1]]
+    assert confusion_matrix(asked, recognised, 3).tolist() == [
+        [1, 0, 1],
+        [0, 1, 0],
+        [0, 0, 1],
+    ]
 
 
 def test_confusion_matrix_has_the_classes_that_nobody_asked_for():
@@ -169,7 +184,7 @@ class ColourJudge(torch.nn.Module):
 
     num_classes = 3
 
-    def __init__(self, sure=100.):
+    def __init__(self, sure=100.0):
         super().__init__()
         self.head = torch.nn.Linear(3, 3, bias=False)
         self.head.weight.data = sure * COLOURS
@@ -180,21 +195,26 @@ class ColourJudge(torch.nn.Module):
 
 def labelled(*colours, labels):
     return LabelledImages(
-        torch.stack([solid(c, 2) for c in colours]), torch.tensor(labels))
+        torch.stack([solid(c, 2) for c in colours]), torch.tensor(labels)
+    )
 
 
 def noisy(count=30):
     """Images that differ within every class, none brighter than 0.5."""
     generator = torch.Generator().manual_seed(0)
     return LabelledImages(
-        torch.rand(count, 3, 4, 4, generator=generator) - .5,
-        torch.arange(count) % 3)
+        torch.rand(count, 3, 4, 4, generator=generator) - 0.5,
+        torch.arange(count) % 3,
+    )
 
 
 def test_recognise_counts_what_was_asked_for_and_what_was_seen():
     images = labelled(RED, RED, BLUE, GREEN, labels=[0, 1, 2, 2])
-    assert recognise(ColourJudge(), *images).tolist() == [[1, 0, 0], [1, 0, 0],
-                                                          [0, 1, 1]]
+    assert recognise(ColourJudge(), *images).tolist() == [
+        [1, 0, 0],
+        [1, 0, 0],
+        [0, 1, 1],
+    ]
 
 
 def test_recognise_sees_every_image_once_however_many_there_are():
@@ -223,12 +243,16 @@ def test_two_generated_and_two_real_images_are_enough():
     """Variances are over n - 1: along red 2 and 8 times 0.01."""
     fake, other = (
         LabelledImages(
-            torch.stack([solid(.1 * RED * scale, 2) for scale in scales]),
-            torch.zeros(2).long()) for scales in ((1, 3), (2, 6)))
+            torch.stack([solid(0.1 * RED * scale, 2) for scale in scales]),
+            torch.zeros(2).long(),
+        )
+        for scales in ((1, 3), (2, 6))
+    )
     found = domain_quality(fake, other, ColourJudge())
     # means differ by 2 along three axes, on which deviations are alike
     assert found['frechet'] == pytest.approx(
-        .01 * (3 * 2**2 + 3 * (8**.5 - 2**.5)**2))
+        0.01 * (3 * 2**2 + 3 * (8**0.5 - 2**0.5) ** 2)
+    )
     assert found['variety'] == pytest.approx(1 / 2)
 
 
@@ -249,17 +273,18 @@ class DazzledJudge(ColourJudge):
 
     def features(self, images):
         means = super().features(images)
-        return means / (means < .6)
+        return means / (means < 0.6)
 
 
 @pytest.mark.parametrize('side', ['generated', 'real'])
 def test_features_that_are_not_finite_are_refused(real, side):
     images = real.images.clone()
-    images[3] = .9
+    images[3] = 0.9
     pair = [LabelledImages(images, real.labels), real]
     with pytest.raises(PPCDError, match='needs finite features'):
-        domain_quality(*pair[::1 if side == 'generated' else -1],
-                       DazzledJudge())
+        domain_quality(
+            *pair[:: 1 if side == 'generated' else -1], DazzledJudge()
+        )
 
 
 def test_generated_images_that_are_the_real_ones(real):
@@ -271,27 +296,30 @@ def test_generated_images_that_are_the_real_ones(real):
 def test_brighter_images_are_as_far_as_they_are_brighter(real):
     """A mutant that compares real with real, or fake with fake, gives 0."""
     brighter = LabelledImages(
-        real.images + torch.tensor([.1, .2, .4]).view(3, 1, 1), real.labels)
+        real.images + torch.tensor([0.1, 0.2, 0.4]).view(3, 1, 1), real.labels
+    )
     found = domain_quality(brighter, real, ColourJudge())
-    assert found['frechet'] == pytest.approx(.01 + .04 + .16, rel=1e-4)
+    assert found['frechet'] == pytest.approx(0.01 + 0.04 + 0.16, rel=1e-4)
     assert found['variety'] == pytest.approx(1)
 
 
 def test_variety_and_frechet_are_of_the_generated_against_the_real(real):
     closer = LabelledImages(real.images / 2, real.labels)
     found = domain_quality(closer, real, ColourJudge())
-    assert found['variety'] == pytest.approx(.5)
+    assert found['variety'] == pytest.approx(0.5)
     # half the mean, half of every spread: all of (x - x / 2)^2
     means = real.images.mean((2, 3)).double()
     assert found['frechet'] == pytest.approx(
         float(means.mean(0).square().sum() / 4 + means.var(0).sum() / 4),
-        rel=1e-4)
+        rel=1e-4,
+    )
 
 
 def with_pairs(fake):
     """Real images of the labels of ``fake``."""
     return LabelledImages(
-        torch.rand(len(fake.labels), *fake.images.shape[1:]) / 2, fake.labels)
+        torch.rand(len(fake.labels), *fake.images.shape[1:]) / 2, fake.labels
+    )
 
 
 def test_accuracy_is_of_the_generated_images():
@@ -302,9 +330,11 @@ def test_accuracy_is_of_the_generated_images():
 
 def test_score_of_sure_predictions_is_the_number_of_classes_seen():
     labels = [0, 0, 1, 1, 2, 2]
-    for colours, expected in (((RED, RED, GREEN, GREEN, BLUE, BLUE), 3),
-                              ((RED, RED, RED, GREEN, GREEN, GREEN), 2),
-                              ((RED, ) * 6, 1)):
+    for colours, expected in (
+        ((RED, RED, GREEN, GREEN, BLUE, BLUE), 3),
+        ((RED, RED, RED, GREEN, GREEN, GREEN), 2),
+        ((RED,) * 6, 1),
+    ):
         fake = labelled(*colours, labels=labels)
         found = domain_quality(fake, with_pairs(fake), ColourJudge())
         assert found['score'] == pytest.approx(expected)
@@ -315,11 +345,13 @@ def test_score_of_unsure_predictions_by_entropies():
     fake = noisy()
     judge = ColourJudge(sure=3)
     with torch.no_grad():
-        probabilities = judge.head(judge.features(
-            fake.images)).softmax(1).double().numpy()
+        probabilities = (
+            judge.head(judge.features(fake.images)).softmax(1).double().numpy()
+        )
     expected = np.exp(
-        stats.entropy(probabilities.mean(0)) -
-        stats.entropy(probabilities, axis=1).mean())
+        stats.entropy(probabilities.mean(0))
+        - stats.entropy(probabilities, axis=1).mean()
+    )
     found = domain_quality(fake, with_pairs(fake), judge)
     assert found['score'] == pytest.approx(expected, abs=2e-9)
     assert expected > 1.01
@@ -352,10 +384,11 @@ def test_images_of_another_range_are_refused(real, side):
         domain_quality(*pair, ColourJudge())
 
 
-@pytest.mark.parametrize('excess, refused', [(.0019, False), (.0021, True)])
+@pytest.mark.parametrize('excess, refused', [(0.0019, False), (0.0021, True)])
 @pytest.mark.parametrize('sign', [1, -1])
 def test_a_thousandth_of_the_range_is_taken_for_rounding(
-        real, excess, refused, sign):
+    real, excess, refused, sign
+):
     images = real.images.clone()
     images[0, 0, 0, 0] = sign * (1 + excess)
     try:
@@ -380,38 +413,49 @@ def digits_metric(request, tmp_path, repo):
     """The metric, prepared with a quarter of the digits; and those."""
     torch.manual_seed(0)
     classifier = DomainClassifier(num_classes=10, base_channels=4)
-    torch.save(
-        dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
+    torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
     metric = METRICS.build(
         dict(
             type='DomainMetric',
             fake_nums=359,
             classifier=dict(
-                type='DomainClassifier', num_classes=10, base_channels=4),
+                type='DomainClassifier', num_classes=10, base_channels=4
+            ),
             checkpoint=str(tmp_path / 'judge.pth'),
             sample_model='orig',
-            **getattr(request, 'param', {})))
+            **getattr(request, 'param', {}),
+        )
+    )
     loader = Config.fromfile(
-        'configs/_base_/datasets/digits_16.py').test_dataloader
+        'configs/_base_/datasets/digits_16.py'
+    ).test_dataloader
     loader.dataset.update(split='test', indices=359)
     loader = Runner.build_dataloader(loader)
     model = MODELS.build(
-        dict(type='DomainClassifier', num_classes=10,
-             data_preprocessor=dict(type='DataPreprocessor')))
+        dict(
+            type='DomainClassifier',
+            num_classes=10,
+            data_preprocessor=dict(type='DataPreprocessor'),
+        )
+    )
     metric.prepare(model, loader)
     dataset = loader.dataset
     found = [dataset.get_data_info(i) for i in range(len(dataset))]
-    return (metric, classifier.eval(),
-            torch.tensor(np.stack([i['gt'] for i in found])).permute(
-                0, 3, 1, 2).float(),
-            torch.tensor([i['gt_label'] for i in found]))
+    return (
+        metric,
+        classifier.eval(),
+        torch.tensor(np.stack([i['gt'] for i in found]))
+        .permute(0, 3, 1, 2)
+        .float(),
+        torch.tensor([i['gt_label'] for i in found]),
+    )
 
 
 def samples_of(images, labels, name='orig'):
-    return [{
-        name: dict(fake_img=image),
-        'gt_label': dict(label=label.view(1))
-    } for image, label in zip(images, labels)]
+    return [
+        {name: dict(fake_img=image), 'gt_label': dict(label=label.view(1))}
+        for image, label in zip(images, labels)
+    ]
 
 
 def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
@@ -422,33 +466,37 @@ def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
     with torch.no_grad():
         flat = classifier.neck(classifier.stages(images / 127.5 - 1))
         seen = classifier.head(flat).argmax(1)
-    assert set(found) == {f'domain/{key}' for key in
-                          ('accuracy', 'variety', 'frechet', 'kid', 'score')}
+    assert set(found) == {
+        f'domain/{key}'
+        for key in ('accuracy', 'variety', 'frechet', 'kid', 'score')
+    }
     assert found['domain/frechet'] == pytest.approx(0, abs=1e-6)
     assert found['domain/variety'] == pytest.approx(1)
     assert found['domain/accuracy'] == pytest.approx(
-        float((seen == labels).float().mean()))
+        float((seen == labels).float().mean())
+    )
 
 
-@pytest.mark.parametrize(
-    'digits_metric', [dict(per_class=True)], indirect=True)
+@pytest.mark.parametrize('digits_metric', [dict(per_class=True)], indirect=True)
 def test_domain_metric_of_each_class_if_asked_for(digits_metric):
     metric, classifier, images, labels = digits_metric
     metric.process({}, samples_of(images.flip(0), labels.flip(0)))
     found = metric.evaluate()
     assert {key for key in found if 'kid/' in key} == {
-        f'domain/kid/{label}' for label in range(10)}
+        f'domain/kid/{label}' for label in range(10)
+    }
     with torch.no_grad():
         features = classifier.features(images[labels == 3] / 127.5 - 1)
     assert found['domain/kid/3'] == pytest.approx(
-        kernel_distance(features, features), rel=1e-6)
+        kernel_distance(features, features), rel=1e-6
+    )
 
 
 def test_domain_metric_notices_another_range_of_the_images(digits_metric):
     metric, _, images, labels = digits_metric
     metric.process({}, samples_of(images / 2, labels))  # as if up to 127
     found = metric.evaluate()
-    assert found['domain/variety'] == pytest.approx(.5)
+    assert found['domain/variety'] == pytest.approx(0.5)
     assert found['domain/frechet'] > 1e-3
     metric.process({}, samples_of(images * 2, labels))
     with pytest.raises(PPCDError, match='generated images go from -1 to 3'):
@@ -458,8 +506,9 @@ def test_domain_metric_notices_another_range_of_the_images(digits_metric):
 def test_domain_metric_notices_wrong_labels(digits_metric):
     metric, classifier, images, labels = digits_metric
     with torch.no_grad():
-        seen = classifier.head(classifier.features(images / 127.5 -
-                                                   1)).argmax(1)
+        seen = classifier.head(classifier.features(images / 127.5 - 1)).argmax(
+            1
+        )
     metric.process({}, samples_of(images, seen))
     right = metric.evaluate()
     metric.process({}, samples_of(images, (seen + 1) % 10))
@@ -470,31 +519,37 @@ def test_domain_metric_notices_wrong_labels(digits_metric):
 def test_domain_metric_judges_as_many_images_as_it_was_asked_to(digits_metric):
     metric, classifier, images, labels = digits_metric
     with torch.no_grad():
-        seen = classifier.head(classifier.features(images / 127.5 -
-                                                   1)).argmax(1)
+        seen = classifier.head(classifier.features(images / 127.5 - 1)).argmax(
+            1
+        )
     metric.process({}, samples_of(images, seen))
     metric.process({}, samples_of(images, (seen + 1) % 10))  # superfluous
     assert metric.evaluate()['domain/accuracy'] == 1
 
 
 def test_domain_metric_takes_the_images_of_the_model_it_was_asked_for(
-        digits_metric):
+    digits_metric,
+):
     metric, _, images, labels = digits_metric
-    samples = [{
-        **orig,
-        **ema
-    } for orig, ema in zip(
-        samples_of(images, labels), samples_of(images / 2, labels, 'ema'))]
+    samples = [
+        {**orig, **ema}
+        for orig, ema in zip(
+            samples_of(images, labels), samples_of(images / 2, labels, 'ema')
+        )
+    ]
     metric.process({}, samples)
     assert metric.evaluate()['domain/variety'] == pytest.approx(1)
 
 
 def test_domain_metric_takes_samples_that_are_of_one_model(digits_metric):
     metric, _, images, labels = digits_metric
-    metric.process({}, [
-        dict(sample['orig'], gt_label=sample['gt_label'])
-        for sample in samples_of(images, labels)
-    ])
+    metric.process(
+        {},
+        [
+            dict(sample['orig'], gt_label=sample['gt_label'])
+            for sample in samples_of(images, labels)
+        ],
+    )
     assert metric.evaluate()['domain/variety'] == pytest.approx(1)
 
 
@@ -507,15 +562,16 @@ def test_domain_metric_refuses_nan(digits_metric):
 
 def test_classifier_of_another_shape_is_refused(tmp_path):
     classifier = DomainClassifier(num_classes=3, base_channels=4)
-    torch.save(
-        dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
+    torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
     with pytest.raises(PPCDError, match='The classifier checkpoint'):
         METRICS.build(
             dict(
                 type='DomainMetric',
                 fake_nums=2,
                 classifier=dict(type='DomainClassifier', num_classes=3),
-                checkpoint=str(tmp_path / 'judge.pth')))
+                checkpoint=str(tmp_path / 'judge.pth'),
+            )
+        )
 
 
 # ------------------------------------------------------- accuracies of classes
@@ -527,10 +583,10 @@ class TellsColours(torch.nn.Module):
 
     def __init__(self, num_classes):
         super().__init__()
-        mean, std = torch.tensor([[.485, .456, .406], [.229, .224, .225]])
+        mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
         self.head = torch.nn.Linear(3, num_classes)
         self.head.weight.data = torch.cat([torch.diag(std), torch.zeros(1, 3)])
-        self.head.bias.data = torch.cat([mean, torch.tensor([.6])])
+        self.head.bias.data = torch.cat([mean, torch.tensor([0.6])])
 
     def forward(self, images):
         assert images.shape[1:] == (3, 224, 224)
@@ -538,8 +594,9 @@ class TellsColours(torch.nn.Module):
 
 
 def colour_metric(tmp_path, monkeypatch, **changes):
-    monkeypatch.setitem(torchvision.models._api.BUILTIN_MODELS,
-                        'tells_colours', TellsColours)
+    monkeypatch.setitem(
+        torchvision.models._api.BUILTIN_MODELS, 'tells_colours', TellsColours
+    )
     torch.save(TellsColours(4).state_dict(), tmp_path / 'colours.pth')
     return METRICS.build(
         dict(
@@ -549,7 +606,11 @@ def colour_metric(tmp_path, monkeypatch, **changes):
                 arch='tells_colours',
                 num_classes=4,
                 checkpoint=str(tmp_path / 'colours.pth'),
-                sample_model='orig'), **changes))
+                sample_model='orig',
+            ),
+            **changes,
+        )
+    )
 
 
 def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
@@ -557,15 +618,17 @@ def test_class_accuracy_knows_colours_and_brightness(tmp_path, monkeypatch):
     bright = [solid((c + 1) * 127.5) for c in (RED, GREEN, BLUE)]
     dim = [image / 2 for image in bright]
     # all right but the last: dim blue is not blue
-    metric.process({}, samples_of(bright + dim, torch.tensor(
-        [0, 1, 2, 3, 3, 2])))
+    metric.process(
+        {}, samples_of(bright + dim, torch.tensor([0, 1, 2, 3, 3, 2]))
+    )
     metric.process({}, samples_of(bright[:2], torch.tensor([0, 0])))
     assert metric.evaluate() == {'class/accuracy': pytest.approx(6 / 8)}
 
 
 @pytest.mark.parametrize('colour', range(3))
 def test_class_accuracy_knows_brightness_to_half_a_level(
-        tmp_path, monkeypatch, colour):
+    tmp_path, monkeypatch, colour
+):
     """0.6 of 255 is 153."""
     metric = colour_metric(tmp_path, monkeypatch, fake_nums=2)
     images = torch.zeros(2, 3, 4, 4)
@@ -574,8 +637,7 @@ def test_class_accuracy_knows_brightness_to_half_a_level(
     assert metric.evaluate() == {'class/accuracy': 1}
 
 
-def test_class_accuracy_judges_where_the_images_are_made(
-        tmp_path, monkeypatch):
+def test_class_accuracy_judges_where_the_images_are_made(tmp_path, monkeypatch):
     metric = colour_metric(tmp_path, monkeypatch)
     model = torch.nn.Linear(1, 1, device='meta')
     model.data_preprocessor = None
@@ -584,22 +646,27 @@ def test_class_accuracy_judges_where_the_images_are_made(
 
 
 def test_class_accuracy_takes_the_images_of_the_model_it_was_asked_for(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     metric = colour_metric(tmp_path, monkeypatch)
-    red, blue = (torch.stack([solid((c + 1) * 127.5)] * 4)
-                 for c in (RED, BLUE))
+    red, blue = (torch.stack([solid((c + 1) * 127.5)] * 4) for c in (RED, BLUE))
     labels = torch.zeros(4)
-    metric.process({}, [{
-        **orig,
-        **ema
-    } for orig, ema in zip(
-        samples_of(red, labels), samples_of(blue, labels, 'ema'))])
+    metric.process(
+        {},
+        [
+            {**orig, **ema}
+            for orig, ema in zip(
+                samples_of(red, labels), samples_of(blue, labels, 'ema')
+            )
+        ],
+    )
     assert metric.evaluate() == {'class/accuracy': 1}
 
 
 @pytest.mark.parametrize('asked, accuracy', [(4, 1), (-1, 1 / 2)])
 def test_class_accuracy_judges_as_many_images_as_it_was_asked_to(
-        tmp_path, monkeypatch, asked, accuracy):
+    tmp_path, monkeypatch, asked, accuracy
+):
     """-1 means all that come."""
     metric = colour_metric(tmp_path, monkeypatch, fake_nums=asked)
     red = torch.stack([solid((RED + 1) * 127.5)] * 8)
@@ -608,13 +675,14 @@ def test_class_accuracy_judges_as_many_images_as_it_was_asked_to(
 
 
 def test_class_accuracy_shrinks_large_images_by_their_means(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     """Where a fourth of the pixels is looked at, these lines are all red."""
     metric = colour_metric(tmp_path, monkeypatch)
     red = solid((RED + 1) * 127.5).mean((1, 2)).view(3, 1, 1)
-    lines = red * torch.tensor([0., 1., 1., 0.]).repeat(224)
+    lines = red * torch.tensor([0.0, 1.0, 1.0, 0.0]).repeat(224)
     images = lines.expand(4, 3, 896, 896)
-    metric.process({}, samples_of(images, torch.full((4, ), 3)))
+    metric.process({}, samples_of(images, torch.full((4,), 3)))
     assert metric.evaluate() == {'class/accuracy': 1}
 
 
@@ -627,19 +695,25 @@ def test_weights_for_imagenet_s_thousand_classes_fit_as_they_are(tmp_path):
             fake_nums=1,
             arch='squeezenet1_1',
             checkpoint=path,
-            sample_model='orig'))
-    gray = torch.full((1, 3, 2, 2), 128.)
+            sample_model='orig',
+        )
+    )
+    gray = torch.full((1, 3, 2, 2), 128.0)
     metric.process({}, samples_of(gray, torch.tensor([1000])))
     assert metric.evaluate() == {'class/accuracy': 0}
 
 
-@pytest.mark.parametrize('value, said', [
-    (float('nan'), '1 of 4 generated images hold NaN'),
-    (1000., r'generated images go from 0 to 1000, .* \[0, 255\]'),
-    (-2., r'generated images go from -2 to 255, .* \[0, 255\]')
-])
-def test_class_accuracy_refuses_broken_images(value, said, tmp_path,
-                                              monkeypatch):
+@pytest.mark.parametrize(
+    'value, said',
+    [
+        (float('nan'), '1 of 4 generated images hold NaN'),
+        (1000.0, r'generated images go from 0 to 1000, .* \[0, 255\]'),
+        (-2.0, r'generated images go from -2 to 255, .* \[0, 255\]'),
+    ],
+)
+def test_class_accuracy_refuses_broken_images(
+    value, said, tmp_path, monkeypatch
+):
     metric = colour_metric(tmp_path, monkeypatch)
     images = torch.stack([solid((RED + 1) * 127.5)] * 4)
     with pytest.raises(PPCDError, match=said):
@@ -657,14 +731,17 @@ def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
             arch='resnet18',
             num_classes=5,
             checkpoint=str(tmp_path / 'resnet18.pth'),
-            sample_model='orig'))
+            sample_model='orig',
+        )
+    )
     images = torch.rand(8, 3, 1, 1).mul(255).expand(-1, -1, 224, 224)
 
     def recognised(rgb):
         transforms = ResNet18_Weights.DEFAULT.transforms()
         mean, std = (
             torch.tensor(x).view(3, 1, 1)
-            for x in (transforms.mean, transforms.std))
+            for x in (transforms.mean, transforms.std)
+        )
         with torch.no_grad():
             return classifier((rgb / 255 - mean) / std).argmax(1)
 
@@ -682,18 +759,25 @@ def test_class_accuracy_by_a_direct_call_of_the_classifier(tmp_path):
             dict(
                 type='ClassAccuracy',
                 fake_nums=8,
-                checkpoint=str(tmp_path / 'resnet18.pth')))
+                checkpoint=str(tmp_path / 'resnet18.pth'),
+            )
+        )
 
 
 def test_top1_accuracy_by_hand():
     metric = METRICS.build(dict(type='Top1Accuracy'))
     batches = [[(0, 0), (1, 2)], [(2, 2)], [(3, 3), (4, 0)]]
     for batch in batches:
-        metric.process({}, [
-            dict(pred_label=torch.tensor(seen),
-                 gt_label=dict(label=torch.tensor([right])))
-            for seen, right in batch
-        ])
+        metric.process(
+            {},
+            [
+                dict(
+                    pred_label=torch.tensor(seen),
+                    gt_label=dict(label=torch.tensor([right])),
+                )
+                for seen, right in batch
+            ],
+        )
     assert metric.evaluate(5) == {'classifier/accuracy': pytest.approx(3 / 5)}
 
 
@@ -704,10 +788,12 @@ class MeanColours(torch.nn.Module):
     """Called as the TorchScript Inception of StyleGAN2-ADA, with bytes: its
     features are mean red, green and blue, and their certainty."""
 
-    def forward(self,
-                image: torch.Tensor,
-                return_features: bool = False,
-                no_output_bias: bool = False):
+    def forward(
+        self,
+        image: torch.Tensor,
+        return_features: bool = False,
+        no_output_bias: bool = False,
+    ):
         assert image.dtype == torch.uint8
         features = image.float().mean([2, 3])
         return features if return_features else torch.softmax(features, 1)
@@ -721,7 +807,9 @@ def inception_metric(kind, tmp_path, **settings):
             inception_style='StyleGAN',
             inception_path=str(tmp_path / 'inception.pt'),
             sample_model='orig',
-            **settings))
+            **settings,
+        )
+    )
 
 
 @pytest.fixture
@@ -734,7 +822,9 @@ def painted(monkeypatch):
             num_classes=3,
             data_preprocessor=dict(type='DataPreprocessor'),
             generator=register_painter(monkeypatch),
-            discriminator=None)).eval()
+            discriminator=None,
+        )
+    ).eval()
     samples = []
     while len(samples) < 60:
         samples += model.test_step(
@@ -742,15 +832,18 @@ def painted(monkeypatch):
                 inputs=dict(
                     noise=torch.zeros(30, 4),
                     num_batches=30,
-                    sample_model='orig')))
+                    sample_model='orig',
+                )
+            )
+        )
     return model, [sample.to_dict() for sample in samples]
 
 
-def test_every_class_of_a_painter_is_recognised(painted, tmp_path,
-                                                monkeypatch):
+def test_every_class_of_a_painter_is_recognised(painted, tmp_path, monkeypatch):
     _, samples = painted
     metric = colour_metric(
-        tmp_path, monkeypatch, fake_nums=60, sample_model='orig')
+        tmp_path, monkeypatch, fake_nums=60, sample_model='orig'
+    )
     metric.process({}, samples)
     assert metric.evaluate() == {'class/accuracy': 1}
 
@@ -758,7 +851,8 @@ def test_every_class_of_a_painter_is_recognised(painted, tmp_path,
 def test_inception_is_given_red_as_red(painted, tmp_path):
     _, samples = painted
     metric = inception_metric(
-        'FrechetInceptionDistance', tmp_path, fake_nums=60)
+        'FrechetInceptionDistance', tmp_path, fake_nums=60
+    )
     metric.process({}, samples)
     features = torch.cat(metric.fake_results)
     labels = [int(sample['gt_label']['label']) for sample in samples]

@@ -1,4 +1,5 @@
 """The tool that counts what the tests notice; `make mutants` runs these."""
+
 import json
 import time
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ def changes(source):
     mutants = pytest.importorskip(
         'mutants.operators',
         reason='LibCST comes with make mutants',
-        exc_type=ImportError).mutants
+        exc_type=ImportError,
+    ).mutants
     return {(m.was, m.becomes): m for m in mutants('thing.py', source)}
 
 
@@ -44,13 +46,17 @@ def test_what_has_behaviour_is_changed_and_texts_are_not():
 
 def test_statements_contexts_and_arguments_are_left_out_or_swapped():
     assert set(
-        changes('''
+        changes("""
 def step(self):
     with no_grad():
         self.clip(low, high)
-''')) == {('with no_grad():', 'if True:'), ('self.clip(low, high)', 'pass'),
-          ('self.clip(low, high)', 'self.clip(low, )'),
-          ('self.clip(low, high)', 'self.clip(high, low)')}
+""")
+    ) == {
+        ('with no_grad():', 'if True:'),
+        ('self.clip(low, high)', 'pass'),
+        ('self.clip(low, high)', 'self.clip(low, )'),
+        ('self.clip(low, high)', 'self.clip(high, low)'),
+    }
 
 
 def test_a_mutant_is_the_whole_file_and_equal_lines_are_told_apart():
@@ -81,11 +87,16 @@ def test_table_keeps_other_modules_and_words_around_it(doc, tmp_path):
     reasons.write_text(json.dumps({'hooks': {'a.py: x -> y': 'Equal.'}}))
     write_table('losses', 9, {'b.py: 1 -> 2': 'test_b.py::test'}, doc, reasons)
     write_table(
-        'hooks', 3, {
+        'hooks',
+        3,
+        {
             'a.py: x -> y': None,
             'a.py: u -> v': None,
-            'a.py: s -> t': 'test_a.py::test'
-        }, doc, reasons)
+            'a.py: s -> t': 'test_a.py::test',
+        },
+        doc,
+        reasons,
+    )
     text = doc.read_text()
     assert text.startswith('Words.\n') and text.endswith('More words.\n')
     assert '| losses | 9 | 1 | 1 | 0 | 100.0 % |' in text
@@ -105,13 +116,13 @@ def test_table_written_again_is_the_same(doc, tmp_path):
 
 
 THING = 'def count(n):\n    while n > 0:\n        n -= 1\n    return n\n'
-TESTS = '''
+TESTS = """
 from thing import count
 
 def test_type(): assert isinstance(count(2), int)
 
 def test_end(): assert count(2) == 0
-'''
+"""
 
 
 @pytest.fixture
@@ -124,8 +135,9 @@ def tree(tmp_path):
 
 
 def tried(tree, source, **limits):
-    fork = Trial(tree, ['tests/test_thing.py'], Known(**limits), 'thing.py',
-                 source)
+    fork = Trial(
+        tree, ['tests/test_thing.py'], Known(**limits), 'thing.py', source
+    )
     while not fork.ended():
         time.sleep(0.02)
     result = fork.result()
@@ -134,14 +146,16 @@ def tried(tree, source, **limits):
 
 
 @pytest.mark.parametrize(
-    'source, failed', [
+    'source, failed',
+    [
         (THING, None),
         (THING.replace('> 0', '> 1'), 'tests/test_thing.py::test_end'),
         (THING.replace('-= 1', '-= 0'), '(out of time)'),
         (f'import os\nos.abort()\n{THING}', '(crashed)'),
         (THING.replace('count', 'other'), 'tests/test_thing.py'),
     ],
-    ids=['unchanged', 'wrong', 'endless', 'dead', 'not importable'])
+    ids=['unchanged', 'wrong', 'endless', 'dead', 'not importable'],
+)
 def test_a_fork_tells_which_test_notices(tree, source, failed):
     result = tried(tree, source, cpu_limit=4)
     assert result['passed'] == (failed is None)
@@ -149,14 +163,15 @@ def test_a_fork_tells_which_test_notices(tree, source, failed):
 
 
 def test_what_waits_for_ever_is_ended_and_what_waits_a_while_is_not(
-        tree, monkeypatch):
+    tree, monkeypatch
+):
     monkeypatch.setattr(trial, 'HANGS', 4)
     waiting = 'import time\ntime.sleep({})\n' + THING
     assert tried(tree, waiting.format(2))['passed']
     assert tried(tree, waiting.format(99))['failed'] == '(out of time)'
 
 
-WATCHED = '''
+WATCHED = """
 import functools, pytest, subprocess, sys
 from thing import count, double
 
@@ -175,42 +190,55 @@ def test_kept(n): assert kept(n) == 0
 @pytest.mark.parametrize('n, m', [(1, 2)])
 def test_what_was_kept(n, m): assert kept(n) == 0
 def test_process(): subprocess.run([sys.executable, '-c', ''])
-'''
-DOUBLE = '''
+"""
+DOUBLE = """
 def double(n):
     def times(m):
         return m * n
     return times(2)
-'''
+"""
 
 
-@pytest.mark.parametrize('change, run', [
-    (('n > 0', 'n >= 1'),
-     'fixture count again kept[1] what_was_kept[1-2] process'),
-    (('m * n', 'n * m'), 'double again process'),
-    (('LIMIT = 0', 'LIMIT = 1 - 1'), 'fixture count double again kept[1] '
-     'what_was_kept[1-2] process'),
-])
+@pytest.mark.parametrize(
+    'change, run',
+    [
+        (
+            ('n > 0', 'n >= 1'),
+            'fixture count again kept[1] what_was_kept[1-2] process',
+        ),
+        (('m * n', 'n * m'), 'double again process'),
+        (
+            ('LIMIT = 0', 'LIMIT = 1 - 1'),
+            'fixture count double again kept[1] what_was_kept[1-2] process',
+        ),
+    ],
+)
 def test_only_tests_that_run_the_changed_function_are_run(tree, change, run):
     source = THING + DOUBLE + 'LIMIT = 0'
     (tree / 'thing.py').write_text(source)
     (tree / 'tests' / 'test_thing.py').write_text(WATCHED)
     done = []
     for known in (Known(), None):
-        fork = Trial(tree, ['tests/test_thing.py'],
-                     known or Known(called=done[0]['called']), 'thing.py',
-                     source.replace(*change) if done else source + '#',
-                     watch=not done)
+        fork = Trial(
+            tree,
+            ['tests/test_thing.py'],
+            known or Known(called=done[0]['called']),
+            'thing.py',
+            source.replace(*change) if done else source + '#',
+            watch=not done,
+        )
         while not fork.ended():
             time.sleep(0.02)
         done.append(fork.result())
     assert done[1]['passed']
-    assert {name.partition('::test_')[2]
-            for name in done[1]['seconds']} == set(run.split())
+    assert {name.partition('::test_')[2] for name in done[1]['seconds']} == set(
+        run.split()
+    )
 
 
 def test_edited_tests_concern_what_they_noticed_and_what_nothing_did(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     run = pytest.importorskip('mutants.run')
     monkeypatch.setattr(run, 'RESULTS', tmp_path)
     (tmp_path / 'tests').mkdir()
@@ -220,7 +248,9 @@ def test_edited_tests_concern_what_they_noticed_and_what_nothing_did(
     mutants = [SimpleNamespace(key=key, path='thing.py') for key in 'nab']
     by = dict(n=None, a=f'{tests[0]}::test', b=f'{tests[1]}::test')
     for mutant in mutants:
-        run.Results('m', tmp_path, {'thing.py': tests}).keep(mutant, by[mutant.key])
+        run.Results('m', tmp_path, {'thing.py': tests}).keep(
+            mutant, by[mutant.key]
+        )
 
     def valid():
         results = run.Results('m', tmp_path, {'thing.py': tests})

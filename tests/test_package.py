@@ -1,4 +1,5 @@
 """What is built for users: wheel, source distribution, metadata."""
+
 import email
 import os.path as osp
 import shutil
@@ -14,9 +15,11 @@ from conftest import ROOT
 
 import ppcd_mmagic
 
-BUILD = ('import sys; out = sys.argv[1]; '
-         'from setuptools import build_meta as build; '
-         'build.build_sdist(out); build.build_wheel(out)')
+BUILD = (
+    'import sys; out = sys.argv[1]; '
+    'from setuptools import build_meta as build; '
+    'build.build_sdist(out); build.build_wheel(out)'
+)
 
 
 @pytest.fixture(scope='module')
@@ -28,12 +31,16 @@ def built(tmp_path_factory):
     shutil.copytree(
         ROOT,
         tree,
-        ignore=shutil.ignore_patterns('work_dirs', 'data', '.git', '.mim',
-                                      '*.egg-info', '__pycache__'))
-    run = subprocess.run([sys.executable, '-c', BUILD, str(out)],
-                         cwd=tree,
-                         capture_output=True,
-                         text=True)
+        ignore=shutil.ignore_patterns(
+            'work_dirs', 'data', '.git', '.mim', '*.egg-info', '__pycache__'
+        ),
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', BUILD, str(out)],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     return out
 
@@ -59,10 +66,12 @@ def relative_files(*patterns):
 
 
 def test_wheel_carries_every_config_and_tool_where_mim_looks(wheel):
-    wanted = relative_files('configs/**/*.py', 'configs/**/*.yml',
-                            'tools/*.py', 'model-index.yml')
-    assert {f'ppcd_mmagic/.mim/{name}'
-            for name in wanted} <= set(wheel.namelist())
+    wanted = relative_files(
+        'configs/**/*.py', 'configs/**/*.yml', 'tools/*.py', 'model-index.yml'
+    )
+    assert {f'ppcd_mmagic/.mim/{name}' for name in wanted} <= set(
+        wheel.namelist()
+    )
 
 
 def test_wheel_carries_every_module_and_the_type_marker(wheel):
@@ -73,7 +82,8 @@ def test_wheel_carries_every_module_and_the_type_marker(wheel):
 def test_wheel_installs_nothing_beside_the_package(wheel):
     version = ppcd_mmagic.__version__
     assert {name.split('/')[0] for name in wheel.namelist()} == {
-        'ppcd_mmagic', f'ppcd_mmagic-{version}.dist-info'
+        'ppcd_mmagic',
+        f'ppcd_mmagic-{version}.dist-info',
     }
 
 
@@ -86,8 +96,14 @@ def test_wheel_metadata_has_the_one_version_and_the_license(wheel):
 
 
 def test_sources_carry_what_their_tests_read(sources):
-    wanted = relative_files('tests/*.py', 'tools/*.py', 'configs/**/*.py',
-                            'benchmarks/*.py', 'checkpoints/*', 'docs/*.md')
+    wanted = relative_files(
+        'tests/*.py',
+        'tools/*.py',
+        'configs/**/*.py',
+        'benchmarks/*.py',
+        'checkpoints/*',
+        'docs/*.md',
+    )
     wanted |= {'pytest.ini', 'README.md', 'Makefile', 'requirements/lock.txt'}
     assert wanted <= sources
 
@@ -103,7 +119,8 @@ def listed_configs():
 def test_every_config_is_listed_once_for_mim():
     configs = {
         name
-        for name in relative_files('configs/**/*.py') if '_base_' not in name
+        for name in relative_files('configs/**/*.py')
+        if '_base_' not in name
     }
     assert sorted(listed_configs()) == sorted(configs)
 

@@ -1,4 +1,5 @@
 """Pictures that are broken, misplaced or of other kinds."""
+
 import json
 
 import cv2
@@ -9,14 +10,20 @@ from mmengine.config import Config
 from PIL import Image
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.datasets import (ENDINGS, PictureFolder, fault_of, faults_in,
-                                  fingerprint, pictures_in)
+from ppcd_mmagic.datasets import (
+    ENDINGS,
+    PictureFolder,
+    fault_of,
+    faults_in,
+    fingerprint,
+    pictures_in,
+)
 from ppcd_mmagic.engine import find_problems
 
 PIPELINE = [
     dict(type='LoadImageFromFile', key='gt'),
     dict(type='Resize', keys='gt', scale=(16, 16), backend='pillow'),
-    dict(type='PackInputs', keys='gt')
+    dict(type='PackInputs', keys='gt'),
 ]
 
 
@@ -66,22 +73,28 @@ def test_faults_are_told_from_head_and_end(folder, name, spoil, fault):
 def test_check_and_data_set_take_the_same_files(folder):
     data = PictureFolder(data_root=str(folder), pipeline=PIPELINE)
     assert len(data) == len(pictures_in(str(folder))) == 8
-    assert [data[i]['data_samples'].gt_label.label.item()
-            for i in range(8)] == [0] * 4 + [1] * 4
+    assert [
+        data[i]['data_samples'].gt_label.label.item() for i in range(8)
+    ] == [0] * 4 + [1] * 4
 
 
 @pytest.mark.parametrize('spoil, fault', SPOILT)
 def test_a_broken_picture_is_replaced_by_one_of_its_class(
-        folder, spoil, fault, monkeypatch):
+    folder, spoil, fault, monkeypatch
+):
     data = PictureFolder(
-        data_root=str(folder), pipeline=PIPELINE, tolerated=.5)
+        data_root=str(folder), pipeline=PIPELINE, tolerated=0.5
+    )
     expected = data[1]['data_samples'].gt_img
     said = []
-    monkeypatch.setattr('ppcd_mmagic.datasets.picture_folder.print_log',
-                        lambda line, *args: said.append(line))
+    monkeypatch.setattr(
+        'ppcd_mmagic.datasets.picture_folder.print_log',
+        lambda line, *args: said.append(line),
+    )
     spoil(folder / 'a' / '0.png')
     data = PictureFolder(
-        data_root=str(folder), pipeline=PIPELINE, tolerated=.5)
+        data_root=str(folder), pipeline=PIPELINE, tolerated=0.5
+    )
     for _ in range(2):
         sample = data[0]['data_samples']
         assert sample.gt_label.label.item() == 0
@@ -93,7 +106,8 @@ def test_the_last_of_the_data_is_replaced_as_well(folder):
     cut(folder / 'b' / '3.tiff')
     (folder / 'b' / '3.tiff').write_bytes(b'II*\0')
     data = PictureFolder(
-        data_root=str(folder), pipeline=PIPELINE, tolerated=.5)
+        data_root=str(folder), pipeline=PIPELINE, tolerated=0.5
+    )
     assert data[7]['data_samples'].gt_label.label.item() == 1
 
 
@@ -107,8 +121,7 @@ def test_too_many_broken_pictures_end_the_training(folder):
 def test_a_class_of_which_nothing_can_be_read(folder):
     for path in (folder / 'a').iterdir():
         empty(path)
-    data = PictureFolder(
-        data_root=str(folder), pipeline=PIPELINE, tolerated=1)
+    data = PictureFolder(data_root=str(folder), pipeline=PIPELINE, tolerated=1)
     with pytest.raises(PPCDError, match='No picture of class 0'):
         data[0]
 
@@ -117,8 +130,11 @@ def test_what_pillow_reads_and_opencv_does_not_is_named(folder):
     picture = Image.fromarray(np.full((9, 9), 70000, np.int32))
     picture.save(folder / 'a' / '0.tiff')
     data = PictureFolder(data_root=str(folder), pipeline=PIPELINE)
-    index, = (i for i in range(len(data))
-              if data.get_data_info(i)['gt_path'].endswith('a/0.tiff'))
+    (index,) = (
+        i
+        for i in range(len(data))
+        if data.get_data_info(i)['gt_path'].endswith('a/0.tiff')
+    )
     with pytest.raises(PPCDError, match='0.tiff .*OpenCV'):
         data[index]
 
@@ -132,17 +148,21 @@ def test_a_link_to_nothing_is_named(folder):
 
 def test_faults_of_the_pipeline_are_not_blamed_on_the_picture(folder):
     data = PictureFolder(
-        data_root=str(folder),
-        pipeline=[lambda results: results['none']])
+        data_root=str(folder), pipeline=[lambda results: results['none']]
+    )
     with pytest.raises(KeyError):
         data[0]
 
 
 def test_what_was_looked_at_is_not_looked_at_again(folder, monkeypatch):
     from ppcd_mmagic.datasets import pictures
+
     looked, original = [], pictures.fault_of
-    monkeypatch.setattr(pictures, 'fault_of',
-                        lambda path: (looked.append(path), original(path))[1])
+    monkeypatch.setattr(
+        pictures,
+        'fault_of',
+        lambda path: (looked.append(path), original(path))[1],
+    )
     empty(folder / 'a' / '0.png')
     for _ in range(2):
         files = pictures_in(str(folder))
@@ -155,7 +175,7 @@ def test_what_was_looked_at_is_not_looked_at_again(folder, monkeypatch):
 def test_a_spoilt_record_is_made_anew(folder):
     files = pictures_in(str(folder))
     faults_in(str(folder), files)
-    record, = folder.glob('.*.json')
+    (record,) = folder.glob('.*.json')
     for text in ('', '[]', json.dumps(dict(fingerprint=3))):
         record.write_text(text)
         assert faults_in(str(folder), files) == {}
@@ -178,7 +198,11 @@ def problems(train, val=None, num_classes=2):
                 model=dict(num_classes=num_classes),
                 train_dataloader=dict(dataset=dataset),
                 val_dataloader=dict(
-                    dataset=dict(dataset, data_root=str(val or train))))))
+                    dataset=dict(dataset, data_root=str(val or train))
+                ),
+            )
+        )
+    )
 
 
 def test_good_data(folder):
@@ -186,7 +210,7 @@ def test_good_data(folder):
 
 
 def test_one_level_too_deep(folder):
-    problem, = problems(folder.parent, num_classes=1)
+    (problem,) = problems(folder.parent, num_classes=1)
     assert 'hold folders, no pictures' in problem
     assert str(folder.parent / 'all') in problem
 
@@ -194,12 +218,12 @@ def test_one_level_too_deep(folder):
 def test_a_class_without_a_picture_is_named(folder):
     (folder / 'c').mkdir()
     (folder / 'c' / 'notes.txt').touch()
-    problem, = problems(folder, num_classes=3)
+    (problem,) = problems(folder, num_classes=3)
     assert f'{folder} for c (pictures end in .jpg' in problem
 
 
 def test_the_validation_s_folder_is_looked_at(folder):
-    problem, = problems(folder, folder / 'none')
+    (problem,) = problems(folder, folder / 'none')
     assert problem.startswith('validation data not found')
     assert 'val_dataloader.dataset.data_root' in problem
 
@@ -207,21 +231,23 @@ def test_the_validation_s_folder_is_looked_at(folder):
 def test_training_and_validation_with_different_classes(folder, tmp_path):
     for label in 'ac':
         paint(tmp_path / 'val' / label / '0.png')
-    problem, = problems(folder, tmp_path / 'val')
+    (problem,) = problems(folder, tmp_path / 'val')
     assert 'different classes (b, c in one of them alone)' in problem
 
 
 def test_many_broken_pictures_are_a_problem_before_the_training(folder):
     empty(folder / 'a' / '0.png')
-    problem, = problems(folder)
+    (problem,) = problems(folder)
     assert '1 of 8 pictures cannot be read' in problem
     assert '0.png (empty)' in problem
 
 
 def test_few_broken_pictures_are_named(folder, monkeypatch):
     said = []
-    monkeypatch.setattr('ppcd_mmagic.engine.preflight.print_log',
-                        lambda line, *args: said.append(line))
+    monkeypatch.setattr(
+        'ppcd_mmagic.engine.preflight.print_log',
+        lambda line, *args: said.append(line),
+    )
     for index in range(120):
         paint(folder / 'a' / f'more{index}.png', index)
     empty(folder / 'a' / '0.png')

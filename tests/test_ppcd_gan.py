@@ -5,10 +5,23 @@ import weakref
 import pytest
 import torch
 from conftest import CLASSES, NOISE, SAGAN, TEACHER
-from gans import (DISCRIMINATOR, HINGE, R1, Calls, StandInForDDP,
-                  assert_same_step, attention_distance, batch, block_outputs,
-                  build_gan, optimizers, pruning_by_hand, step_by_hand,
-                  train_step, trained_gan)
+from gans import (
+    DISCRIMINATOR,
+    HINGE,
+    R1,
+    Calls,
+    StandInForDDP,
+    assert_same_step,
+    attention_distance,
+    batch,
+    block_outputs,
+    build_gan,
+    optimizers,
+    pruning_by_hand,
+    step_by_hand,
+    train_step,
+    trained_gan,
+)
 from mmagic.registry import MODELS as MMAGIC
 from mmengine import MessageHub
 from mmengine.logging import MMLogger
@@ -20,21 +33,28 @@ from ppcd_mmagic.errors import PPCDError
 HINGE_AND_R1 = dict(gan_loss=HINGE, disc_auxiliary_loss=R1)
 
 
-def ppcd_losses(cd_weight=1., pp_weight=0.1):
+def ppcd_losses(cd_weight=1.0, pp_weight=0.1):
     """L_CD and L_PP by hand: attention at 8 px after self-attention (block 1)
     and at 16 px (block 2); weights, sum over resolutions, mean over images."""
 
     def losses(hand, noise, labels, teacher_labels):
         students, fake = block_outputs(
-            hand.generator, lambda: hand.generator(noise, label=labels))
+            hand.generator, lambda: hand.generator(noise, label=labels)
+        )
         teachers, _ = block_outputs(
-            hand.teacher, lambda: hand.teacher(noise, label=teacher_labels))
+            hand.teacher, lambda: hand.teacher(noise, label=teacher_labels)
+        )
         return fake, dict(
-            loss_cd=cd_weight * sum(
+            loss_cd=cd_weight
+            * sum(
                 attention_distance(*pair).mean()
-                for pair in zip(students, teachers)),
-            loss_pp=pp_weight * pruning_by_hand(
-                [mask for _, mask in named_masks(hand.generator)]))
+                for pair in zip(students, teachers)
+            ),
+            loss_pp=pp_weight
+            * pruning_by_hand(
+                [mask for _, mask in named_masks(hand.generator)]
+            ),
+        )
 
     return losses
 
@@ -43,9 +63,12 @@ def test_a_step_with_every_loss_by_hand():
     model = trained_gan(
         loss_config=HINGE_AND_R1,
         distillation_loss=dict(
-            type='AttentionDistillationLoss', loss_weight=2.5))
-    step = step_by_hand(model, ppcd_losses(cd_weight=2.5),
-                        batch((0, 1, 3, 4, 4, 2)))
+            type='AttentionDistillationLoss', loss_weight=2.5
+        ),
+    )
+    step = step_by_hand(
+        model, ppcd_losses(cd_weight=2.5), batch((0, 1, 3, 4, 4, 2))
+    )
     assert_same_step(step)
 
 
@@ -59,7 +82,8 @@ def test_a_step_without_teacher_and_without_pruning_by_hand():
     model = trained_gan(
         teacher=None,
         pruning_loss=None,
-        generator=dict(SAGAN, type='SAGANGenerator'))
+        generator=dict(SAGAN, type='SAGANGenerator'),
+    )
 
     def losses(hand, noise, labels, teacher_labels):
         return hand.generator(noise, label=labels), dict()
@@ -70,17 +94,22 @@ def test_a_step_without_teacher_and_without_pruning_by_hand():
 def test_losses_of_another_adversarial_game_by_hand():
     """With cross entropy, unlike the hinge, the generator's loss as well
     depends on what it is told the target is."""
-    model = trained_gan(loss_config=dict(gan_loss=dict(
-        type='GANLoss', gan_type='vanilla', loss_weight=0.7)))
+    model = trained_gan(
+        loss_config=dict(
+            gan_loss=dict(type='GANLoss', gan_type='vanilla', loss_weight=0.7)
+        )
+    )
     scores = []
     model.discriminator.register_forward_hook(
-        lambda net, args, out: scores.append(out.detach()))
+        lambda net, args, out: scores.append(out.detach())
+    )
     logs = train_step(model)
     fake, real, fooled = scores
     for name, expected in (
-            ('loss_disc_fake', torch.log(1 + torch.exp(fake)).mean()),
-            ('loss_disc_real', torch.log(1 + torch.exp(-real)).mean()),
-            ('loss_adv', 0.7 * torch.log(1 + torch.exp(-fooled)).mean())):
+        ('loss_disc_fake', torch.log(1 + torch.exp(fake)).mean()),
+        ('loss_disc_real', torch.log(1 + torch.exp(-real)).mean()),
+        ('loss_adv', 0.7 * torch.log(1 + torch.exp(-fooled)).mean()),
+    ):
         assert float(logs[name]) == pytest.approx(float(expected), rel=1e-9)
 
 
@@ -106,56 +135,74 @@ def test_order_of_procedure_1():
     generator."""
     model = build_gan()
     events = []
-    for name, network in (('student', model.generator),
-                          ('teacher', model.teacher.generator)):
+    for name, network in (
+        ('student', model.generator),
+        ('teacher', model.teacher.generator),
+    ):
         network.register_forward_pre_hook(
-            lambda *_, name=name: events.append(name))
+            lambda *_, name=name: events.append(name)
+        )
     wrappers = optimizers(model)
     for name in ('generator', 'discriminator'):
         wrappers[name].optimizer.register_step_pre_hook(
-            lambda *_, name=name: events.append(f'update {name}'))
+            lambda *_, name=name: events.append(f'update {name}')
+        )
     MessageHub.get_current_instance().update_info('iter', 0)
     model.train_step(batch(), wrappers)
     assert events == [
-        'student', 'update discriminator', 'student', 'teacher',
-        'update generator'
+        'student',
+        'update discriminator',
+        'student',
+        'teacher',
+        'update generator',
     ]
 
 
 def test_each_update_has_gradients_of_its_own_network_only():
     model = build_gan(loss_config=HINGE_AND_R1)
     networks = dict(
-        generator=model.generator, discriminator=model.discriminator,
-        teacher=model.teacher.generator)
+        generator=model.generator,
+        discriminator=model.discriminator,
+        teacher=model.teacher.generator,
+    )
     largest = {}
 
     def look(moment):
         largest[moment] = {
-            name: max((float(p.grad.abs().max())
-                       for p in network.parameters() if p.grad is not None),
-                      default=0.)
+            name: max(
+                (
+                    float(p.grad.abs().max())
+                    for p in network.parameters()
+                    if p.grad is not None
+                ),
+                default=0.0,
+            )
             for name, network in networks.items()
         }
 
     wrappers = optimizers(model)
     for name in ('generator', 'discriminator'):
         wrappers[name].optimizer.register_step_pre_hook(
-            lambda *_, name=name: look(name))
+            lambda *_, name=name: look(name)
+        )
     MessageHub.get_current_instance().update_info('iter', 0)
     model.train().train_step(batch(), wrappers)
     look('after the step')
     assert largest['discriminator'].pop('discriminator') > 1e-2
     assert largest['generator'].pop('generator') > 1e-2
     assert largest == {
-        'discriminator': dict(generator=0., teacher=0.),
-        'generator': dict(discriminator=0., teacher=0.),
-        'after the step': dict(generator=0., discriminator=0., teacher=0.)
+        'discriminator': dict(generator=0.0, teacher=0.0),
+        'generator': dict(discriminator=0.0, teacher=0.0),
+        'after the step': dict(generator=0.0, discriminator=0.0, teacher=0.0),
     }
 
 
 def test_nothing_in_the_teacher_changes_while_the_student_trains():
-    model = build_gan(teacher=dict(
-        type='BigGANTeacher', generator=dict(TEACHER, sn_style='torch')))
+    model = build_gan(
+        teacher=dict(
+            type='BigGANTeacher', generator=dict(TEACHER, sn_style='torch')
+        )
+    )
     before = copy.deepcopy(model.teacher.generator.state_dict())
     student = copy.deepcopy(model.generator.state_dict())
     for iteration in range(2):
@@ -163,15 +210,20 @@ def test_nothing_in_the_teacher_changes_while_the_student_trains():
     for key, value in model.teacher.generator.state_dict().items():
         assert torch.equal(value, before[key]), key
     after = model.generator.state_dict()
-    assert (after['noise2feat.weight_orig'] -
-            student['noise2feat.weight_orig']).abs().max() > 1e-3
+    assert (
+        after['noise2feat.weight_orig'] - student['noise2feat.weight_orig']
+    ).abs().max() > 1e-3
 
 
 def test_student_teacher_and_discriminator_see_the_labels_of_the_batch():
     model = build_gan(loss_config=HINGE_AND_R1)
     calls = [
-        Calls(network) for network in
-        (model.generator, model.teacher.generator, model.discriminator)
+        Calls(network)
+        for network in (
+            model.generator,
+            model.teacher.generator,
+            model.discriminator,
+        )
     ]
     train_step(model, batch((4, 0, 3, 3)))
     # the discriminator: fake, real, the penalty, and the generator's step
@@ -225,17 +277,24 @@ def test_layers_to_distil_can_be_chosen():
     model = trained_gan(
         distill_layers='conv_blocks.2',
         teacher=dict(
-            type='BigGANTeacher', generator=TEACHER, layers='conv_blocks.2'))
+            type='BigGANTeacher', generator=TEACHER, layers='conv_blocks.2'
+        ),
+    )
 
     def losses(hand, noise, labels, teacher_labels):
         student, fake = block_outputs(
-            hand.generator, lambda: hand.generator(noise, label=labels), '2')
+            hand.generator, lambda: hand.generator(noise, label=labels), '2'
+        )
         teacher, _ = block_outputs(
-            hand.teacher, lambda: hand.teacher(noise, label=labels), '2')
+            hand.teacher, lambda: hand.teacher(noise, label=labels), '2'
+        )
         return fake, dict(
             loss_cd=attention_distance(student[0], teacher[0]).mean(),
-            loss_pp=0.1 * pruning_by_hand(
-                [mask for _, mask in named_masks(hand.generator)]))
+            loss_pp=0.1
+            * pruning_by_hand(
+                [mask for _, mask in named_masks(hand.generator)]
+            ),
+        )
 
     assert_same_step(step_by_hand(model, losses, batch()))
 
@@ -243,12 +302,17 @@ def test_layers_to_distil_can_be_chosen():
 def test_resolutions_that_only_the_teacher_has_are_left_out():
     """BigGAN-deep has features of its first size, which SAGAN has not."""
     chosen = dict(distill_layers='conv_blocks.2')
-    one, both = (train_step(
-        build_gan(
-            **chosen,
-            teacher=dict(
-                type='GeneratorTeacher', generator=TEACHER, layers=layers)))
-                 for layers in ('conv_blocks.2', 'conv_blocks.*'))
+    one, both = (
+        train_step(
+            build_gan(
+                **chosen,
+                teacher=dict(
+                    type='GeneratorTeacher', generator=TEACHER, layers=layers
+                ),
+            )
+        )
+        for layers in ('conv_blocks.2', 'conv_blocks.*')
+    )
     assert float(one['loss_cd']) == float(both['loss_cd']) > 0
 
 
@@ -256,8 +320,9 @@ def test_features_without_a_common_resolution_are_refused():
     model = build_gan(
         distill_layers='conv_blocks.2',
         teacher=dict(
-            type='GeneratorTeacher', generator=TEACHER,
-            layers='conv_blocks.0'))
+            type='GeneratorTeacher', generator=TEACHER, layers='conv_blocks.0'
+        ),
+    )
     with pytest.raises(PPCDError, match=r'\[16\] pixels .* of \[8\], none'):
         train_step(model)
 
@@ -266,12 +331,17 @@ def test_losses_are_logged_by_the_names_of_their_configs():
     logs = train_step(
         build_gan(
             pruning_loss=dict(
-                type='MaskL1Loss', loss_weight=3., loss_name='loss_masks'),
+                type='MaskL1Loss', loss_weight=3.0, loss_name='loss_masks'
+            ),
             distillation_loss=dict(
-                type='AttentionDistillationLoss', loss_weight=0.,
-                loss_name='loss_attention')))
-    assert float(logs['loss_masks']) == 3.
-    assert float(logs['loss_attention']) == 0.
+                type='AttentionDistillationLoss',
+                loss_weight=0.0,
+                loss_name='loss_attention',
+            ),
+        )
+    )
+    assert float(logs['loss_masks']) == 3.0
+    assert float(logs['loss_attention']) == 0.0
     assert 'loss_pp' not in logs and 'loss_cd' not in logs
 
 
@@ -288,7 +358,8 @@ def test_nothing_is_kept_between_iterations():
     features, networks = [], (model.generator, model.teacher.generator)
     for network in networks:
         network.conv_blocks[2].register_forward_hook(
-            lambda block, args, out: features.append(weakref.ref(out)))
+            lambda block, args, out: features.append(weakref.ref(out))
+        )
     hooks = [len(m._forward_hooks) for n in networks for m in n.modules()]
     train_step(model)
     gc.collect()
@@ -305,7 +376,8 @@ def test_real_images_are_judged_with_their_own_label_only():
     model = build_gan()
     shapes = []
     model.discriminator.register_forward_hook(
-        lambda module, args, out: shapes.append(tuple(out.shape)))
+        lambda module, args, out: shapes.append(tuple(out.shape))
+    )
     train_step(model)
     assert shapes == [(4, 1)] * 3
 
@@ -314,17 +386,18 @@ def test_r1_penalty_by_finite_differences():
     model = trained_gan(loss_config=HINGE_AND_R1)
     data = batch((2, 2))
     judge = copy.deepcopy(model.discriminator)
-    logs = train_step(model, data, lr=0.)
+    logs = train_step(model, data, lr=0.0)
     images = torch.stack(data['inputs']).double() / 127.5 - 1
     label = torch.tensor([2, 2])
-    squares = 0.
+    squares = 0.0
     for index in range(images[0].numel()):
         step = torch.zeros_like(images).flatten(1)
         step[:, index] = 1e-6
         step = step.view_as(images)
         with torch.no_grad():
-            slope = (judge(images + step, label) -
-                     judge(images - step, label)) / 2e-6
+            slope = (
+                judge(images + step, label) - judge(images - step, label)
+            ) / 2e-6
         squares += float(slope.square().mean())
     assert squares > 1e-3
     assert float(logs['loss_r1_gp']) == pytest.approx(0.3 * squares, rel=1e-5)
@@ -343,27 +416,32 @@ def test_penalties_are_handed_the_loss_scaler_of_mixed_precision():
         def get_scale(self):
             return 1024
 
-    penalty = dict(R1, data_info=dict(R1['data_info'],
-                                      loss_scaler='loss_scaler'))
+    penalty = dict(
+        R1, data_info=dict(R1['data_info'], loss_scaler='loss_scaler')
+    )
     plain, data = [], batch()
     scaler = Scaler()
     for given in (None, scaler):
         model = trained_gan(
-            loss_config=dict(gan_loss=HINGE, disc_auxiliary_loss=penalty))
+            loss_config=dict(gan_loss=HINGE, disc_auxiliary_loss=penalty)
+        )
         wrappers = optimizers(model)
         wrappers['discriminator'].loss_scaler = given
         MessageHub.get_current_instance().update_info('iter', 0)
         plain.append(model.train_step(copy.deepcopy(data), wrappers))
     assert scaler.scaled == 1
     assert float(plain[0]['loss_r1_gp']) == pytest.approx(
-        float(plain[1]['loss_r1_gp']), rel=1e-12)
+        float(plain[1]['loss_r1_gp']), rel=1e-12
+    )
 
 
-@pytest.mark.parametrize('labels, extremes', [((0, CLASSES), '0 to 5'),
-                                              ((-1, 0), '-1 to 0')])
+@pytest.mark.parametrize(
+    'labels, extremes', [((0, CLASSES), '0 to 5'), ((-1, 0), '-1 to 0')]
+)
 def test_label_out_of_range(labels, extremes):
     with pytest.raises(
-            ValueError, match=f'{extremes}.*5 classes.*0 to 4.*num_classes'):
+        ValueError, match=f'{extremes}.*5 classes.*0 to 4.*num_classes'
+    ):
         train_step(build_gan(), batch(labels))
 
 
@@ -377,9 +455,12 @@ def test_without_labels_images_of_any_class_are_sampled():
 
 @pytest.mark.parametrize(
     'change, message',
-    [(dict(num_classes=7), 'number of classes.*5.*7'),
-     (dict(output_scale=32), 'resolution.*16.*32'),
-     (dict(noise_size=15), 'noise size.*12.*15')])
+    [
+        (dict(num_classes=7), 'number of classes.*5.*7'),
+        (dict(output_scale=32), 'resolution.*16.*32'),
+        (dict(noise_size=15), 'noise size.*12.*15'),
+    ],
+)
 def test_student_and_teacher_must_agree(change, message):
     teacher = dict(type='BigGANTeacher', generator={**TEACHER, **change})
     with pytest.raises(ValueError, match=message):
@@ -387,8 +468,9 @@ def test_student_and_teacher_must_agree(change, message):
 
 
 def test_unknown_layers_are_found_when_the_model_is_built():
-    with pytest.raises(ValueError, match='"blocks.9" in SNGAN|"blocks.9" in '
-                       'PPRes'):
+    with pytest.raises(
+        ValueError, match='"blocks.9" in SNGAN|"blocks.9" in PPRes'
+    ):
         build_gan(distill_layers='blocks.9')
 
 
@@ -400,7 +482,9 @@ def test_gan_is_found_from_a_config_of_mmagic():
                 type='ppcd_mmagic.PPCDGAN',
                 generator=dict(SAGAN, type='ppcd_mmagic.PPResSAGANGenerator'),
                 discriminator=DISCRIMINATOR,
-                data_preprocessor=dict(type='DataPreprocessor')))
+                data_preprocessor=dict(type='DataPreprocessor'),
+            )
+        )
     assert len(dict(named_masks(model.generator))) == 6
 
 

@@ -17,7 +17,9 @@ def pruned(generator=DENSE, layer_sizes=None, **defaults):
             type='PrunedGenerator',
             generator=dict(generator),
             layer_sizes=layer_sizes or {},
-            **defaults)).eval()
+            **defaults,
+        )
+    ).eval()
 
 
 def test_it_is_mmagic_s_generator_with_the_same_image():
@@ -25,23 +27,26 @@ def test_it_is_mmagic_s_generator_with_the_same_image():
     dense = MODELS.build(dict(DENSE)).eval()
     generator = pruned()
     for model in (dense, generator):
-        model.conv_blocks[1].gamma.data.fill_(.7)
+        model.conv_blocks[1].gamma.data.fill_(0.7)
     assert type(generator) is SNGANGenerator
     assert type(generator.conv_blocks[1]) is ChunkedSelfAttentionBlock
     noise, labels = every_class()
     with torch.no_grad():
         expected = dense(noise, label=labels)
         torch.testing.assert_close(
-            generator(noise, label=labels), expected, rtol=0, atol=1e-5)
-        assert (dense(noise, label=labels.flip(0)) - expected).abs().max() > .01
+            generator(noise, label=labels), expected, rtol=0, atol=1e-5
+        )
+        assert (
+            dense(noise, label=labels.flip(0)) - expected
+        ).abs().max() > 0.01
 
 
 def test_layers_are_as_narrow_as_their_sizes_say():
     sizes = {
         'conv_blocks.0.conv_1.conv': (5, 16),
-        'conv_blocks.0.norm_2.norm': (5, ),
-        'conv_blocks.0.norm_2.weight_embedding': (5, ),
-        'conv_blocks.0.norm_2.bias_embedding': (5, ),
+        'conv_blocks.0.norm_2.norm': (5,),
+        'conv_blocks.0.norm_2.weight_embedding': (5,),
+        'conv_blocks.0.norm_2.bias_embedding': (5,),
         'conv_blocks.0.conv_2.conv': (16, 5),
     }
     generator = pruned(dict(DENSE, with_spectral_norm=False), sizes)
@@ -66,12 +71,15 @@ def test_defaults_fill_in_what_the_config_leaves_out():
     assert generator.num_classes == CLASSES, 'the config comes first'
 
 
-@pytest.mark.parametrize('config, call', [
-    (DENSE, lambda net, noise, labels: net(noise, label=labels)),
-    (DENSE, lambda net, noise, labels: net(noise, 0, labels)),
-    (PLAIN_BIGGAN, lambda net, noise, labels: net(noise, label=labels)),
-    (PLAIN_BIGGAN, lambda net, noise, labels: net(noise, labels)),
-])
+@pytest.mark.parametrize(
+    'config, call',
+    [
+        (DENSE, lambda net, noise, labels: net(noise, label=labels)),
+        (DENSE, lambda net, noise, labels: net(noise, 0, labels)),
+        (PLAIN_BIGGAN, lambda net, noise, labels: net(noise, label=labels)),
+        (PLAIN_BIGGAN, lambda net, noise, labels: net(noise, labels)),
+    ],
+)
 def test_labels_outside_the_classes_are_refused(config, call):
     generator = pruned(config)
     noise = torch.randn(2, NOISE)
@@ -90,15 +98,16 @@ def test_embeddings_of_biggan_are_no_labels():
     embedding = generator.shared_embedding.weight[[3]].detach()
     with torch.no_grad():
         torch.testing.assert_close(
-            generator(
-                noise, label=embedding, use_outside_embedding=True),
-            generator(noise, label=torch.tensor([3])))
+            generator(noise, label=embedding, use_outside_embedding=True),
+            generator(noise, label=torch.tensor([3])),
+        )
         generator(noise, label=9 * embedding, use_outside_embedding=True)
 
 
 @MODELS.register_module()
 class Repeater(torch.nn.Module):
     """Gives the labels back."""
+
     num_classes = 3
 
     def forward(self, noise, label):
@@ -114,9 +123,9 @@ def narrower():
     """Weights of a generator whose first block is narrower inside."""
     sizes = {
         'conv_blocks.0.conv_1.conv': (5, 16),
-        'conv_blocks.0.norm_2.norm': (5, ),
-        'conv_blocks.0.norm_2.weight_embedding': (5, ),
-        'conv_blocks.0.norm_2.bias_embedding': (5, ),
+        'conv_blocks.0.norm_2.norm': (5,),
+        'conv_blocks.0.norm_2.weight_embedding': (5,),
+        'conv_blocks.0.norm_2.bias_embedding': (5,),
         'conv_blocks.0.conv_2.conv': (16, 5),
     }
     return pruned(dict(DENSE, with_spectral_norm=False), sizes)
@@ -128,9 +137,11 @@ def test_it_becomes_as_narrow_as_the_weights_if_it_is_told_to(holder):
     source = narrower()
     state = {f'{holder}{k}': v for k, v in source.state_dict().items()}
     state['conv_blocks.0.conv_1.conv.weight'] = state[
-        f'{holder}conv_blocks.0.conv_1.conv.weight']
+        f'{holder}conv_blocks.0.conv_1.conv.weight'
+    ]
     generator = pruned(
-        dict(DENSE, with_spectral_norm=False), narrow_to_weights=True)
+        dict(DENSE, with_spectral_norm=False), narrow_to_weights=True
+    )
     model = torch.nn.ModuleDict(dict(photo=generator)) if holder else generator
     if holder:
         model = torch.nn.ModuleDict(dict(generators=model))
@@ -139,13 +150,15 @@ def test_it_becomes_as_narrow_as_the_weights_if_it_is_told_to(holder):
     noise, labels = every_class()
     with torch.no_grad():
         assert torch.equal(
-            generator(noise, label=labels), source(noise, label=labels))
+            generator(noise, label=labels), source(noise, label=labels)
+        )
 
 
 def test_weights_that_are_narrower_are_refused_unless_it_is_told():
     with pytest.raises(RuntimeError, match='size mismatch'):
         pruned(dict(DENSE, with_spectral_norm=False)).load_state_dict(
-            narrower().state_dict())
+            narrower().state_dict()
+        )
 
 
 def test_it_tells_the_shape_of_its_input():
@@ -156,6 +169,8 @@ def test_it_tells_the_shape_of_its_input():
 def test_nothing_of_masks_is_left_in_it():
     generator = pruned(SAGAN)
     assert not any('mask' in key for key in generator.state_dict())
-    assert all(not layer._forward_hooks and (
-        layer is generator or not layer._forward_pre_hooks)
-               for layer in generator.modules())
+    assert all(
+        not layer._forward_hooks
+        and (layer is generator or not layer._forward_pre_hooks)
+        for layer in generator.modules()
+    )

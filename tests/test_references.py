@@ -1,5 +1,6 @@
 """What students computed, weighed and kept when ``references.py`` was run,
 they go on to compute, weigh and keep, and what was saved then still loads."""
+
 import json
 import os.path as osp
 
@@ -38,15 +39,17 @@ def assert_same_images(actual, expected):
 @pytest.mark.parametrize('name', NAMES)
 def test_state_dict_has_the_keys_and_shapes_it_had(name, structure):
     student = references.build_student(name)
-    assert references.shapes_of(
-        student.state_dict()) == structure[name]['built']
+    assert (
+        references.shapes_of(student.state_dict()) == structure[name]['built']
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_student_draws_what_it_drew(name, numbers):
     assert_same_images(
         references.images_of(references.build_student(name)),
-        numbers[f'{name}:images'])
+        numbers[f'{name}:images'],
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -69,14 +72,20 @@ def test_readers_are_cut_off_what_all_writers_have_pruned(name):
     convs = ('conv1', 'conv2') if 'biggan' in name else ('conv_1', 'conv_2')
     conv_1, conv_2, shortcut = (
         state.get(f'conv_blocks.0.{conv}.conv.mask.pruned')
-        for conv in (*convs, 'shortcut'))
+        for conv in (*convs, 'shortcut')
+    )
     dead = conv_2 if 'shared' in name else conv_2 & shortcut
     assert (shortcut is None) is ('shared' in name)
-    for reader, expected in ((f'0.{convs[1]}', ~conv_1), ('1.theta', ~dead),
-                             ('1.phi', ~dead), ('1.g', ~dead),
-                             (f'2.{convs[0]}', ~dead)):
-        assert torch.equal(living[f'conv_blocks.{reader}.conv/in'],
-                           expected), reader
+    for reader, expected in (
+        (f'0.{convs[1]}', ~conv_1),
+        ('1.theta', ~dead),
+        ('1.phi', ~dead),
+        ('1.g', ~dead),
+        (f'2.{convs[0]}', ~dead),
+    ):
+        assert torch.equal(living[f'conv_blocks.{reader}.conv/in'], expected), (
+            reader
+        )
         assert 0 < expected.sum() < len(expected)
 
 
@@ -102,12 +111,16 @@ def test_removal_leaves_the_sizes_it_left(name, structure):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_export_has_the_sizes_and_draws_what_the_student_drew(
-        name, structure, numbers, tmp_path):
+    name, structure, numbers, tmp_path
+):
     generator = references.exported(name, str(tmp_path)).generator
-    assert references.shapes_of(
-        generator.state_dict()) == structure[name]['exported']
+    assert (
+        references.shapes_of(generator.state_dict())
+        == structure[name]['exported']
+    )
     assert_same_images(
-        references.images_of(generator), numbers[f'{name}:images'])
+        references.images_of(generator), numbers[f'{name}:images']
+    )
 
 
 def old_config(**options):
@@ -118,16 +131,20 @@ def old_config(**options):
 
 def test_old_checkpoint_draws_what_it_drew(numbers, tmp_path):
     student = build_student(
-        old_config(), references.old_checkpoint(str(tmp_path)))
+        old_config(), references.old_checkpoint(str(tmp_path))
+    )
     assert_same_images(
-        references.old_images(student), numbers['old_run:images'])
+        references.old_images(student), numbers['old_run:images']
+    )
 
 
 def test_old_checkpoint_is_exported_to_what_it_drew(numbers, tmp_path):
     export = export_student(
-        old_config(), references.old_checkpoint(str(tmp_path)))
+        old_config(), references.old_checkpoint(str(tmp_path))
+    )
     assert_same_images(
-        references.old_images(export.generator), numbers['old_run:images'])
+        references.old_images(export.generator), numbers['old_run:images']
+    )
 
 
 def test_old_export_draws_what_it_drew(numbers):
@@ -136,22 +153,27 @@ def test_old_export_draws_what_it_drew(numbers):
     config = Config.fromfile(osp.join(folder, 'config.py'))
     model = MODELS.build(config.model).eval()
     load_checkpoint(
-        model, osp.join(folder, 'generator.pth'), 'cpu', strict=True)
+        model, osp.join(folder, 'generator.pth'), 'cpu', strict=True
+    )
     assert_same_images(
-        references.old_images(model.generator), numbers['old_run:images'])
+        references.old_images(model.generator), numbers['old_run:images']
+    )
 
 
 def test_old_training_is_resumed(repo, tmp_path):
     """With the sizes it had been cut to, and the optimizer's count."""
     work_dir = tmp_path / 'resumed'
-    config = old_config(**{'train_cfg.max_iters': 42, 'default_hooks.checkpoint.interval': 1})
+    config = old_config(
+        **{'train_cfg.max_iters': 42, 'default_hooks.checkpoint.interval': 1}
+    )
     config.work_dir, config.resume = str(work_dir), True
     config.load_from = references.old_checkpoint(str(tmp_path))
     old = torch.load(config.load_from, weights_only=False)
     SafeRunner.from_cfg(config).train()
     new = checkpoint_of(work_dir, 41)
     assert references.shapes_of(new['state_dict']) == references.shapes_of(
-        old['state_dict'])
+        old['state_dict']
+    )
     for name in ('generator', 'discriminator'):
         steps = {
             int(state['step'])

@@ -1,4 +1,5 @@
 """A resumed training finds its place without reading what lies before it."""
+
 from itertools import islice
 
 import pytest
@@ -6,8 +7,11 @@ import torch
 from runs import tiny_runner
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.datasets import DigitsDataset, ResumableSampler, \
-    resumable_sampler
+from ppcd_mmagic.datasets import (
+    DigitsDataset,
+    ResumableSampler,
+    resumable_sampler,
+)
 
 
 def take(sampler, count):
@@ -25,7 +29,7 @@ def test_it_goes_on_as_if_it_had_never_stopped(shuffle, start):
 
 def test_every_pass_has_each_sample_once_in_an_order_of_its_own():
     indices = take(ResumableSampler(range(50), seed=0), 150)
-    passes = [indices[i:i + 50] for i in (0, 50, 100)]
+    passes = [indices[i : i + 50] for i in (0, 50, 100)]
     assert all(sorted(one) == list(range(50)) for one in passes)
     assert passes[0] != passes[1] != passes[2]
 
@@ -35,7 +39,7 @@ def test_seeds_differ_in_all_their_passes():
     passes = set()
     for seed in range(3):
         indices = take(ResumableSampler(range(50), seed=seed), 150)
-        passes |= {tuple(indices[i:i + 50]) for i in (0, 50, 100)}
+        passes |= {tuple(indices[i : i + 50]) for i in (0, 50, 100)}
     assert len(passes) == 9
 
 
@@ -44,18 +48,19 @@ def test_seeds_differ_in_all_their_passes():
 def test_processes_share_each_pass(monkeypatch, world_size, start):
 
     def indices(rank):
-        monkeypatch.setattr(resumable_sampler, 'get_dist_info',
-                            lambda: (rank, world_size))
+        monkeypatch.setattr(
+            resumable_sampler, 'get_dist_info', lambda: (rank, world_size)
+        )
         sampler = ResumableSampler(range(11), seed=5)
         sampler.start_at(start)
         return take(sampler, 33)
 
-    together = [i for step in zip(*map(indices, range(world_size)))
-                for i in step]
+    together = [
+        i for step in zip(*map(indices, range(world_size))) for i in step
+    ]
     monkeypatch.undo()
-    alone = take(
-        ResumableSampler(range(11), seed=5), (start + 33) * world_size)
-    assert together == alone[start * world_size:]
+    alone = take(ResumableSampler(range(11), seed=5), (start + 33) * world_size)
+    assert together == alone[start * world_size :]
 
 
 def test_a_million_steps_of_256_are_skipped_without_drawing_them(monkeypatch):
@@ -82,15 +87,19 @@ def batches_of(work_dir, monkeypatch, **options):
     read, seen = [], []
     original = DigitsDataset.prepare_data
     monkeypatch.setattr(
-        DigitsDataset, 'prepare_data', lambda self, index:
-        (read.append(index), original(self, index))[1])
+        DigitsDataset,
+        'prepare_data',
+        lambda self, index: (read.append(index), original(self, index))[1],
+    )
     runner = tiny_runner(work_dir, **options)
     train_step = runner.model.train_step
 
     def watched(data, optim_wrapper):
-        seen.append(torch.stack([s.gt_img for s in data['data_samples']])
-                    if isinstance(data['data_samples'], list) else
-                    data['data_samples'].gt_img.clone())
+        seen.append(
+            torch.stack([s.gt_img for s in data['data_samples']])
+            if isinstance(data['data_samples'], list)
+            else data['data_samples'].gt_img.clone()
+        )
         return train_step(data, optim_wrapper)
 
     runner.model.train_step = watched
@@ -99,13 +108,15 @@ def batches_of(work_dir, monkeypatch, **options):
 
 
 def test_a_resumed_training_sees_the_batches_of_one_that_was_not(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     whole, _ = batches_of(tmp_path / 'whole', monkeypatch)
     rest, read = batches_of(
         tmp_path / 'rest',
         monkeypatch,
         load_from=str(tmp_path / 'whole' / 'iter_4.pth'),
-        resume=True)
+        resume=True,
+    )
     assert len(whole) == 6 and len(rest) == 2
     for a, b in zip(whole[4:], rest):
         assert torch.equal(a, b)

@@ -1,4 +1,5 @@
 """A training always has a whole checkpoint, and goes on from it."""
+
 import os
 import shutil
 import subprocess
@@ -14,10 +15,18 @@ from mmengine.hooks import Hook
 from runs import tiny_config, tiny_runner
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.checkpoints import (last_checkpoint, newest_checkpoint,
-                                     read_checkpoint)
-from ppcd_mmagic.engine import (SafeCheckpointHook, SafeRunner, clear, locked,
-                                refuse_used)
+from ppcd_mmagic.checkpoints import (
+    last_checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from ppcd_mmagic.engine import (
+    SafeCheckpointHook,
+    SafeRunner,
+    clear,
+    locked,
+    refuse_used,
+)
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +56,8 @@ def test_one_that_is_to_be_kept_counts_as_two(tmp_path):
     tiny_runner(
         tmp_path,
         default_hooks__checkpoint__interval=1,
-        default_hooks__checkpoint__max_keep_ckpts=1).train()
+        default_hooks__checkpoint__max_keep_ckpts=1,
+    ).train()
     assert saved(tmp_path) == ['iter_5.pth', 'iter_6.pth']
 
 
@@ -55,7 +65,8 @@ def test_one_that_is_to_be_kept_counts_as_two(tmp_path):
 def test_all_are_kept_if_nothing_else_is_said(tmp_path, settings):
     config = tiny_config(tmp_path, train_cfg__max_iters=3)
     config.default_hooks.checkpoint = dict(
-        type='SafeCheckpointHook', interval=1, by_epoch=False, **settings)
+        type='SafeCheckpointHook', interval=1, by_epoch=False, **settings
+    )
     SafeRunner.from_cfg(config).train()
     assert saved(tmp_path) == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth']
 
@@ -66,11 +77,13 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize('by_hand', [False, True])
 def test_what_a_kill_left_to_be_deleted_goes_when_the_training_goes_on(
-        tmp_path, monkeypatch, by_hand):
+    tmp_path, monkeypatch, by_hand
+):
     options = dict(
         default_hooks__checkpoint__interval=1,
         default_hooks__checkpoint__max_keep_ckpts=2,
-        train_cfg__max_iters=3)
+        train_cfg__max_iters=3,
+    )
 
     def killed(self, path):
         raise Killed
@@ -88,17 +101,18 @@ def test_what_a_kill_left_to_be_deleted_goes_when_the_training_goes_on(
 
 def test_a_checkpoint_notes_what_is_to_be_deleted_and_nothing_else(trained):
     """What was deleted once may have been written again since."""
-    info = read_checkpoint(
-        str(trained / 'iter_6.pth'), '')['message_hub']['runtime_info']
+    info = read_checkpoint(str(trained / 'iter_6.pth'), '')['message_hub'][
+        'runtime_info'
+    ]
     assert info['outdated_ckpts'] == ['iter_3.pth']
 
 
 def test_weights_bear_the_names_of_the_model_not_of_its_wrapper():
-    checkpoint = dict(
-        state_dict={}, meta={}, message_hub=dict(runtime_info={}))
+    checkpoint = dict(state_dict={}, meta={}, message_hub=dict(runtime_info={}))
     model = torch.nn.Linear(2, 1)
     SafeCheckpointHook(interval=1).before_save_checkpoint(
-        SimpleNamespace(model=StandInForDDP(model)), checkpoint)
+        SimpleNamespace(model=StandInForDDP(model)), checkpoint
+    )
     assert checkpoint['state_dict'].keys() == {'weight', 'bias'}
     assert torch.equal(checkpoint['state_dict']['weight'], model.weight)
 
@@ -108,8 +122,9 @@ def test_another_number_of_processes_is_refused(run):
     assert checkpoint['meta']['world_size'] == 1
     checkpoint['meta']['world_size'] = 4
     torch.save(checkpoint, run / 'iter_6.pth')
-    with pytest.raises(PPCDError,
-                       match=r'number of processes \(4 then, 1 now\)'):
+    with pytest.raises(
+        PPCDError, match=r'number of processes \(4 then, 1 now\)'
+    ):
         resume(run, 'iter_6.pth')
 
 
@@ -119,7 +134,8 @@ def test_a_setting_that_the_hook_does_not_have():
 
 
 def test_the_new_checkpoint_is_whole_before_the_old_one_goes(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     removed, remove = [], LocalBackend.remove
 
     def watched(self, path):
@@ -132,7 +148,8 @@ def test_the_new_checkpoint_is_whole_before_the_old_one_goes(
     tiny_runner(
         tmp_path,
         default_hooks__checkpoint__interval=1,
-        default_hooks__checkpoint__max_keep_ckpts=2).train()
+        default_hooks__checkpoint__max_keep_ckpts=2,
+    ).train()
     assert removed == [1, 2, 3, 4]
 
 
@@ -223,24 +240,33 @@ def test_a_full_disk_is_one_line_and_spoils_nothing(tmp_path, monkeypatch):
 
 
 def resume(run, path='iter_4.pth', **options):
-    runner = tiny_runner(
-        run, load_from=str(run / path), resume=True, **options)
+    runner = tiny_runner(run, load_from=str(run / path), resume=True, **options)
     runner.load_or_resume()
     return runner
 
 
-@pytest.mark.parametrize('options, what', [
-    (dict(custom_hooks__2__alpha=.5),
-     r'MaskBinarizationHook.alpha \(0.6 then, 0.5 now\)'),
-    (dict(model__generator__residual_masks='shared'),
-     r'model.generator.residual_masks \(none then, shared now\)'),
-    (dict(train_dataloader__dataset__split='train'),
-     r'train_dataloader.dataset.split \(none then, train now\)'),
-    (dict(train_dataloader__batch_size=8), r'batch_size \(4 then, 8 now\)'),
-    (dict(randomness__seed=1), r'randomness.seed \(2022 then, 1 now\)'),
-])
+@pytest.mark.parametrize(
+    'options, what',
+    [
+        (
+            dict(custom_hooks__2__alpha=0.5),
+            r'MaskBinarizationHook.alpha \(0.6 then, 0.5 now\)',
+        ),
+        (
+            dict(model__generator__residual_masks='shared'),
+            r'model.generator.residual_masks \(none then, shared now\)',
+        ),
+        (
+            dict(train_dataloader__dataset__split='train'),
+            r'train_dataloader.dataset.split \(none then, train now\)',
+        ),
+        (dict(train_dataloader__batch_size=8), r'batch_size \(4 then, 8 now\)'),
+        (dict(randomness__seed=1), r'randomness.seed \(2022 then, 1 now\)'),
+    ],
+)
 def test_other_settings_than_the_checkpoint_s_are_refused_by_name(
-        run, options, what):
+    run, options, what
+):
     config = run / 'ppcd_digits_16_alpha06.py'
     before = config.read_text()
     with pytest.raises(PPCDError, match=what + '.*--allow-changes'):
@@ -249,7 +275,7 @@ def test_other_settings_than_the_checkpoint_s_are_refused_by_name(
 
 
 def test_other_settings_can_be_allowed(run):
-    runner = resume(run, custom_hooks__2__alpha=.5, allow_changes=True)
+    runner = resume(run, custom_hooks__2__alpha=0.5, allow_changes=True)
     assert runner.iter == 4
     assert 'alpha=0.5' in (run / 'ppcd_digits_16_alpha06.py').read_text()
 
@@ -257,8 +283,11 @@ def test_other_settings_can_be_allowed(run):
 def test_what_a_checkpoint_brings_along_cannot_be_changed(run):
     """It would be ignored without a word."""
     with pytest.raises(PPCDError, match=r'generator.optimizer.lr.*its own'):
-        resume(run, optim_wrapper__generator__optimizer__lr=1e-5,
-               allow_changes=True)
+        resume(
+            run,
+            optim_wrapper__generator__optimizer__lr=1e-5,
+            allow_changes=True,
+        )
 
 
 def test_what_changes_speed_and_log_alone_is_free(run):
@@ -267,28 +296,33 @@ def test_what_changes_speed_and_log_alone_is_free(run):
         train_dataloader__num_workers=1,
         default_hooks__logger__interval=7,
         train_cfg__max_iters=9,
-        custom_hooks__1__n_samples=4)
+        custom_hooks__1__n_samples=4,
+    )
     assert runner.iter == 4
 
 
 @pytest.mark.parametrize('measured', ['lower', ['lower', 'other']])
 def test_resumption_in_a_copy_leaves_the_best_of_its_original(
-        tmp_path, measured):
+    tmp_path, measured
+):
     options = dict(
         default_hooks__checkpoint__save_best=measured,
-        default_hooks__checkpoint__rule='less')
+        default_hooks__checkpoint__rule='less',
+    )
     original = tmp_path / 'original'
 
     class Falling(Hook):
         """Each validation is better than the one before."""
 
         def before_train_iter(self, runner, *args, **kwargs):
-            checkpoint_hook, = (h for h in runner.hooks
-                                if isinstance(h, SafeCheckpointHook))
+            (checkpoint_hook,) = (
+                h for h in runner.hooks if isinstance(h, SafeCheckpointHook)
+            )
             value = float(-runner.iter)
             checkpoint_hook.after_val_epoch(
-                runner, dict(lower=value, other=value))
-            last, = runner_dir(runner).glob('best_lower_*')
+                runner, dict(lower=value, other=value)
+            )
+            (last,) = runner_dir(runner).glob('best_lower_*')
             assert last.name == f'best_lower_iter_{runner.iter}.pth'
 
     def run(work_dir, **more):
@@ -302,14 +336,17 @@ def test_resumption_in_a_copy_leaves_the_best_of_its_original(
     run(original)
     best = sorted(original.glob('best_*'))
     copy = shutil.copytree(original, tmp_path / 'copy')
-    run(copy,
+    run(
+        copy,
         load_from=str(copy / 'iter_6.pth'),
         resume=True,
-        train_cfg__max_iters=8)
+        train_cfg__max_iters=8,
+    )
     assert sorted(original.glob('best_*')) == best
     names = [measured] if isinstance(measured, str) else measured
-    assert sorted(path.name for path in copy.glob('best_*')
-                  ) == [f'best_{name}_iter_7.pth' for name in names]
+    assert sorted(path.name for path in copy.glob('best_*')) == [
+        f'best_{name}_iter_7.pth' for name in names
+    ]
 
 
 def test_a_used_directory_is_refused(run, tmp_path):
@@ -328,12 +365,18 @@ def test_overwriting_deletes_a_training_and_nothing_else(run):
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path):
-    program = ('import sys\nfrom ppcd_mmagic.engine import locked\n'
-               f'with locked({str(tmp_path)!r}):\n'
-               '    print("locked", flush=True)\n    sys.stdin.read()')
-    other = subprocess.Popen([sys.executable, '-c', program], cwd=ROOT,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True)
+    program = (
+        'import sys\nfrom ppcd_mmagic.engine import locked\n'
+        f'with locked({str(tmp_path)!r}):\n'
+        '    print("locked", flush=True)\n    sys.stdin.read()'
+    )
+    other = subprocess.Popen(
+        [sys.executable, '-c', program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert other.stdout.readline() == 'locked\n'
         with pytest.raises(PPCDError, match=f'process {other.pid} on '):

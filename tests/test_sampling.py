@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from conftest import (BIGGAN, CLASSES, NOISE, STUDENTS, build_generator,
-                      every_class, prune)
+from conftest import (
+    BIGGAN,
+    CLASSES,
+    NOISE,
+    STUDENTS,
+    build_generator,
+    every_class,
+    prune,
+)
 from mmengine.config import Config
 from mmengine.utils import digit_version
 from scipy import stats
@@ -19,8 +26,7 @@ from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.datasets import class_names
-from ppcd_mmagic.sampling import (ClassSampler, choose_classes,
-                                  write_pictures)
+from ppcd_mmagic.sampling import ClassSampler, choose_classes, write_pictures
 
 TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')
 
@@ -37,7 +43,7 @@ class RedPixelGenerator(nn.Module):
         self.brightness = nn.Parameter(torch.zeros(1))
 
     def forward(self, noise, label=None):
-        images = torch.full((len(noise), 3, 2, self.num_classes), -1.)
+        images = torch.full((len(noise), 3, 2, self.num_classes), -1.0)
         for image, z, index in zip(images, noise, label):
             image[2, int(z[0] > 0), index] = self.brightness
         return images
@@ -48,11 +54,14 @@ def red_pixels(tmp_path, preprocessor=None):
         dict(
             model=dict(
                 generator=dict(type='RedPixelGenerator'),
-                data_preprocessor=preprocessor
-                or dict(type='DataPreprocessor'))))
+                data_preprocessor=preprocessor or dict(type='DataPreprocessor'),
+            )
+        )
+    )
     weights = str(tmp_path / 'red.pth')
-    torch.save(dict(state_dict={'generator.brightness': torch.ones(1)}),
-               weights)
+    torch.save(
+        dict(state_dict={'generator.brightness': torch.ones(1)}), weights
+    )
     return ClassSampler(config, weights)
 
 
@@ -63,7 +72,8 @@ def read_rgb(path):
 def test_each_file_shows_the_class_in_its_name_in_red(tmp_path):
     out = tmp_path / 'out'
     paths = write_pictures(
-        red_pixels(tmp_path), [3, 1], str(out), number=3, batch_size=2)
+        red_pixels(tmp_path), [3, 1], str(out), number=3, batch_size=2
+    )
     labels = json.loads((out / 'pictures.json').read_text())['classes']
     assert len(paths) == len(labels) == 6
     rows = draw_noise(3, 3)[:, 0] > 0
@@ -76,9 +86,9 @@ def test_each_file_shows_the_class_in_its_name_in_red(tmp_path):
 
 def test_generators_of_rgb_are_not_turned_around(tmp_path):
     sampler = red_pixels(
-        tmp_path,
-        dict(type='DataPreprocessor', output_channel_order='RGB'))
-    image, = sampler.draw(torch.tensor([0]), torch.ones(1, 3))
+        tmp_path, dict(type='DataPreprocessor', output_channel_order='RGB')
+    )
+    (image,) = sampler.draw(torch.tensor([0]), torch.ones(1, 3))
     assert image[0, :, 1, 0].tolist() == [0, 0, 255]
 
 
@@ -138,19 +148,20 @@ def test_standing_statistics_are_the_mean_over_the_batches(tmp_path):
     sampler.settle_statistics(3, batch_size=20, seed=5, truncation=0.8)
     noise = draw_noise(60, NOISE, 5, 0.8)
     labels = torch.randint(
-        CLASSES, (60, ), generator=torch.Generator().manual_seed(5))
+        CLASSES, (60,), generator=torch.Generator().manual_seed(5)
+    )
     # the first norm sees what needs no other norm
     seen = []
-    norm = next(m for m in generator.modules()
-                if isinstance(m, nn.BatchNorm2d))
+    norm = next(m for m in generator.modules() if isinstance(m, nn.BatchNorm2d))
     norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
         for z, label in zip(noise.split(20), labels.split(20)):
             generator(z, label=label)
     mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
     var = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
-    settled = next(m for m in sampler.generator.modules()
-                   if isinstance(m, nn.BatchNorm2d))
+    settled = next(
+        m for m in sampler.generator.modules() if isinstance(m, nn.BatchNorm2d)
+    )
     torch.testing.assert_close(settled.running_mean, mean)
     torch.testing.assert_close(settled.running_var, var)
     assert settled.momentum == norm.momentum
@@ -173,11 +184,14 @@ def test_classes_are_found_by_index_and_by_name():
     assert choose_classes(['1'], 4, None) == [1]
 
 
-@pytest.mark.parametrize('name, message', [
-    ('cat', 'No class is called "cat"'),
-    ('sea', 'there are sea lion'),
-    ('crane', 'indices 0, 2'),
-])
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('cat', 'No class is called "cat"'),
+        ('sea', 'there are sea lion'),
+        ('crane', 'indices 0, 2'),
+    ],
+)
 def test_unknown_and_ambiguous_names_are_refused(name, message):
     with pytest.raises(PPCDError, match=message):
         choose_classes([name], 4, lambda: NAMES)
@@ -193,7 +207,11 @@ def folder_config(root):
         dict(
             train_dataloader=dict(
                 dataset=dict(
-                    type='BasicConditionalDataset', data_root=str(root)))))
+                    type='BasicConditionalDataset', data_root=str(root)
+                )
+            )
+        )
+    )
 
 
 def test_names_of_folders_are_those_of_the_data_set(tmp_path):
@@ -216,32 +234,39 @@ def test_names_that_nothing_tells_are_asked_for(tmp_path):
         class_names(folder_config(tmp_path / 'absent'))
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(number=0), 'number=0 must be at least 1'),
-    (dict(classes=[4]), 'Class 4 is out of range.*0 to 3'),
-    (dict(truncation=0.), 'truncation=0.0 must be above 0'),
-    (dict(standing_statistics=0), 'batches=0 must be at least 1'),
-])
-def test_requests_that_cannot_be_met_leave_no_folder(change, message,
-                                                     tmp_path):
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(number=0), 'number=0 must be at least 1'),
+        (dict(classes=[4]), 'Class 4 is out of range.*0 to 3'),
+        (dict(truncation=0.0), 'truncation=0.0 must be above 0'),
+        (dict(standing_statistics=0), 'batches=0 must be at least 1'),
+    ],
+)
+def test_requests_that_cannot_be_met_leave_no_folder(change, message, tmp_path):
     out = tmp_path / 'out'
     request = {**dict(classes=[1]), **change}
     with pytest.raises(PPCDError, match=message):
         write_pictures(
-            red_pixels(tmp_path), request.pop('classes'), str(out), **request)
+            red_pixels(tmp_path), request.pop('classes'), str(out), **request
+        )
     assert not out.exists()
 
 
-@pytest.mark.parametrize('config, weights, device, message', [
-    ('absent.py', TEACHER[1], 'cpu', 'no config "absent.py"'),
-    ('configs/classifier_digits_16.py', TEACHER[1], 'cpu', 'no generator'),
-    (TEACHER[0], 'absent.pth', 'cpu', 'generator checkpoint "absent.pth"'),
-    (TEACHER[0], 'absent.onnx', 'cpu', '"absent.onnx" does not exist'),
-    (TEACHER[0], 'absent.safetensors', 'cpu', 'does not exist'),
-    (*TEACHER, 'hdmi', 'device "hdmi" cannot be used'),
-])
-def test_what_cannot_be_loaded_is_refused(config, weights, device, message,
-                                          repo):
+@pytest.mark.parametrize(
+    'config, weights, device, message',
+    [
+        ('absent.py', TEACHER[1], 'cpu', 'no config "absent.py"'),
+        ('configs/classifier_digits_16.py', TEACHER[1], 'cpu', 'no generator'),
+        (TEACHER[0], 'absent.pth', 'cpu', 'generator checkpoint "absent.pth"'),
+        (TEACHER[0], 'absent.onnx', 'cpu', '"absent.onnx" does not exist'),
+        (TEACHER[0], 'absent.safetensors', 'cpu', 'does not exist'),
+        (*TEACHER, 'hdmi', 'device "hdmi" cannot be used'),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(
+    config, weights, device, message, repo
+):
     with pytest.raises(PPCDError, match=message):
         ClassSampler(config, weights, device)
 
@@ -258,9 +283,11 @@ def test_pictures_are_not_mixed_with_others(tmp_path):
 
 
 def sample(*args):
-    return subprocess.run([sys.executable, 'tools/sample.py', *args],
-                          capture_output=True,
-                          text=True)
+    return subprocess.run(
+        [sys.executable, 'tools/sample.py', *args],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_twelve_pictures_of_a_class_in_one_command(repo, tmp_path):
@@ -281,15 +308,20 @@ def test_mistakes_on_the_command_line_are_one_line(repo, tmp_path):
 WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
 
 
-@pytest.mark.parametrize('name, written', [
-    ('mmagic', 'generator.pth'),
-    ('safetensors', 'generator.safetensors'),
-    pytest.param(
-        'onnx',
-        'generator.onnx',
-        marks=pytest.mark.skipif(
-            not WRITES_ONNX, reason='this torch writes no ONNX'))
-])
+@pytest.mark.parametrize(
+    'name, written',
+    [
+        ('mmagic', 'generator.pth'),
+        ('safetensors', 'generator.safetensors'),
+        pytest.param(
+            'onnx',
+            'generator.onnx',
+            marks=pytest.mark.skipif(
+                not WRITES_ONNX, reason='this torch writes no ONNX'
+            ),
+        ),
+    ],
+)
 def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
     if name == 'onnx':
         pytest.importorskip('onnxruntime')  # the extra "export"
@@ -304,15 +336,20 @@ def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
                 num_classes=CLASSES,
                 noise_size=NOISE,
                 data_preprocessor=dict(type='DataPreprocessor'),
-                generator=STUDENTS['sagan'])))
-    save_export(export_student(config, checkpoint), str(tmp_path / 'export'),
-                [name])
+                generator=STUDENTS['sagan'],
+            )
+        )
+    )
+    save_export(
+        export_student(config, checkpoint), str(tmp_path / 'export'), [name]
+    )
     noise, labels = every_class()
-    expected, = ClassSampler(config, checkpoint).draw(labels, noise)
+    (expected,) = ClassSampler(config, checkpoint).draw(labels, noise)
     assert expected.float().std() > 5
     sampler = ClassSampler(
         str(tmp_path / 'export' / 'config.py'),
-        str(tmp_path / 'export' / written))
+        str(tmp_path / 'export' / written),
+    )
     assert sampler.num_classes == CLASSES
-    actual, = sampler.draw(labels, noise)
+    (actual,) = sampler.draw(labels, noise)
     torch.testing.assert_close(actual.int(), expected.int(), rtol=0, atol=1)

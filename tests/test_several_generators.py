@@ -1,4 +1,5 @@
 """A model with a generator for each of its domains is exported as a whole."""
+
 import copy
 
 import pytest
@@ -14,8 +15,10 @@ from ppcd_mmagic.registry import MODELS
 
 NAMES = ['generators.photo', 'generators.mask']
 # pruned channels of the layers, by generator
-PRUNED = dict(photo=dict(first=[0, 2, 3, 7], second=[1, 5]),
-              mask=dict(first=[4, 5, 6], second=[]))
+PRUNED = dict(
+    photo=dict(first=[0, 2, 3, 7], second=[1, 5]),
+    mask=dict(first=[4, 5, 6], second=[]),
+)
 
 
 class Recolour(nn.Module):
@@ -37,8 +40,11 @@ class Translator(nn.Module):
     def __init__(self, generator, domains=('photo', 'mask')):
         super().__init__()
         self.generators = nn.ModuleDict(
-            {domain: MODELS.build(copy.deepcopy(generator))
-             for domain in domains})
+            {
+                domain: MODELS.build(copy.deepcopy(generator))
+                for domain in domains
+            }
+        )
 
 
 @pytest.fixture
@@ -52,7 +58,11 @@ def config(monkeypatch):
                 generator=dict(
                     type='MaskedGenerator',
                     generator=dict(type='Recolour'),
-                    input_shape=(3, 6, 6)))))
+                    input_shape=(3, 6, 6),
+                ),
+            )
+        )
+    )
 
 
 @pytest.fixture
@@ -81,13 +91,15 @@ def by_hand(generator, pruned):
     def layer(name, image):
         conv = generator.get_submodule(name)
         weight = conv.weight.detach()
-        image = F.conv2d(image, weight, conv.bias.detach(),
-                         padding=weight.shape[-1] // 2)
+        image = F.conv2d(
+            image, weight, conv.bias.detach(), padding=weight.shape[-1] // 2
+        )
         image[:, pruned.get(name, [])] = 0
         return image
 
-    return layer('last', layer('second', layer('first', images()).relu()
-                               ).relu())
+    return layer(
+        'last', layer('second', layer('first', images()).relu()).relu()
+    )
 
 
 def test_each_draws_what_its_masked_student_drew(export, trained):
@@ -98,7 +110,9 @@ def test_each_draws_what_its_masked_student_drew(export, trained):
             torch.testing.assert_close(
                 export.generators[f'generators.{domain}'](images()),
                 by_hand(trained.generators[domain], pruned),
-                rtol=0, atol=1e-6)
+                rtol=0,
+                atol=1e-6,
+            )
 
 
 def counted(first, second, pixels=36):
@@ -106,7 +120,8 @@ def counted(first, second, pixels=36):
     weights = [3 * 9 * first, first * 9 * second, second * 3]
     return dict(
         parameters=sum(weights) + first + second + 3,
-        multiply_adds=sum(weights) * pixels)
+        multiply_adds=sum(weights) * pixels,
+    )
 
 
 def test_summary_is_of_all_of_them_together(export):
@@ -115,8 +130,10 @@ def test_summary_is_of_all_of_them_together(export):
     assert summary['before'] == {key: 2 * dense[key] for key in dense}
     assert summary['after'] == {key: photo[key] + mask[key] for key in dense}
     assert summary['sparsity'] == {
-        'generators.photo.first': 4 / 8, 'generators.photo.second': 2 / 8,
-        'generators.mask.first': 3 / 8, 'generators.mask.second': 0
+        'generators.photo.first': 4 / 8,
+        'generators.photo.second': 2 / 8,
+        'generators.mask.first': 3 / 8,
+        'generators.mask.second': 0,
     }
     assert summary['classes_compared'] == 3
     one = len(summary['channels']) // 2
@@ -127,7 +144,8 @@ def test_summary_is_of_all_of_them_together(export):
 def test_the_one_config_has_the_sizes_that_hold_all_of_them(export):
     generator = export.config.model.generator
     assert {k: tuple(v) for k, v in generator.layer_sizes.items()} == dict(
-        first=(5, 3), second=(8, 5))
+        first=(5, 3), second=(8, 5)
+    )
     assert generator.narrow_to_weights is True
     assert tuple(generator.input_shape) == (3, 6, 6)
 
@@ -138,22 +156,27 @@ def test_mmagic_s_file_opens_all_of_them(export, trained, tmp_path):
     model = MODELS.build(config.model)
     state = torch.load(tmp_path / 'export' / 'generator.pth')['state_dict']
     model.load_state_dict(state, strict=True)
-    assert {k: v.shape for k, v in model.state_dict().items()
-            } == {k: v.shape for k, v in state.items()}
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in state.items()
+    }
     for domain, pruned in PRUNED.items():
         with torch.no_grad():
             torch.testing.assert_close(
                 model.generators[domain](images()),
                 by_hand(trained.generators[domain], pruned),
-                rtol=0, atol=1e-6)
+                rtol=0,
+                atol=1e-6,
+            )
 
 
 def test_a_program_is_written_for_each(export, trained, tmp_path):
     out = tmp_path / 'export'
     save_export(export, str(out), ['torch_export'])
     assert {path.name for path in out.iterdir()} == {
-        'config.py', 'summary.json', 'generators.photo.pt2',
-        'generators.mask.pt2'
+        'config.py',
+        'summary.json',
+        'generators.photo.pt2',
+        'generators.mask.pt2',
     }
     for domain, pruned in PRUNED.items():
         program = torch.export.load(out / f'generators.{domain}.pt2').module()
@@ -161,7 +184,8 @@ def test_a_program_is_written_for_each(export, trained, tmp_path):
         found = program(input=images()[..., :6, :6])
         expected = by_hand(trained.generators[domain], pruned)
         torch.testing.assert_close(
-            found[..., :4, :4], expected[..., :4, :4], rtol=0, atol=1e-6)
+            found[..., :4, :4], expected[..., :4, :4], rtol=0, atol=1e-6
+        )
 
 
 def test_safetensors_hold_them_all(export, tmp_path):
@@ -184,7 +208,7 @@ class Restless(Recolour):
     def __init__(self):
         super().__init__()
         Restless.built += 1
-        self.scale = 1 + .2 * Restless.built
+        self.scale = 1 + 0.2 * Restless.built
 
     def forward(self, image):
         seen = self.first(image).relu() * self.scale
@@ -192,10 +216,12 @@ class Restless(Recolour):
 
 
 def test_what_one_of_them_does_besides_is_told_without_a_class(
-        config, trained, tmp_path, monkeypatch):
+    config, trained, tmp_path, monkeypatch
+):
     monkeypatch.setitem(MODELS._module_dict, 'Restless', Restless)
     config.model.generator.generator.type = 'Restless'
     torch.save(dict(state_dict=trained.state_dict()), tmp_path / 's.pth')
-    with pytest.raises(ExportMismatch,
-                       match='for input 0, first at second; nothing was'):
+    with pytest.raises(
+        ExportMismatch, match='for input 0, first at second; nothing was'
+    ):
         export_student(config, str(tmp_path / 's.pth'))

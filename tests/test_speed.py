@@ -1,4 +1,5 @@
 """What the speed of a generator is measured on, and what is said of it."""
+
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from ppcd_mmagic.speed import Way, machine_limit, measure_speed, ways_of
 @pytest.fixture(scope='module')
 def export(tmp_path_factory):
     from mmengine.registry import DefaultScope
+
     folder = tmp_path_factory.mktemp('speed')
     with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
         student = build_generator(STUDENTS['sagan'])
@@ -25,22 +27,29 @@ def export(tmp_path_factory):
         config = training_config(STUDENTS['sagan'])
         checkpoint = student_checkpoint(folder / 's.pth', student)
         save_export(
-            export_student(config, checkpoint), str(folder / 'export'),
-            ['mmagic', 'onnx', 'torch_export'])
+            export_student(config, checkpoint),
+            str(folder / 'export'),
+            ['mmagic', 'onnx', 'torch_export'],
+        )
     return config, checkpoint, folder / 'export'
 
 
 def test_every_format_that_is_there_is_measured(export):
     _, _, folder = export
     ways = ways_of(
-        Config.fromfile(folder / 'config.py'), str(folder / 'generator.pth'))
+        Config.fromfile(folder / 'config.py'), str(folder / 'generator.pth')
+    )
     assert list(ways) == [
-        'dense', 'exported', 'exported, channels_last', 'torch.export',
-        'ONNX Runtime'
+        'dense',
+        'exported',
+        'exported, channels_last',
+        'torch.export',
+        'ONNX Runtime',
     ]
     sizes = {
-        name: complexity(way.generator, example_inputs(
-            way.generator, batch=1))['multiply_adds']
+        name: complexity(way.generator, example_inputs(way.generator, batch=1))[
+            'multiply_adds'
+        ]
         for name, way in ways.items()
     }
     assert sizes['dense'] > 1.5 * sizes['exported']
@@ -50,30 +59,37 @@ def test_every_format_that_is_there_is_measured(export):
 def test_every_way_draws_the_same_pictures(export):
     _, _, folder = export
     ways = ways_of(
-        Config.fromfile(folder / 'config.py'), str(folder / 'generator.pth'))
+        Config.fromfile(folder / 'config.py'), str(folder / 'generator.pth')
+    )
     ways.pop('dense')  # its weights do not matter
     noise = dict(noise=torch.randn(3, 12), label=torch.tensor([0, 4, 2]))
     with torch.no_grad():
         expected = ways['exported'].run(noise)
         for way in ways.values():
             torch.testing.assert_close(
-                way.run(noise), expected, rtol=0, atol=1e-4)
+                way.run(noise), expected, rtol=0, atol=1e-4
+            )
 
 
 def test_a_training_s_checkpoint_stands_beside_its_teacher(export):
     config, checkpoint, _ = export
     config = config.copy()
     config.model.teacher = dict(
-        type='GeneratorTeacher', generator=dict(STUDENTS['biggan']))
+        type='GeneratorTeacher', generator=dict(STUDENTS['biggan'])
+    )
     ways = ways_of(config, checkpoint)
     assert list(ways) == [
-        'teacher', 'dense', 'trained', 'trained, channels_last'
+        'teacher',
+        'dense',
+        'trained',
+        'trained, channels_last',
     ]
 
 
 class Slow(torch.nn.Linear):
     """A million multiply-adds an image, and 64 MiB."""
-    input_shape = (1000, )
+
+    input_shape = (1000,)
 
     def forward(self, input):
         self.seen = len(input)
@@ -84,24 +100,36 @@ class Slow(torch.nn.Linear):
 def test_figures_of_a_way_hang_together():
     net = Slow(1000, 1000).eval()
     found = measure_speed(
-        dict(net=Way(lambda inputs: net(**inputs), net)), [1, 4], rounds=2)
+        dict(net=Way(lambda inputs: net(**inputs), net)), [1, 4], rounds=2
+    )
     assert [speed.batch_size for speed in found] == [1, 4]
     for speed in found:
         assert net.seen == 4 and speed.milliseconds > 0
         assert speed.images_per_second == pytest.approx(
-            1e3 * speed.batch_size / speed.milliseconds)
+            1e3 * speed.batch_size / speed.milliseconds
+        )
         per_second = 1e6 * speed.images_per_second
         # the limit was measured meanwhile, so it is not the one found now
         assert 0 < speed.limit < 1000 * per_second / machine_limit(rounds=1)
         assert speed.mebibytes == pytest.approx(64, abs=8)
 
 
-def test_command_writes_table_figures_and_picture(export, tmp_path,
-                                                  monkeypatch, capsys):
+def test_command_writes_table_figures_and_picture(
+    export, tmp_path, monkeypatch, capsys
+):
     _, _, folder = export
-    call_tool(monkeypatch, 'benchmark', folder / 'config.py',
-              folder / 'generator.pth', '--batch-sizes', 2, '--rounds', 1,
-              '--out-dir', tmp_path)
+    call_tool(
+        monkeypatch,
+        'benchmark',
+        folder / 'config.py',
+        folder / 'generator.pth',
+        '--batch-sizes',
+        2,
+        '--rounds',
+        1,
+        '--out-dir',
+        tmp_path,
+    )
     rows = json.loads((tmp_path / 'speed.json').read_text())
     assert [row['batch_size'] for row in rows] == [2] * 5
     printed = capsys.readouterr().out
@@ -113,5 +141,6 @@ def test_command_writes_table_figures_and_picture(export, tmp_path,
 def test_missing_weights_are_one_line(export, tmp_path):
     _, _, folder = export
     with pytest.raises(PPCDError, match='none.pth" does not exist'):
-        ways_of(Config.fromfile(folder / 'config.py'),
-                str(tmp_path / 'none.pth'))
+        ways_of(
+            Config.fromfile(folder / 'config.py'), str(tmp_path / 'none.pth')
+        )

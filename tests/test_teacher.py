@@ -2,8 +2,16 @@ import copy
 
 import pytest
 import torch
-from conftest import (BIGGAN, CLASSES, NOISE, SAGAN, TEACHER, build_generator,
-                      every_class, prune)
+from conftest import (
+    BIGGAN,
+    CLASSES,
+    NOISE,
+    SAGAN,
+    TEACHER,
+    build_generator,
+    every_class,
+    prune,
+)
 from gans import DISCRIMINATOR, StandInForDDP, batch, build_gan, train_step
 from mmengine.config import Config
 
@@ -24,7 +32,9 @@ def teacher_with(path, **changes):
         dict(
             type='BigGANTeacher',
             generator={**copy.deepcopy(TEACHER), **changes},
-            checkpoint=str(path)))
+            checkpoint=str(path),
+        )
+    )
 
 
 def image(generator):
@@ -39,11 +49,13 @@ def save(path, generator, prefix, **more):
 
 
 @pytest.mark.parametrize(
-    'prefix', ['generator_ema.module.', 'generator_ema.', 'generator.', ''])
+    'prefix', ['generator_ema.module.', 'generator_ema.', 'generator.', '']
+)
 def test_loads_checkpoints_of_mmagic(prefix, generator, tmp_path):
     save(tmp_path / 't.pth', generator, prefix)
     assert torch.equal(
-        image(teacher_with(tmp_path / 't.pth').generator), image(generator))
+        image(teacher_with(tmp_path / 't.pth').generator), image(generator)
+    )
 
 
 @pytest.mark.parametrize('prefix', ['generator_ema.module.', 'generator_ema.'])
@@ -55,7 +67,8 @@ def test_prefers_ema_weights(prefix, generator, tmp_path):
     raw['generator_ema.steps'] = torch.tensor(3)  # of the average, no weight
     save(tmp_path / 't.pth', generator, prefix, **raw)
     assert torch.equal(
-        image(teacher_with(tmp_path / 't.pth').generator), image(generator))
+        image(teacher_with(tmp_path / 't.pth').generator), image(generator)
+    )
 
 
 def test_takes_the_generator_s_average_out_of_a_whole_gan(tmp_path):
@@ -73,12 +86,16 @@ def test_takes_the_generator_s_average_out_of_a_whole_gan(tmp_path):
 
 def test_counts_of_batches_may_be_missing(generator, tmp_path):
     """Older versions of torch did not save them."""
-    state = {k: v for k, v in generator.state_dict().items()
-             if 'num_batches_tracked' not in k}
+    state = {
+        k: v
+        for k, v in generator.state_dict().items()
+        if 'num_batches_tracked' not in k
+    }
     assert len(state) < len(generator.state_dict())
     torch.save(state, tmp_path / 't.pth')
     assert torch.equal(
-        image(teacher_with(tmp_path / 't.pth').generator), image(generator))
+        image(teacher_with(tmp_path / 't.pth').generator), image(generator)
+    )
 
 
 def to_biggan_pytorch(state, mybn, blocks=('0.0', '0.1', '1.0')):
@@ -103,12 +120,14 @@ def to_biggan_pytorch(state, mybn, blocks=('0.0', '0.1', '1.0')):
                 new = f'output_layer.2.{parts[2]}'
             elif 'running' in parts[2]:
                 new = f'output_layer.0{bn}.' + parts[2].replace(
-                    'running', 'stored')
+                    'running', 'stored'
+                )
             else:
                 new = 'output_layer.0.' + parts[2].replace('weight', 'gain')
         else:
             new = key.replace('noise2feat', 'linear').replace(
-                'shared_embedding', 'shared')
+                'shared_embedding', 'shared'
+            )
         original[new] = value
     if mybn:
         original['blocks.0.0.bn1.bn.accumulation_counter'] = torch.zeros(1)
@@ -122,8 +141,8 @@ def test_converts_biggan_pytorch(mybn, generator, tmp_path):
     assert 'blocks.1.0.conv_sc.weight' in original
     torch.save(original, tmp_path / 'G_ema.pth')
     assert torch.equal(
-        image(teacher_with(tmp_path / 'G_ema.pth').generator),
-        image(generator))
+        image(teacher_with(tmp_path / 'G_ema.pth').generator), image(generator)
+    )
 
 
 def test_converts_biggan_pytorch_with_attention_anywhere(tmp_path):
@@ -132,13 +151,15 @@ def test_converts_biggan_pytorch_with_attention_anywhere(tmp_path):
         out_channels=[16, 16, 8],
         upsample=[True, True, True],
         resolution=[8, 16, 32],
-        attention=[False, True, True])
+        attention=[False, True, True],
+    )
     config = dict(TEACHER, output_scale=32, arch_cfg=arch)
     generator = build_generator(config)
     blocks = ['0.0', '1.0', '1.1', '2.0', '2.1']
     torch.save(
         to_biggan_pytorch(generator.state_dict(), True, blocks),
-        tmp_path / 'G_ema.pth')
+        tmp_path / 'G_ema.pth',
+    )
     teacher = teacher_with(tmp_path / 'G_ema.pth', **config)
     assert torch.equal(image(teacher.generator), image(generator))
 
@@ -161,14 +182,16 @@ def test_missing_and_unexpected_keys_are_named(generator, tmp_path):
     state['extra.weight'] = state.pop('shared_embedding.weight')
     torch.save(dict(state_dict=state), tmp_path / 't.pth')
     with pytest.raises(
-            ValueError,
-            match=r'1 keys missing \(shared_embedding.weight\).*'
-            r'1 keys unexpected \(extra.weight\)'):
+        ValueError,
+        match=r'1 keys missing \(shared_embedding.weight\).*'
+        r'1 keys unexpected \(extra.weight\)',
+    ):
         teacher_with(tmp_path / 't.pth')
 
 
 def test_of_many_keys_the_first_three_are_named_in_one_line(
-        generator, tmp_path):
+    generator, tmp_path
+):
     state = generator.state_dict()
     names = [k for k in state if 'num_batches_tracked' not in k]
     for name in names[:4]:
@@ -180,18 +203,25 @@ def test_of_many_keys_the_first_three_are_named_in_one_line(
     assert f'4 keys missing ({", ".join(names[:3])}, ...)' in message
     assert 'teacher checkpoint' in message and 'BigGANGenerator' in message
     assert '\n' not in message and 'unexpected' not in message
-    torch.save({k: v for k, v in generator.state_dict().items()
-                if k not in names[:3]}, tmp_path / 't.pth')
-    with pytest.raises(PPCDError, match=fr'3 keys missing \({names[0]}, '
-                       fr'{names[1]}, {names[2]}\)'):
+    torch.save(
+        {k: v for k, v in generator.state_dict().items() if k not in names[:3]},
+        tmp_path / 't.pth',
+    )
+    with pytest.raises(
+        PPCDError,
+        match=rf'3 keys missing \({names[0]}, '
+        rf'{names[1]}, {names[2]}\)',
+    ):
         teacher_with(tmp_path / 't.pth')
 
 
 def test_other_shapes_are_named(generator, tmp_path):
     save(tmp_path / 't.pth', generator, 'generator.')
     with pytest.raises(
-            ValueError, match=r'shape \(shared_embedding.weight \(5, 6\) '
-            r'instead of \(9, 6\)'):
+        ValueError,
+        match=r'shape \(shared_embedding.weight \(5, 6\) '
+        r'instead of \(9, 6\)',
+    ):
         teacher_with(tmp_path / 't.pth', num_classes=9)
 
 
@@ -211,14 +241,22 @@ def test_trained_generator_of_a_gan_s_config(config, tmp_path):
     generator = build_generator(config)
     prune(generator, 0.5)
     torch.save(generator.state_dict(), tmp_path / 'g.pth')
-    bare = {k: v for k, v in config.items()
-            if k not in ('noise_size', 'num_classes')}
+    bare = {
+        k: v
+        for k, v in config.items()
+        if k not in ('noise_size', 'num_classes')
+    }
     loaded = build_trained_generator(
         Config(
             dict(
                 model=dict(
-                    generator=bare, noise_size=NOISE, num_classes=CLASSES))),
-        str(tmp_path / 'g.pth'), 'student')
+                    generator=bare, noise_size=NOISE, num_classes=CLASSES
+                )
+            )
+        ),
+        str(tmp_path / 'g.pth'),
+        'student',
+    )
     assert not any(module.training for module in loaded.modules())
     assert torch.equal(image(loaded), image(generator))
     for _, mask in named_masks(loaded):
@@ -231,8 +269,10 @@ def test_trained_generator_of_a_run_that_removed_channels(tmp_path):
     shrink_channels(generator, example_inputs(generator))
     torch.save(generator.state_dict(), tmp_path / 'g.pth')
     loaded = build_trained_generator(
-        Config(dict(model=dict(generator=SAGAN))), str(tmp_path / 'g.pth'),
-        'student')
+        Config(dict(model=dict(generator=SAGAN))),
+        str(tmp_path / 'g.pth'),
+        'student',
+    )
     assert loaded.conv_blocks[0].conv_1.conv.weight_orig.shape == (8, 16, 3, 3)
     assert torch.equal(image(loaded), image(generator))
 
@@ -251,13 +291,16 @@ def test_the_teacher_belongs_to_nobody_but_follows_to_where_it_goes():
     holder = torch.nn.ModuleDict(dict(teacher=teacher))
     assert not list(holder.parameters()) and not holder.state_dict()
     holder.double()
-    tensors = [*teacher.generator.parameters(), *(
-        b for b in teacher.generator.buffers() if b.is_floating_point())]
+    tensors = [
+        *teacher.generator.parameters(),
+        *(b for b in teacher.generator.buffers() if b.is_floating_point()),
+    ]
     assert tensors and all(t.dtype == torch.float64 for t in tensors)
 
 
 def test_teacher_gives_the_features_and_images_of_its_generator(
-        generator, tmp_path):
+    generator, tmp_path
+):
     """As hooks of torch record them; nothing of it changes, or asks for
     gradients."""
     save(tmp_path / 't.pth', generator, 'generator.')
@@ -267,7 +310,8 @@ def test_teacher_gives_the_features_and_images_of_its_generator(
     outputs = {}
     for index, block in enumerate(generator.conv_blocks):
         block.register_forward_hook(
-            lambda block, args, out, index=index: outputs.update({index: out}))
+            lambda block, args, out, index=index: outputs.update({index: out})
+        )
     expected = image(generator)
     noise.requires_grad_()
     features = teacher(noise, label=labels)
@@ -283,12 +327,16 @@ def test_teacher_gives_the_features_and_images_of_its_generator(
 
 
 def test_class_map_says_which_of_the_teacher_s_classes_a_student_has(
-        generator, tmp_path):
+    generator, tmp_path
+):
     """In a list or in a file; labels by name or by place."""
     save(tmp_path / 't.pth', generator, 'generator.')
     (tmp_path / 'map.txt').write_text('4\n1\n')
-    noise, mine, theirs = (every_class()[0][:3], torch.tensor([0, 1, 0]),
-                           torch.tensor([4, 1, 4]))
+    noise, mine, theirs = (
+        every_class()[0][:3],
+        torch.tensor([0, 1, 0]),
+        torch.tensor([4, 1, 4]),
+    )
     plain = teacher_with(tmp_path / 't.pth')
     for given in ([4, 1], str(tmp_path / 'map.txt')):
         teacher = MODELS.build(
@@ -296,9 +344,12 @@ def test_class_map_says_which_of_the_teacher_s_classes_a_student_has(
                 type='GeneratorTeacher',
                 generator=TEACHER,
                 checkpoint=str(tmp_path / 't.pth'),
-                class_map=given))
+                class_map=given,
+            )
+        )
         assert torch.equal(
-            teacher.images(noise, mine), plain.images(noise, theirs))
+            teacher.images(noise, mine), plain.images(noise, theirs)
+        )
         for features in (teacher(noise, mine), teacher(noise, label=mine)):
             for size, feature in plain(noise, label=theirs).items():
                 assert torch.equal(features[size], feature)
@@ -310,7 +361,8 @@ def test_a_student_of_some_of_the_teacher_s_classes_needs_a_class_map():
     student = dict(
         generator=dict(SAGAN, num_classes=2),
         num_classes=2,
-        discriminator=dict(DISCRIMINATOR, num_classes=2))
+        discriminator=dict(DISCRIMINATOR, num_classes=2),
+    )
     with pytest.raises(PPCDError, match='2 and the teacher 5.*class_map'):
         build_gan(teacher=teacher, **student)
     gan = build_gan(teacher=dict(teacher, class_map=[4, 1]), **student)
@@ -318,26 +370,31 @@ def test_a_student_of_some_of_the_teacher_s_classes_needs_a_class_map():
     assert losses['loss_cd'] > 0
 
 
-@pytest.mark.parametrize('given, message', [
-    ([0, 5], 'class_map has 5.*from 0 to 4'),
-    ([-1], 'class_map has -1'),
-    ([], 'class_map has no class'),
-    ('missing.txt', 'class_map=.missing.txt. cannot be read'),
-    (['cat'], 'cannot be read.*number a line'),
-])
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        ([0, 5], 'class_map has 5.*from 0 to 4'),
+        ([-1], 'class_map has -1'),
+        ([], 'class_map has no class'),
+        ('missing.txt', 'class_map=.missing.txt. cannot be read'),
+        (['cat'], 'cannot be read.*number a line'),
+    ],
+)
 def test_a_class_map_that_does_not_fit_is_refused(given, message):
     with pytest.raises(PPCDError, match=message):
         MODELS.build(
-            dict(type='GeneratorTeacher', generator=TEACHER, class_map=given))
+            dict(type='GeneratorTeacher', generator=TEACHER, class_map=given)
+        )
 
 
 def test_teacher_s_layers_can_be_chosen():
     teacher = MODELS.build(
-        dict(type='BigGANTeacher', generator=TEACHER,
-             layers=['conv_blocks.0']))
+        dict(type='BigGANTeacher', generator=TEACHER, layers=['conv_blocks.0'])
+    )
     seen = []
     teacher.generator.conv_blocks[0].register_forward_hook(
-        lambda block, args, out: seen.append(out))
+        lambda block, args, out: seen.append(out)
+    )
     noise, labels = every_class()
     features = teacher(noise, label=labels)
     assert features.keys() == {8} and torch.equal(features[8], seen[0])
@@ -348,24 +405,30 @@ def test_features_by_resolution_are_those_after_attention(generator):
     with FeatureTap(generator, 'conv_blocks.*') as tap:
         generator(noise, label=labels)
     features = tap.by_resolution()
-    assert {size: tuple(f.shape[1:]) for size, f in features.items()
-            } == {8: (16, 8, 8), 16: (8, 16, 16)}
+    assert {size: tuple(f.shape[1:]) for size, f in features.items()} == {
+        8: (16, 8, 8),
+        16: (8, 16, 16),
+    }
     assert features[8] is tap.features['conv_blocks.1']
 
 
 def test_a_pattern_stays_within_its_level():
     generator = build_generator(SAGAN)
     assert FeatureTap(generator, 'conv_blocks.*').names == [
-        'conv_blocks.0', 'conv_blocks.1', 'conv_blocks.2']
+        'conv_blocks.0',
+        'conv_blocks.1',
+        'conv_blocks.2',
+    ]
     assert FeatureTap(generator, '*').names == [
-        name for name, _ in generator.named_children()]
+        name for name, _ in generator.named_children()
+    ]
 
 
 def test_several_patterns_name_each_layer_once_in_the_network_s_order():
     generator = build_generator(SAGAN)
     assert FeatureTap(
         generator,
-        ['to_rgb', 'conv_blocks.2', 'conv_blocks.0', 'conv_blocks.[01]']
+        ['to_rgb', 'conv_blocks.2', 'conv_blocks.0', 'conv_blocks.[01]'],
     ).names == ['conv_blocks.0', 'conv_blocks.1', 'conv_blocks.2', 'to_rgb']
 
 
@@ -417,7 +480,6 @@ def test_the_teacher_is_moved_as_deep_as_it_is_asked():
 
 @MODELS.register_module()
 class WithoutClasses(torch.nn.Conv2d):
-
     def __init__(self):
         super().__init__(3, 3, 1)
 
@@ -428,4 +490,6 @@ def test_a_teacher_without_classes_has_none_to_map():
             dict(
                 type='GeneratorTeacher',
                 generator=dict(type='WithoutClasses'),
-                class_map=[0]))
+                class_map=[0],
+            )
+        )

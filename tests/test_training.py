@@ -1,4 +1,5 @@
 """Training, in a real runner and through the command line."""
+
 import os
 import os.path as osp
 import re
@@ -23,27 +24,36 @@ from ppcd_mmagic.registry import HOOKS, MODELS
 
 DIGITS = 'configs/ppcd_digits_16_alpha06.py'
 SMALL = [
-    'model.generator.base_channels=4', 'train_cfg.max_iters=12',
-    'train_cfg.val_interval=100', 'val_evaluator.metrics=[]',
-    'train_dataloader.batch_size=8', 'param_scheduler.begin=6',
-    'param_scheduler.end=12', 'default_hooks.checkpoint.interval=4',
+    'model.generator.base_channels=4',
+    'train_cfg.max_iters=12',
+    'train_cfg.val_interval=100',
+    'val_evaluator.metrics=[]',
+    'train_dataloader.batch_size=8',
+    'param_scheduler.begin=6',
+    'param_scheduler.end=12',
+    'default_hooks.checkpoint.interval=4',
     'default_hooks.checkpoint.max_keep_ckpts=-1',
-    'custom_hooks.1.interval=5', 'custom_hooks.2.begin=1',
-    'custom_hooks.2.end=10'
+    'custom_hooks.1.interval=5',
+    'custom_hooks.2.begin=1',
+    'custom_hooks.2.end=10',
 ]
 # one thread: the same sums in the same order
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
 
-def train(work_dir,
-          *arguments,
-          config=DIGITS,
-          options=SMALL,
-          launch=(),
-          **variables):
+def train(
+    work_dir, *arguments, config=DIGITS, options=SMALL, launch=(), **variables
+):
     command = [
-        sys.executable, *launch, 'tools/train.py', config, '--work-dir',
-        str(work_dir), *arguments, '--cfg-options', *options
+        sys.executable,
+        *launch,
+        'tools/train.py',
+        config,
+        '--work-dir',
+        str(work_dir),
+        *arguments,
+        '--cfg-options',
+        *options,
     ]
     return subprocess.Popen(
         command,
@@ -51,7 +61,8 @@ def train(work_dir,
         env=dict(ENV, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True)
+        text=True,
+    )
 
 
 def finish(process):
@@ -66,8 +77,11 @@ def load(work_dir, name='iter_12.pth'):
 def wait_for_iteration_8(work_dir, process):
     checkpoint, last = work_dir / 'iter_8.pth', work_dir / 'last_checkpoint'
     until = time.time() + 300
-    while process.poll() is None and time.time() < until and not (
-            checkpoint.exists() and 'iter_8' in last.read_text()):
+    while (
+        process.poll() is None
+        and time.time() < until
+        and not (checkpoint.exists() and 'iter_8' in last.read_text())
+    ):
         time.sleep(0.01)
 
 
@@ -84,17 +98,18 @@ def assert_same_run(a, b):
     for name in ('generator', 'discriminator'):
         first, second = (x['optimizer'][name]['state'] for x in (a, b))
         for index in first:
-            assert torch.equal(first[index]['exp_avg_sq'],
-                               second[index]['exp_avg_sq'])
+            assert torch.equal(
+                first[index]['exp_avg_sq'], second[index]['exp_avg_sq']
+            )
 
 
 def test_what_fails_in_the_first_iteration_is_laid_to_the_config(tmp_path):
     runner = tiny_runner(
-        tmp_path,
-        model__loss_config__disc_auxiliary_loss__norm_mode='nonsense')
+        tmp_path, model__loss_config__disc_auxiliary_loss__norm_mode='nonsense'
+    )
     with pytest.raises(PPCDError, match='first iteration fails.*nonsense'):
         runner.train()
-    log, = tmp_path.rglob('*.log')
+    (log,) = tmp_path.rglob('*.log')
     assert 'Traceback' in log.read_text()
     assert 'gan_loss.py' in log.read_text()
 
@@ -102,6 +117,7 @@ def test_what_fails_in_the_first_iteration_is_laid_to_the_config(tmp_path):
 class Listener(Hook):
     """Notes what generator and discriminator are called with in the steps of
     the training, and not what other hooks call them with."""
+
     priority = 'VERY_HIGH'
 
     def __init__(self):
@@ -115,8 +131,7 @@ class Listener(Hook):
 
     def before_train(self, runner):
         runner.model.generator.register_forward_pre_hook(self.generator)
-        runner.model.discriminator.register_forward_pre_hook(
-            self.discriminator)
+        runner.model.discriminator.register_forward_pre_hook(self.discriminator)
 
     def generator(self, _, args):
         if self.listens:
@@ -136,7 +151,8 @@ def listened(work_dir, *hooks, iterations=6, **options):
 
 
 MASKS = dict(
-    type='MaskBinarizationHook', alpha=0.6, schedule='linear', begin=1, end=5)
+    type='MaskBinarizationHook', alpha=0.6, schedule='linear', begin=1, end=5
+)
 SEARCH = dict(type='OnceForAllHook', budget=0.9)
 
 
@@ -187,19 +203,22 @@ def steps_of(work_dir, iteration):
 
 
 def test_discriminator_may_take_several_steps_for_one_of_the_generator(
-        tmp_path):
+    tmp_path,
+):
     listener = listened(tmp_path, **{'model__discriminator_steps': 3})
-    assert [training for training, _ in listener.noises
-            ] == [False, False, False, True] * 2
+    assert [training for training, _ in listener.noises] == [
+        False,
+        False,
+        False,
+        True,
+    ] * 2
     assert steps_of(tmp_path, 6) == {'generator': {2}, 'discriminator': {6}}
 
 
-@pytest.mark.parametrize('hook', [
-    MASKS,
-    dict(type='ShrinkHook', interval=2),
-])
+@pytest.mark.parametrize('hook', [MASKS, dict(type='ShrinkHook', interval=2)])
 def test_resumed_run_sees_the_noise_and_reaches_the_weights_of_the_whole(
-        whole, tmp_path, hook):
+    whole, tmp_path, hook
+):
     work_dir, listener = whole
     hooks = [MASKS]
     if hook is not MASKS:
@@ -210,13 +229,15 @@ def test_resumed_run_sees_the_noise_and_reaches_the_weights_of_the_whole(
         tmp_path / 'resumed',
         *hooks,
         resume=True,
-        load_from=f'{work_dir}/iter_3.pth')
+        load_from=f'{work_dir}/iter_3.pth',
+    )
     expected = listener.noises[6:]
     assert len(resumed.noises) == len(expected) == 6
     for (_, noise), (_, whole_noise) in zip(resumed.noises, expected):
         assert torch.equal(noise, whole_noise)
     assert_same_run(
-        checkpoint_of(work_dir, 6), checkpoint_of(tmp_path / 'resumed', 6))
+        checkpoint_of(work_dir, 6), checkpoint_of(tmp_path / 'resumed', 6)
+    )
 
 
 class Widths(Hook):
@@ -226,10 +247,12 @@ class Widths(Hook):
         self.seen = []
 
     def after_train_iter(self, runner, *args, **kwargs):
-        self.seen.append([
-            int((~mask.pruned).sum())
-            for _, mask in named_masks(runner.model.generator)
-        ])
+        self.seen.append(
+            [
+                int((~mask.pruned).sum())
+                for _, mask in named_masks(runner.model.generator)
+            ]
+        )
 
 
 def trained_widths(work_dir, **options):
@@ -248,7 +271,8 @@ def test_resumed_search_trains_the_sub_networks_of_the_whole(tmp_path):
     resumed = trained_widths(
         tmp_path / 'resumed',
         resume=True,
-        load_from=f'{tmp_path}/whole/iter_3.pth')
+        load_from=f'{tmp_path}/whole/iter_3.pth',
+    )
     assert len(set(map(tuple, whole))) == 6
     assert resumed == whole[3:]
 
@@ -257,14 +281,19 @@ def test_resumed_search_trains_the_sub_networks_of_the_whole(tmp_path):
 def test_the_trained_student_has_what_an_untrained_one_lacks(trained_student):
     """Tests that stand on it would pass for nothing if it did not."""
     student = build_student(
-        Config.fromfile(trained_student.config), trained_student.checkpoint)
-    masks = [(mask.channels, mask.num_pruned)
-             for _, mask in named_masks(student)]
+        Config.fromfile(trained_student.config), trained_student.checkpoint
+    )
+    masks = [
+        (mask.channels, mask.num_pruned) for _, mask in named_masks(student)
+    ]
     assert masks == [(16, 9)] * 3 + [(8, 4)] * 3
-    variances = torch.cat([
-        value for key, value in student.named_buffers()
-        if key.endswith('running_var')
-    ])
+    variances = torch.cat(
+        [
+            value
+            for key, value in student.named_buffers()
+            if key.endswith('running_var')
+        ]
+    )
     assert (variances < 1e-9).any() and (variances > 1e-2).any()
     noise = torch.from_numpy(np.random.RandomState(0).randn(1, 24)).float()
     with torch.no_grad():
@@ -301,13 +330,17 @@ def test_resume_without_anything_to_resume_starts_from_load_from(tmp_path):
     code, out = finish(train(tmp_path / 'first'))
     assert code == 0, out
     options = SMALL + [
-        f'load_from={tmp_path}/first/iter_12.pth', 'train_cfg.max_iters=4',
-        'optim_wrapper.generator.optimizer.lr=0', 'custom_hooks.2.end=4'
+        f'load_from={tmp_path}/first/iter_12.pth',
+        'train_cfg.max_iters=4',
+        'optim_wrapper.generator.optimizer.lr=0',
+        'custom_hooks.2.end=4',
     ]
     code, out = finish(train(tmp_path / 'second', '--resume', options=options))
     assert code == 0, out
-    first, second = load(tmp_path / 'first'), load(tmp_path / 'second',
-                                                   'iter_4.pth')
+    first, second = (
+        load(tmp_path / 'first'),
+        load(tmp_path / 'second', 'iter_4.pth'),
+    )
     name = 'generator.conv_blocks.0.conv_1.conv.weight_orig'
     assert torch.equal(first['state_dict'][name], second['state_dict'][name])
 
@@ -316,9 +349,11 @@ def test_resume_without_anything_to_resume_starts_from_load_from(tmp_path):
 def shrinking(tmp_path):
     """A config that removes what is pruned."""
     config = tmp_path / 'shrinking.py'
-    config.write_text(f"_base_ = '{ROOT}/{DIGITS}'\n"
-                      'custom_hooks = _base_.custom_hooks + [\n'
-                      "    dict(type='ShrinkHook', interval=3)]\n")
+    config.write_text(
+        f"_base_ = '{ROOT}/{DIGITS}'\n"
+        'custom_hooks = _base_.custom_hooks + [\n'
+        "    dict(type='ShrinkHook', interval=3)]\n"
+    )
     return str(config)
 
 
@@ -327,8 +362,13 @@ def test_shrinking_run_is_resumed_and_exported(tmp_path, shrinking):
     code, out = finish(train(tmp_path / 'whole', config=shrinking))
     assert code == 0, out
     code, out = finish(
-        train(tmp_path / 'resumed', '--resume',
-              str(tmp_path / 'whole' / 'iter_8.pth'), config=shrinking))
+        train(
+            tmp_path / 'resumed',
+            '--resume',
+            str(tmp_path / 'whole' / 'iter_8.pth'),
+            config=shrinking,
+        )
+    )
     assert code == 0, out
     a, b = load(tmp_path / 'whole'), load(tmp_path / 'resumed')
     assert_same_run(a, b)
@@ -340,16 +380,28 @@ def test_shrinking_run_is_resumed_and_exported(tmp_path, shrinking):
     # of 8 channels floor(8 * 0.6 * (1 - (7/9)^3)) = 2 are pruned at iteration
     # 3, when the hook runs first, and the 4 that alpha allows at iteration 6
     assert widths == [6, 4, 4]
-    export = subprocess.run([
-        sys.executable, 'tools/export.py', shrinking,
-        str(tmp_path / 'resumed' / 'iter_12.pth'), '--cfg-options',
-        'model.generator.base_channels=4'
-    ], cwd=ROOT, env=ENV, capture_output=True, text=True)
+    export = subprocess.run(
+        [
+            sys.executable,
+            'tools/export.py',
+            shrinking,
+            str(tmp_path / 'resumed' / 'iter_12.pth'),
+            '--cfg-options',
+            'model.generator.base_channels=4',
+        ],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
     assert export.returncode == 0, export.stderr
     state = torch.load(tmp_path / 'resumed' / 'export' / 'generator.pth')
     shapes = [
-        tuple(state['state_dict'][f'generator.conv_blocks.{block}.conv_'
-                                  f'{conv}.conv.weight'].shape[:2])
+        tuple(
+            state['state_dict'][
+                f'generator.conv_blocks.{block}.conv_{conv}.conv.weight'
+            ].shape[:2]
+        )
         for block, conv in ((0, 1), (0, 2), (2, 1), (2, 2))
     ]
     # 4 of 8 and 2 of 4 are left behind conv_1; what reads and writes the
@@ -363,19 +415,42 @@ def two_ranks(work_dir, *arguments, config, port):
     """Both processes of a training, started without a launcher."""
     return [
         train(
-            work_dir, '--launcher', 'pytorch', *arguments, config=config,
-            MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE='2',
-            RANK=rank, LOCAL_RANK=rank) for rank in ('0', '1')
+            work_dir,
+            '--launcher',
+            'pytorch',
+            *arguments,
+            config=config,
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=port,
+            WORLD_SIZE='2',
+            RANK=rank,
+            LOCAL_RANK=rank,
+        )
+        for rank in ('0', '1')
     ]
 
 
 @pytest.mark.slow
-def test_two_ranks_shrink_resume_and_end_when_one_is_killed(tmp_path, shrinking):
-    launch = ('-m', 'torch.distributed.run', '--nproc_per_node', '2',
-              '--master_port', '29511')
+def test_two_ranks_shrink_resume_and_end_when_one_is_killed(
+    tmp_path, shrinking
+):
+    launch = (
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node',
+        '2',
+        '--master_port',
+        '29511',
+    )
     code, out = finish(
-        train(tmp_path / 'whole', '--launcher', 'pytorch', config=shrinking,
-              launch=launch))
+        train(
+            tmp_path / 'whole',
+            '--launcher',
+            'pytorch',
+            config=shrinking,
+            launch=launch,
+        )
+    )
     assert code == 0, out
     state = load(tmp_path / 'whole')['state_dict']
     # as of one rank
@@ -385,8 +460,12 @@ def test_two_ranks_shrink_resume_and_end_when_one_is_killed(tmp_path, shrinking)
     ] == [4, 2]
     resumed = tmp_path / 'resumed'
     first, second = two_ranks(
-        resumed, '--resume', str(tmp_path / 'whole' / 'iter_4.pth'),
-        config=shrinking, port='29512')
+        resumed,
+        '--resume',
+        str(tmp_path / 'whole' / 'iter_4.pth'),
+        config=shrinking,
+        port='29512',
+    )
     wait_for_iteration_8(resumed, second)
     kill(second)
     code, out = finish(first)
@@ -395,8 +474,9 @@ def test_two_ranks_shrink_resume_and_end_when_one_is_killed(tmp_path, shrinking)
     assert len(errors) == 1 and 'Traceback' not in out, out
     assert 'Another process of this training has ended' in errors[0]
     assert not (resumed / 'iter_12.pth').exists()
-    assert_same_run(load(tmp_path / 'whole', 'iter_8.pth'),
-                    load(resumed, 'iter_8.pth'))
+    assert_same_run(
+        load(tmp_path / 'whole', 'iter_8.pth'), load(resumed, 'iter_8.pth')
+    )
 
 
 @pytest.fixture
@@ -411,23 +491,33 @@ def folder(tmp_path):
 
 
 NARROW = [
-    'model.num_classes=4', 'model.generator.num_classes=4',
-    'model.discriminator.num_classes=4', 'model.generator.base_channels=4',
+    'model.num_classes=4',
+    'model.generator.num_classes=4',
+    'model.discriminator.num_classes=4',
+    'model.generator.base_channels=4',
     'model.discriminator.base_channels=8',
     'model.teacher.generator.num_classes=4',
-    'model.teacher.generator.base_channels=4', 'val_evaluator.metrics=[]',
-    'train_dataloader.batch_size=2', 'train_dataloader.num_workers=1',
-    'val_dataloader.num_workers=1', 'default_hooks.checkpoint.save_best=None',
-    'default_hooks.checkpoint.rule=None', 'train_cfg.max_iters=2',
-    'custom_hooks.1.interval=1', 'custom_hooks.1.n_samples=2',
-    'custom_hooks.2.begin=0', 'custom_hooks.2.end=2',
-    'custom_hooks.2.interval=1', 'default_hooks.logger.interval=1'
+    'model.teacher.generator.base_channels=4',
+    'val_evaluator.metrics=[]',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=1',
+    'val_dataloader.num_workers=1',
+    'default_hooks.checkpoint.save_best=None',
+    'default_hooks.checkpoint.rule=None',
+    'train_cfg.max_iters=2',
+    'custom_hooks.1.interval=1',
+    'custom_hooks.1.n_samples=2',
+    'custom_hooks.2.begin=0',
+    'custom_hooks.2.end=2',
+    'custom_hooks.2.interval=1',
+    'default_hooks.logger.interval=1',
 ]
 
 
 @pytest.mark.slow
 def test_imagenet_config_trains_on_a_folder_under_a_checkpoint(
-        folder, tmp_path):
+    folder, tmp_path
+):
     """Full depth and resolution; only the width is that of a test."""
     teacher = MODELS.build(
         dict(
@@ -437,30 +527,36 @@ def test_imagenet_config_trains_on_a_folder_under_a_checkpoint(
             num_classes=4,
             base_channels=4,
             auto_sync_bn=False,
-            init_cfg=dict(type='N02')))
+            init_cfg=dict(type='N02'),
+        )
+    )
     state = {f'generator_ema.{k}': v for k, v in teacher.state_dict().items()}
     torch.save(dict(state_dict=state), tmp_path / 'teacher.pth')
     options = NARROW + [
         f'train_dataloader.dataset.data_root={folder}',
         f'val_dataloader.dataset.data_root={folder}',
-        f'model.teacher.checkpoint={tmp_path}/teacher.pth'
+        f'model.teacher.checkpoint={tmp_path}/teacher.pth',
     ]
     code, out = finish(
         train(
             tmp_path / 'run',
             config='configs/ppcd_biggan_128_alpha06.py',
-            options=options))
+            options=options,
+        )
+    )
     assert code == 0, out
     lines = [line for line in out.splitlines() if 'Iter(train)' in line]
     assert len(lines) == 2
     for name in ('loss_cd', 'loss_pp', 'loss_adv'):
-        values = [float(re.search(rf'{name}: (\S+)', line)[1])
-                  for line in lines]
+        values = [
+            float(re.search(rf'{name}: (\S+)', line)[1]) for line in lines
+        ]
         assert np.isfinite(values).all() and np.all(values), name
     # of masks of 64, 32, 16, 8 and 4, three of each: 7/8 of 0.6 of them make
     # 33, 16, 8, 4 and 2 of the 124, and 0.6 makes 38, 19, 9, 4 and 2
-    sparsities = [float(re.search(r'sparsity: (\S+)', line)[1])
-                  for line in lines]
+    sparsities = [
+        float(re.search(r'sparsity: (\S+)', line)[1]) for line in lines
+    ]
     assert sparsities == [0.5081, 0.5806]
     pictures = list((tmp_path / 'run').rglob('*.png'))
     assert pictures and cv2.imread(str(pictures[0])).shape[0] >= 128
@@ -475,8 +571,10 @@ def test_missing_files_are_one_line_each(tmp_path):
                 f'train_dataloader.dataset.data_root={tmp_path}/none',
                 f'val_dataloader.dataset.data_root={tmp_path}/none',
                 'model.teacher.checkpoint=none.pth',
-                'val_evaluator.metrics=[]'
-            ]))
+                'val_evaluator.metrics=[]',
+            ],
+        )
+    )
     lines = [line for line in out.splitlines() if line.strip()]
     assert code == 2
     assert [line.split(':')[0] for line in lines] == ['error', 'error']
@@ -485,7 +583,8 @@ def test_missing_files_are_one_line_each(tmp_path):
 
 def test_bad_alpha_is_one_line(tmp_path):
     code, out = finish(
-        train(tmp_path, options=SMALL + ['custom_hooks.2.alpha=1.5']))
+        train(tmp_path, options=SMALL + ['custom_hooks.2.alpha=1.5'])
+    )
     assert code == 2
     errors = [line for line in out.splitlines() if 'error:' in line]
     assert len(errors) == 1 and 'alpha=1.5 must be in [0, 1)' in errors[0]

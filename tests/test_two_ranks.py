@@ -1,4 +1,5 @@
 """Two processes of a distributed training against one."""
+
 import os
 import random
 from datetime import timedelta
@@ -11,8 +12,10 @@ import torch.nn as nn
 from conftest import CLASSES, NOISE, SAGAN, build_generator
 from mmagic.structures import DataSample
 from mmengine.logging import MMLogger
-from mmengine.model import (MMDistributedDataParallel,
-                            MMSeparateDistributedDataParallel)
+from mmengine.model import (
+    MMDistributedDataParallel,
+    MMSeparateDistributedDataParallel,
+)
 from mmengine.registry import DefaultScope
 from shrink_runs import MASKING, SHRINKING, GanRun, Prepared, Run, adam
 from torch import distributed as dist
@@ -61,7 +64,8 @@ class SharedGan(GanRun):
 
     def data(self):
         sample = own_samples(
-            torch.rand(6, 3, 16, 16) * 2 - 1, torch.randint(CLASSES, (6, )))
+            torch.rand(6, 3, 16, 16) * 2 - 1, torch.randint(CLASSES, (6,))
+        )
         return dict(inputs=sample.gt_img, data_samples=sample)
 
 
@@ -76,11 +80,19 @@ class SharedEditor(Run):
                 generator=dict(
                     type='MaskedGenerator',
                     generator=dict(
-                        type='EDSRNet', in_channels=3, out_channels=3,
-                        mid_channels=8, num_blocks=2, upscale_factor=2),
+                        type='EDSRNet',
+                        in_channels=3,
+                        out_channels=3,
+                        mid_channels=8,
+                        num_blocks=2,
+                        upscale_factor=2,
+                    ),
                     input_shape=(3, 8, 8),
-                    tie=True),
-                pixel_loss=dict(type='MSELoss')))
+                    tie=True,
+                ),
+                pixel_loss=dict(type='MSELoss'),
+            )
+        )
         model.data_preprocessor = Prepared()
         optim_wrapper = adam(model)
         if dist.is_initialized():
@@ -90,11 +102,11 @@ class SharedEditor(Run):
     def data(self):
         inputs, targets = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 16, 16)
         return dict(
-            inputs=inputs[own_part(4)], data_samples=own_samples(targets))
+            inputs=inputs[own_part(4)], data_samples=own_samples(targets)
+        )
 
 
-RUNS = dict(
-    gan=lambda *hooks: SharedGan('sagan', *hooks), editor=SharedEditor)
+RUNS = dict(gan=lambda *hooks: SharedGan('sagan', *hooks), editor=SharedEditor)
 
 
 def trained(build, *hooks):
@@ -143,8 +155,8 @@ def budgeted():
     """What a budget prunes."""
     run, masks = own_masks()
     hook = HOOKS.build(
-        dict(type='MaskBinarizationHook', end=1,
-             budget=dict(multiply_adds=.5)))
+        dict(type='MaskBinarizationHook', end=1, budget=dict(multiply_adds=0.5))
+    )
     hook.before_run(run)
     hook.before_train(run)
     hook.after_train_iter(run, 0)
@@ -165,13 +177,15 @@ def cut():
 
 class Search:
     """As much of a runner as a search of sub-networks needs."""
+
     logger, work_dir = Mock(), ''
 
     def __init__(self):
         self.model = nn.ModuleDict(dict(generator=build_generator(SAGAN)))
         self.iter, self.max_iters = 0, 5
         self.hook = HOOKS.build(
-            dict(type='OnceForAllHook', budget=0.8, candidates=3))
+            dict(type='OnceForAllHook', budget=0.8, candidates=3)
+        )
         self.val_loop = SimpleNamespace(run=self.validate)
         self.seen = []
         random.seed(dist.get_rank())
@@ -182,11 +196,13 @@ class Search:
         self.hook.after_val_epoch(self, {'domain/frechet': len(self.seen)})
 
     def note(self):
-        self.seen.append({
-            name: buffer.clone()
-            for name, buffer in self.model.named_buffers()
-            if name.endswith(('pruned', 'running_mean', 'running_var'))
-        })
+        self.seen.append(
+            {
+                name: buffer.clone()
+                for name, buffer in self.model.named_buffers()
+                if name.endswith(('pruned', 'running_mean', 'running_var'))
+            }
+        )
 
     def save_checkpoint(self, *args, **kwargs):
         self.note()
@@ -218,12 +234,16 @@ def in_rank(rank, folder):
     DefaultScope.get_instance('ranks', scope_name='ppcd_mmagic')
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
     dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank,
-        world_size=WORLD)
+        'gloo',
+        init_method=f'file://{folder}/store',
+        rank=rank,
+        world_size=WORLD,
+    )
     # sums in another order differ by 1e-16
     torch.set_default_dtype(torch.float64)
     seen = dict(
-        pruned=pruned(), budgeted=budgeted(), cut=cut(), search=Search().run())
+        pruned=pruned(), budgeted=budgeted(), cut=cut(), search=Search().run()
+    )
     for name, build in RUNS.items():
         seen[name] = trained(build, MASKING, SHRINKING)
         seen[f'resumed {name}'] = resumed(build, MASKING, SHRINKING)
@@ -236,7 +256,7 @@ def in_rank(rank, folder):
 def ranks(tmp_path_factory):
     """What each process has seen."""
     folder = tmp_path_factory.mktemp('ranks')
-    torch.multiprocessing.spawn(in_rank, (str(folder), ), nprocs=WORLD)
+    torch.multiprocessing.spawn(in_rank, (str(folder),), nprocs=WORLD)
     return [
         torch.load(folder / f'{rank}.pth', weights_only=False)
         for rank in range(WORLD)
@@ -260,7 +280,8 @@ def alone():
 def weights(run, name):
     own = ('weight', 'bias', 'weight_orig', 'gamma', 'pruned')
     return {
-        key: value for key, value in run[name]['state_dict'].items()
+        key: value
+        for key, value in run[name]['state_dict'].items()
         if key.rpartition('.')[2] in own
     }
 
@@ -273,23 +294,35 @@ def test_two_processes_end_with_one_process_s_result(ranks, alone, name):
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             torch.testing.assert_close(
-                found[key], value, rtol=1e-7, atol=1e-9,
-                msg=lambda text, key=key: f'{key}: {text}')
+                found[key],
+                value,
+                rtol=1e-7,
+                atol=1e-9,
+                msg=lambda text, key=key: f'{key}: {text}',
+            )
     losses = torch.stack([rank[name]['losses'] for rank in ranks]).mean(0)
     torch.testing.assert_close(
-        losses, alone[name]['losses'], rtol=1e-7, atol=1e-9)
+        losses, alone[name]['losses'], rtol=1e-7, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize('name', RUNS)
 def test_the_trainings_that_were_compared_have_shrunk(ranks, alone, name):
     """And went on between the cuts, each process by pictures of its own."""
-    masks = [value for key, value in weights(alone, name).items()
-             if key.endswith('mask.pruned')]
+    masks = [
+        value
+        for key, value in weights(alone, name).items()
+        if key.endswith('mask.pruned')
+    ]
     first = RUNS[name](MASKING)
-    built = [mask for generator in generators_of(first.model)
-             for _, mask in named_masks(generator.module)]
+    built = [
+        mask
+        for generator in generators_of(first.model)
+        for _, mask in named_masks(generator.module)
+    ]
     assert sum(map(len, masks)) < 0.8 * len(masks) / len(built) * sum(
-        mask.channels for mask in built)
+        mask.channels for mask in built
+    )
     one, two = (rank[name]['losses'] for rank in ranks)
     assert (one != two).any(1).all()
 
@@ -306,9 +339,11 @@ def test_processes_do_not_come_apart(ranks, name):
 def moments(rank, name):
     states = rank[name]['optimizer']
     states = states if name == 'gan' else dict(all=states)
-    return {(part, index): state['exp_avg_sq']
-            for part, states in states.items()
-            for index, state in states['state'].items()}
+    return {
+        (part, index): state['exp_avg_sq']
+        for part, states in states.items()
+        for index, state in states['state'].items()
+    }
 
 
 @pytest.mark.parametrize('name', RUNS)

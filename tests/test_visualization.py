@@ -1,4 +1,5 @@
 """Pictures people look at: what is drawn, where, and in which colour."""
+
 import base64
 import io
 import json
@@ -13,17 +14,32 @@ import torch
 from conftest import BIGGAN, CLASSES, NOISE, STUDENTS, build_generator, prune
 from mmagic.visualization import Visualizer
 from mmengine.config import Config
-from painting import (BLUE, COLOURS, GREEN, RED, Painter, pixels,
-                      register_painter, share, solid)
+from painting import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    RED,
+    Painter,
+    pixels,
+    register_painter,
+    share,
+    solid,
+)
 from PIL import Image
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.registry import HOOKS, MODELS
-from ppcd_mmagic.visualization import (HtmlReport, class_grids,
-                                       confusion_heatmaps, curves,
-                                       interpolate_classes,
-                                       interpolate_noises, picture_table,
-                                       read_scalars, slerp)
+from ppcd_mmagic.visualization import (
+    HtmlReport,
+    class_grids,
+    confusion_heatmaps,
+    curves,
+    interpolate_classes,
+    interpolate_noises,
+    picture_table,
+    read_scalars,
+    slerp,
+)
 
 RGB = dict(red=(255, 0, 0), green=(0, 255, 0), blue=(0, 0, 255))
 
@@ -37,7 +53,7 @@ def close_figures():
 def shades(count, size=16):
     """Images (count, 3, size, size), each of a red of its own."""
     reds = torch.linspace(0, 1, count).view(-1, 1, 1)
-    images = torch.full((count, 3, size, size), -1.)
+    images = torch.full((count, 3, size, size), -1.0)
     images[:, 2] = 2 * reds - 1
     return images, reds.flatten()
 
@@ -51,46 +67,54 @@ def cell(axis, row, column, size=16):
 
 def test_class_grids_show_classes_in_rows():
     images, reds = shades(6)
-    figure = class_grids({
-        'one': images,
-        'other': images.flip(0)
-    }, ['zero', 'one', 'two'], columns=2)
+    figure = class_grids(
+        {'one': images, 'other': images.flip(0)},
+        ['zero', 'one', 'two'],
+        columns=2,
+    )
     one, other = figure.axes
     assert (one.get_title(), other.get_title()) == ('one', 'other')
     assert [tick.get_text() for tick in one.get_yticklabels()] == [
-        'zero', 'one', 'two'
+        'zero',
+        'one',
+        'two',
     ]
     for row in range(3):
         for column in range(2):
             place = 2 * row + column
             np.testing.assert_allclose(
-                cell(one, row, column), [reds[place], 0, 0], atol=1e-6)
+                cell(one, row, column), [reds[place], 0, 0], atol=1e-6
+            )
             np.testing.assert_allclose(
-                cell(other, row, column), [reds[5 - place], 0, 0], atol=1e-6)
+                cell(other, row, column), [reds[5 - place], 0, 0], atol=1e-6
+            )
 
 
 def test_names_of_classes_stand_beside_their_rows():
     figure = class_grids({'one': shades(6)[0]}, ['zero', 'one', 'two'], 2)
-    axis, = figure.axes
+    (axis,) = figure.axes
     assert len(axis.images[0].get_array()) == 3 * 17 + 1
     for row, place in enumerate(axis.get_yticks()):
         assert 17 * row + 1 < place < 17 * row + 17
 
 
-@pytest.mark.parametrize('name, bgr', [('red', RED), ('green', GREEN),
-                                       ('blue', BLUE)])
+@pytest.mark.parametrize(
+    'name, bgr', [('red', RED), ('green', GREEN), ('blue', BLUE)]
+)
 def test_grids_and_tables_keep_colours(name, bgr):
     images = torch.stack([solid(bgr)] * 4)
-    for figure in (class_grids({'m': images}, ['a', 'b'], 2),
-                   picture_table({'row': {'column': images}}, 2)):
+    for figure in (
+        class_grids({'m': images}, ['a', 'b'], 2),
+        picture_table({'row': {'column': images}}, 2),
+    ):
         drawn = pixels(figure)
         for other, rgb in RGB.items():
-            assert (share(drawn, rgb) > .3) == (other == name), other
+            assert (share(drawn, rgb) > 0.3) == (other == name), other
 
 
 def test_images_beyond_their_range_are_drawn_at_its_ends():
-    image = solid(torch.tensor([-3., -3., 3.]))[None]
-    axis, = class_grids({'m': image}, ['a'], 1).axes
+    image = solid(torch.tensor([-3.0, -3.0, 3.0]))[None]
+    (axis,) = class_grids({'m': image}, ['a'], 1).axes
     assert cell(axis, 0, 0).tolist() == [1, 0, 0]
 
 
@@ -99,8 +123,10 @@ def test_picture_table_puts_every_cell_where_it_belongs():
     figure = picture_table(
         {
             'above': {'left': images[:1], 'right': images[1:2]},
-            'below': {'left': images[2:3], 'right': images[3:]}
-        }, columns=1)
+            'below': {'left': images[2:3], 'right': images[3:]},
+        },
+        columns=1,
+    )
     for axis, red in zip(figure.axes, reds):
         np.testing.assert_allclose(cell(axis, 0, 0), [red, 0, 0], atol=1e-6)
     above, right, below, _ = figure.axes
@@ -113,15 +139,21 @@ def test_confusion_heatmaps_show_shares_of_the_class_asked_for():
     other = torch.tensor([[0, 5], [999, 1]])
     figure = confusion_heatmaps({'m': matrix, 'n': other}, ['a', 'b'])
     first, second = figure.axes[:2]
-    np.testing.assert_allclose(first.images[0].get_array(), [[.75, .25],
-                                                             [0, 0]])
-    np.testing.assert_allclose(second.images[0].get_array(),
-                               [[0, 1], [.999, .001]])
-    written = [{text.get_position(): text.get_text() for text in axis.texts}
-               for axis in (first, second)]
+    np.testing.assert_allclose(
+        first.images[0].get_array(), [[0.75, 0.25], [0, 0]]
+    )
+    np.testing.assert_allclose(
+        second.images[0].get_array(), [[0, 1], [0.999, 0.001]]
+    )
+    written = [
+        {text.get_position(): text.get_text() for text in axis.texts}
+        for axis in (first, second)
+    ]
     # at (column, row); what rounds to nothing is left out
-    assert written == [{(0, 0): '75', (1, 0): '25'}, {(1, 0): '100',
-                                                      (0, 1): '100'}]
+    assert written == [
+        {(0, 0): '75', (1, 0): '25'},
+        {(1, 0): '100', (0, 1): '100'},
+    ]
     assert (first.get_title(), second.get_title()) == ('m', 'n')
     assert first.get_xlabel() == 'recognised'
     assert first.get_ylabel() == 'asked for'
@@ -129,11 +161,16 @@ def test_confusion_heatmaps_show_shares_of_the_class_asked_for():
 
 def test_scalars_of_resumed_runs_are_joined(tmp_path):
     records = {
-        '20260101_000000': [dict(step=1, loss=5., lr=.1), dict(step=2, loss=4.),
-                            dict(step=3, loss=9.)],
-        '20260102_000000': [dict(step=3, loss=3.), dict(step=4, loss=2.,
-                                                        note='text'),
-                            dict(fid=7.)]
+        '20260101_000000': [
+            dict(step=1, loss=5.0, lr=0.1),
+            dict(step=2, loss=4.0),
+            dict(step=3, loss=9.0),
+        ],
+        '20260102_000000': [
+            dict(step=3, loss=3.0),
+            dict(step=4, loss=2.0, note='text'),
+            dict(fid=7.0),
+        ],
     }
     for name, lines in records.items():
         folder = tmp_path / name / 'vis_data'
@@ -141,16 +178,19 @@ def test_scalars_of_resumed_runs_are_joined(tmp_path):
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     series = read_scalars(str(tmp_path))
     assert series['loss'] == [(1, 5), (2, 4), (3, 3), (4, 2)]
-    assert series['lr'] == [(1, .1)]
+    assert series['lr'] == [(1, 0.1)]
     assert 'note' not in series and 'fid' not in series
 
 
-SERIES = dict(loss_a=[(1, 4.), (5, 2.)], sparsity=[(2, .25), (4, .5)],
-              other=[(10, 0.)])
+SERIES = dict(
+    loss_a=[(1, 4.0), (5, 2.0)],
+    sparsity=[(2, 0.25), (4, 0.5)],
+    other=[(10, 0.0)],
+)
 
 
 def drawn_line(figure):
-    line, = figure.axes[0].get_lines()
+    (line,) = figure.axes[0].get_lines()
     return [tuple(point) for point in line.get_xydata()], line
 
 
@@ -165,8 +205,9 @@ def test_curves_are_the_points():
 
 def test_stepwise_curves_begin_at_zero_and_hold_to_the_end():
     points, line = drawn_line(
-        curves(SERIES, {'sparsity': 's'}, 'fraction', stepwise=True))
-    assert points == [(0, 0), (2, .25), (4, .5), (10, .5)]
+        curves(SERIES, {'sparsity': 's'}, 'fraction', stepwise=True)
+    )
+    assert points == [(0, 0), (2, 0.25), (4, 0.5), (10, 0.5)]
     assert line.get_drawstyle() == 'steps-post'
 
 
@@ -202,46 +243,62 @@ def test_html_report_shows_what_it_was_given(tmp_path):
     reader = Reader()
     reader.feed((tmp_path / 'r.html').read_text())
     assert reader.texts == [
-        'a < b', 'a < b', 'One & two', '<script>alert(1)</script>',
-        'A "caption"'
+        'a < b',
+        'a < b',
+        'One & two',
+        '<script>alert(1)</script>',
+        'A "caption"',
     ]
     assert reader.cells == [['model', 'x'], ['<b>', '1'], ['c', '2.5']]
-    image, = reader.images
-    assert share(image.convert('RGB'), RGB['red']) > .3
+    (image,) = reader.images
+    assert share(image.convert('RGB'), RGB['red']) > 0.3
 
 
 # ------------------------------------------------- MMagic's pictures in training
 
 
 def test_pictures_written_during_training_keep_their_colours(
-        tmp_path, monkeypatch, repo):
+    tmp_path, monkeypatch, repo
+):
     config = Config.fromfile('configs/biggan_digits_16.py')
     # the hook takes the newest
     Visualizer.get_instance(
-        'colours', vis_backends=[dict(type='VisBackend')],
-        save_dir=str(tmp_path))
+        'colours',
+        vis_backends=[dict(type='VisBackend')],
+        save_dir=str(tmp_path),
+    )
     model = MODELS.build(
         dict(
             type='SAGAN',
             noise_size=4,
             num_classes=1,
             data_preprocessor=dict(type='DataPreprocessor'),
-            generator=register_painter(
-                monkeypatch, num_classes=1, dots=False),
-            discriminator=None))
+            generator=register_painter(monkeypatch, num_classes=1, dots=False),
+            discriminator=None,
+        )
+    )
     hook = HOOKS.build(
-        dict(config.custom_hooks[1], vis_kwargs_list=dict(
-            config.custom_hooks[1].vis_kwargs_list, sample_model='orig')))
+        dict(
+            config.custom_hooks[1],
+            vis_kwargs_list=dict(
+                config.custom_hooks[1].vis_kwargs_list, sample_model='orig'
+            ),
+        )
+    )
     hook.vis_sample(
         SimpleNamespace(
-            model=model, train_dataloader=SimpleNamespace(batch_size=16)),
-        0, {})
-    path, = tmp_path.rglob('*.png')
+            model=model, train_dataloader=SimpleNamespace(batch_size=16)
+        ),
+        0,
+        {},
+    )
+    (path,) = tmp_path.rglob('*.png')
     picture = np.asarray(Image.open(path).convert('RGB'))
     # 8 rows of 8 images of 16 pixels, two pixels of black around each
     assert picture.shape == (8 * 18 + 2, 8 * 18 + 2, 3)
     assert share(picture, RGB['red']) == pytest.approx(
-        64 * 256 / (8 * 18 + 2)**2)
+        64 * 256 / (8 * 18 + 2) ** 2
+    )
     assert share(picture, RGB['blue']) == 0
 
 
@@ -249,12 +306,15 @@ def test_pictures_written_during_training_keep_their_colours(
 
 
 def test_slerp_walks_along_the_circle():
-    a, b = torch.tensor([2., 0., 0.]), torch.tensor([0., 2., 0.])
+    a, b = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
     t = torch.tensor([0, 1 / 3, 1 / 2, 1])
     degrees = [0, 30, 45, 90]
-    expected = torch.tensor([[2 * math.cos(math.radians(d)),
-                              2 * math.sin(math.radians(d)), 0]
-                             for d in degrees])
+    expected = torch.tensor(
+        [
+            [2 * math.cos(math.radians(d)), 2 * math.sin(math.radians(d)), 0]
+            for d in degrees
+        ]
+    )
     torch.testing.assert_close(slerp(a, b, t), expected, rtol=0, atol=1e-6)
 
 
@@ -264,20 +324,21 @@ def test_slerp_keeps_the_length_of_noises():
     b = b / b.norm() * a.norm()
     lengths = slerp(a, b, torch.linspace(0, 1, 9)).norm(dim=1)
     torch.testing.assert_close(lengths, a.norm().expand(9))
-    middle = slerp(a, b, torch.tensor([.5]))[0]
+    middle = slerp(a, b, torch.tensor([0.5]))[0]
     torch.testing.assert_close(middle @ a, middle @ b, rtol=1e-4, atol=1e-4)
 
 
 def test_slerp_between_parallel_noises_is_the_straight_line():
-    a = torch.tensor([1., 2.])
+    a = torch.tensor([1.0, 2.0])
     torch.testing.assert_close(
-        slerp(a, 3 * a, torch.tensor([0, .5, 1])),
-        torch.stack([a, 2 * a, 3 * a]))
+        slerp(a, 3 * a, torch.tensor([0, 0.5, 1])),
+        torch.stack([a, 2 * a, 3 * a]),
+    )
 
 
 def test_between_red_and_blue_is_purple():
     images = interpolate_classes(Painter(dots=False), torch.zeros(4), 0, 2, 5)
-    for image, t in zip(images, (0, .25, .5, .75, 1)):
+    for image, t in zip(images, (0, 0.25, 0.5, 0.75, 1)):
         expected = (1 - t) * RED + t * BLUE
         torch.testing.assert_close(image, solid(expected))
 
@@ -287,24 +348,28 @@ def test_between_two_classes_every_embedding_is_between_theirs(name):
     """The row of a class in each table is replaced by a mixture."""
     generator = build_generator(STUDENTS[name])
     if name != 'biggan':
-        prune(generator, .5)
+        prune(generator, 0.5)
     torch.manual_seed(3)
     noise = torch.randn(NOISE)
     images = interpolate_classes(generator, noise, 1, 4, 5)
     with torch.no_grad():
-        for place, t in enumerate((0, .25, .5, .75, 1)):
+        for place, t in enumerate((0, 0.25, 0.5, 0.75, 1)):
             replaced = []
             for table in generator.modules():
                 if isinstance(table, torch.nn.Embedding):
                     rows = table(torch.tensor([1, 4]))
                     row = (1 - t) * rows[0] + t * rows[1]
-                    replaced.append(table.register_forward_hook(
-                        lambda module, args, out, row=row: row[None]))
+                    replaced.append(
+                        table.register_forward_hook(
+                            lambda module, args, out, row=row: row[None]
+                        )
+                    )
             expected = generator(noise[None], label=torch.tensor([0]))[0]
             for handle in replaced:
                 handle.remove()
             torch.testing.assert_close(
-                images[place], expected, rtol=0, atol=1e-5)
+                images[place], expected, rtol=0, atol=1e-5
+            )
     assert (images[2] - images[0]).abs().max() > 1e-2
 
 
@@ -317,7 +382,8 @@ def test_between_two_classes_of_biggan_is_its_embedding_given_from_outside():
         expected = generator(
             noise[None],
             label=(first + last)[None] / 2,
-            use_outside_embedding=True)
+            use_outside_embedding=True,
+        )
     torch.testing.assert_close(images[1:2], expected, rtol=0, atol=1e-5)
 
 
@@ -328,10 +394,12 @@ def test_walks_end_at_plain_images(name):
     classes = interpolate_classes(generator, start, 0, CLASSES - 1, 4)
     noises = interpolate_noises(generator, start, end, 2, 4)
     with torch.no_grad():
-        for image, noise, label in ((classes[0], start, 0),
-                                    (classes[3], start, CLASSES - 1),
-                                    (noises[0], start, 2),
-                                    (noises[3], end, 2)):
+        for image, noise, label in (
+            (classes[0], start, 0),
+            (classes[3], start, CLASSES - 1),
+            (noises[0], start, 2),
+            (noises[3], end, 2),
+        ):
             expected = generator(noise[None], label=torch.tensor([label]))[0]
             torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
 
@@ -343,7 +411,8 @@ def test_between_two_noises_is_the_image_of_the_noise_between():
     middle = interpolate_noises(generator, start, end, 3, 3)[1]
     with torch.no_grad():
         expected = generator(
-            (start + end)[None] / math.sqrt(2), label=torch.tensor([3]))[0]
+            (start + end)[None] / math.sqrt(2), label=torch.tensor([3])
+        )[0]
     torch.testing.assert_close(middle, expected, rtol=0, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """Tools called in the process of the tests: the parts that a test registers
 are theirs as well, and MMagic is imported once."""
+
 import importlib.util
 import os.path as osp
 import sys
@@ -14,7 +15,8 @@ def load_tool(name: str):
     if TOOLS not in sys.path:
         sys.path.insert(0, TOOLS)  # what they share
     spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', osp.join(TOOLS, f'{name}.py'))
+        f'tool_{name}', osp.join(TOOLS, f'{name}.py')
+    )
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     return tool

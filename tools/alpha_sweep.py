@@ -1,4 +1,5 @@
 """Sweep of the compression ratio threshold (figures H and I)."""
+
 import argparse
 import os.path as osp
 from copy import deepcopy
@@ -7,30 +8,44 @@ from typing import Dict, List
 from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
 
-from ppcd_mmagic.experiments import (Run, STUDENTS, changed, draw_picture_table,
-                                    draw_pictures, labels_for, line_chart,
-                                    of_one_seed, read_config, run_all,
-                                    save_table, seeds_in_words, set_alpha)
+from ppcd_mmagic.experiments import (
+    Run,
+    STUDENTS,
+    changed,
+    draw_picture_table,
+    draw_pictures,
+    labels_for,
+    line_chart,
+    of_one_seed,
+    read_config,
+    run_all,
+    save_table,
+    seeds_in_words,
+    set_alpha,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train students at several alphas with independent and '
         'shared masks, and prune others after training; print and draw size, '
-        'Fréchet distance and accuracy against alpha, and grids of pictures.')
+        'Fréchet distance and accuracy against alpha, and grids of pictures.'
+    )
     parser.add_argument(
         '--alphas',
         type=fraction,
         nargs='+',
         default=[0.5, 0.6, 0.7, 0.8],
-        help='default: 0.5 0.6 0.7 0.8')
+        help='default: 0.5 0.6 0.7 0.8',
+    )
     parser.add_argument(
         '--after-training',
         nargs='*',
         choices=list(AFTER_TRAINING),
         default=list(AFTER_TRAINING),
         help='for figure H: generators to prune after training and fine-tune '
-        '(default: all)')
+        '(default: all)',
+    )
     add_experiment_arguments(parser, 'work_dirs/alpha_sweep')
     parser.set_defaults(seeds=[0])
     return parser.parse_args()
@@ -41,9 +56,15 @@ def sweep(args: argparse.Namespace, masks: str) -> List[Run]:
     base = changed(read_config(f'{STUDENTS[args.data]}_alpha06.py'), args)
     base.model.generator.residual_masks = masks
     return [
-        Run(f'{masks}, alpha {alpha}', set_alpha(base, alpha), seed, args.root,
-            label=dict(method=f'PPCD-GAN, {masks}', alpha=alpha))
-        for alpha in args.alphas for seed in args.seeds
+        Run(
+            f'{masks}, alpha {alpha}',
+            set_alpha(base, alpha),
+            seed,
+            args.root,
+            label=dict(method=f'PPCD-GAN, {masks}', alpha=alpha),
+        )
+        for alpha in args.alphas
+        for seed in args.seeds
     ]
 
 
@@ -54,14 +75,20 @@ def sweep_after_training(args: argparse.Namespace, method: str) -> List[Run]:
     star = read_config(f'{student}_star_alpha06.py')
     if args.max_iters:  # it is half as long in the configs
         args = argparse.Namespace(
-            **{**vars(args), 'max_iters': max(1, args.max_iters // 2)})
+            **{**vars(args), 'max_iters': max(1, args.max_iters // 2)}
+        )
     star = change(changed(star, args))
     return [
-        Run(f'{method}, alpha {alpha}', set_alpha(star, alpha), seed,
+        Run(
+            f'{method}, alpha {alpha}',
+            set_alpha(star, alpha),
+            seed,
             args.root,
             start=Run(f'{method} before pruning', before, seed, args.root),
-            label=dict(method=method, alpha=alpha))
-        for alpha in args.alphas for seed in args.seeds
+            label=dict(method=method, alpha=alpha),
+        )
+        for alpha in args.alphas
+        for seed in args.seeds
     ]
 
 
@@ -74,7 +101,8 @@ def without_teacher(config: Config) -> Config:
 def masked_biggan(config: Config) -> Config:
     config = without_teacher(config)
     config.model.generator = dict(
-        config.biggan_generator, type='PPResBigGANGenerator')
+        config.biggan_generator, type='PPResBigGANGenerator'
+    )
     return config
 
 
@@ -98,14 +126,14 @@ def main() -> None:
     for method in args.after_training:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
-    save_table(results, args.root, 'Sweep of alpha',
-               seeds_in_words(args.seeds))
+    save_table(results, args.root, 'Sweep of alpha', seeds_in_words(args.seeds))
     points = {
         method: {alpha: results[run.name] for alpha, run in series.items()}
         for method, series in by_method(runs).items()
     }
-    line_chart(points, labels_for(results), 'alpha',
-               osp.join(args.root, 'sweep.png'))
+    line_chart(
+        points, labels_for(results), 'alpha', osp.join(args.root, 'sweep.png')
+    )
     first = of_one_seed(runs)
     students = [run for run in first if not run.start]
     draw_pictures(students, osp.join(args.root, 'figure_i.png'))
@@ -113,7 +141,9 @@ def main() -> None:
         {
             method: {f'α {alpha}': run for alpha, run in series.items()}
             for method, series in by_method(first).items()
-        }, osp.join(args.root, 'figure_h.png'))
+        },
+        osp.join(args.root, 'figure_h.png'),
+    )
 
 
 if __name__ == '__main__':

@@ -1,14 +1,25 @@
 """The baselines of the paper, beside PPCD-GAN (figures B to D)."""
+
 import argparse
 import os.path as osp
 from dataclasses import replace
 
 from command_line import add_experiment_arguments, run
 
-from ppcd_mmagic.experiments import (STUDENTS, bar_chart, draw_pictures,
-                                    labels_for, make_runs, of_one_seed,
-                                    read_config, read_lines, run_all,
-                                    save_table, seeds_in_words, shorten)
+from ppcd_mmagic.experiments import (
+    STUDENTS,
+    bar_chart,
+    draw_pictures,
+    labels_for,
+    make_runs,
+    of_one_seed,
+    read_config,
+    read_lines,
+    run_all,
+    save_table,
+    seeds_in_words,
+    shorten,
+)
 
 LINES = {
     'PPCD-GAN': '{student}_alpha06.py',
@@ -25,7 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train the baselines and PPCD-GAN, all equally long; '
         'print and draw the table and pictures. PPCD-GAN* is pruned after '
-        'such a training and fine-tuned for half as long again.')
+        'such a training and fine-tuned for half as long again.'
+    )
     add_experiment_arguments(parser, 'work_dirs/baselines')
     parser.set_defaults(seeds=[0])
     return parser.parse_args()
@@ -36,11 +48,15 @@ def pruned_afterwards(args: argparse.Namespace, length: int) -> list:
     student = STUDENTS[args.data]
     before = make_runs(
         {
-            'PPCD-GAN before pruning':
-            shorten(read_config(f'{student}_alpha00.py'), length)
-        }, args)
-    star = shorten(read_config(f'{student}_star_alpha06.py'),
-                   max(1, length // 2))
+            'PPCD-GAN before pruning': shorten(
+                read_config(f'{student}_alpha00.py'), length
+            )
+        },
+        args,
+    )
+    star = shorten(
+        read_config(f'{student}_star_alpha06.py'), max(1, length // 2)
+    )
     return [
         replace(run, start=start)
         for start, run in zip(before, make_runs({'PPCD-GAN*': star}, args))
@@ -56,9 +72,12 @@ def main() -> None:
     runs += pruned_afterwards(args, length)
     results = run_all(runs, args.jobs)
     save_table(
-        results, args.root, f'Baselines on {args.data}',
+        results,
+        args.root,
+        f'Baselines on {args.data}',
         f'{seeds_in_words(args.seeds)} {length} iterations each; PPCD-GAN* has '
-        f'{length // 2} more of fine-tuning.')
+        f'{length // 2} more of fine-tuning.',
+    )
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))
     draw_pictures(of_one_seed(runs), osp.join(args.root, 'pictures.png'))
 

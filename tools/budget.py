@@ -1,4 +1,5 @@
 """A budget for the whole generator against the same alpha for all masks."""
+
 import argparse
 from typing import Dict, Sequence
 
@@ -9,9 +10,17 @@ from mmengine.config import Config
 from ppcd_mmagic.channels import complexity, link_masks, remaining_complexity
 from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.engine.hooks.pruning_plan import cap
-from ppcd_mmagic.experiments import (STUDENTS, Run, make_runs, read_config,
-                                    run_all, save_table, seeds_in_words,
-                                    set_alpha, set_budget)
+from ppcd_mmagic.experiments import (
+    STUDENTS,
+    Run,
+    make_runs,
+    read_config,
+    run_all,
+    save_table,
+    seeds_in_words,
+    set_alpha,
+    set_budget,
+)
 from ppcd_mmagic.generators import example_inputs
 
 
@@ -19,30 +28,35 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train students with shared masks that prune the same '
         'fraction of every mask, and others that reach the same multiply-adds '
-        'or the same number of parameters by a budget; print a table.')
+        'or the same number of parameters by a budget; print a table.'
+    )
     parser.add_argument(
         '--alpha',
         type=fraction,
         default=0.8,
-        help='of the students without a budget (default: 0.8)')
+        help='of the students without a budget (default: 0.8)',
+    )
     parser.add_argument(
         '--cap',
         type=fraction,
         default=0.95,
         help='alpha of the others, the most that a layer may lose (default: '
-        '0.95)')
+        '0.95)',
+    )
     parser.add_argument(
         '--same',
         nargs='+',
         choices=['multiply_adds', 'parameters'],
         default=['multiply_adds', 'parameters'],
-        help='what the budgets are of (default: %(default)s)')
+        help='what the budgets are of (default: %(default)s)',
+    )
     add_experiment_arguments(parser, 'work_dirs/budget')
     return parser.parse_args()
 
 
-def lines_of(alpha: float, most: float, same: Sequence[str],
-             data: str) -> Dict[str, Config]:
+def lines_of(
+    alpha: float, most: float, same: Sequence[str], data: str
+) -> Dict[str, Config]:
     """The student of one alpha, and those of the same size."""
     base = read_config(f'{STUDENTS[data]}_alpha06.py')
     base.model.generator.residual_masks = 'shared'
@@ -52,9 +66,10 @@ def lines_of(alpha: float, most: float, same: Sequence[str],
         f'alpha {alpha}': uniform,
         **{
             f'same {what.replace("_", "-")}': set_budget(
-                base, {what: size[what]}, most)
+                base, {what: size[what]}, most
+            )
             for what in same
-        }
+        },
     }
 
 
@@ -63,8 +78,11 @@ def size_of(config: Config) -> Dict[str, int]:
     """What a student has when all masks are pruned as far as alpha says;
     with shared masks it does not matter which channels fall."""
     generator = build_generator(config)
-    alpha, = (hook.alpha for hook in config.custom_hooks
-              if 'MaskBinarizationHook' in hook.type)
+    (alpha,) = (
+        hook.alpha
+        for hook in config.custom_hooks
+        if 'MaskBinarizationHook' in hook.type
+    )
     channels = link_masks(generator, example_inputs(generator))
     for mask in channels.masks.values():
         mask.prune(cap(alpha, mask.channels))
@@ -73,8 +91,9 @@ def size_of(config: Config) -> Dict[str, int]:
 
 def multiply_adds(done: Run) -> int:
     generator = done.generator()
-    return complexity(
-        generator, example_inputs(generator, batch=1))['multiply_adds']
+    return complexity(generator, example_inputs(generator, batch=1))[
+        'multiply_adds'
+    ]
 
 
 def main() -> None:
@@ -88,8 +107,11 @@ def main() -> None:
             metrics['multiply_adds'] = multiply_adds(done)
     length = runs[0].config.train_cfg.max_iters
     save_table(
-        results, args.root, 'A budget against alpha',
-        f'{seeds_in_words(args.seeds)} {length} iterations each.')
+        results,
+        args.root,
+        'A budget against alpha',
+        f'{seeds_in_words(args.seeds)} {length} iterations each.',
+    )
 
 
 if __name__ == '__main__':

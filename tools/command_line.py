@@ -1,4 +1,5 @@
 """What the command lines have in common."""
+
 import argparse
 import errno
 import logging
@@ -12,16 +13,23 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from ppcd_mmagic.building import building
-from ppcd_mmagic.engine import (SafeRunner, lost_processes_named,
-                                merge_options)
+from ppcd_mmagic.engine import SafeRunner, lost_processes_named, merge_options
 from ppcd_mmagic.errors import PPCDError
 
 
 # what a machine refuses, whatever the program
 _REFUSALS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
-    errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
 }
 
 
@@ -44,9 +52,11 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        print(f'error: {error.filename or "a file"} cannot be read or '
-              f'written: {error.strerror}. Make room, or name another place.',
-              file=sys.stderr)
+        print(
+            f'error: {error.filename or "a file"} cannot be read or '
+            f'written: {error.strerror}. Make room, or name another place.',
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.exit(0)
 
@@ -54,29 +64,36 @@ def run(main: Callable[[], None]) -> NoReturn:
 class Settings(DictAction):
     """MMEngine's key=value on the command line."""
 
-    def __call__(self, parser: argparse.ArgumentParser,
-                 namespace: argparse.Namespace, values: Any,
-                 option_string: Optional[str] = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
         for text in values:
             if '=' not in text:
-                parser.error(f'argument {option_string}: "{text}" is no '
-                             'key=value')
+                parser.error(
+                    f'argument {option_string}: "{text}" is no key=value'
+                )
         super().__call__(parser, namespace, values, option_string)
 
 
 def positive(text: str) -> int:
     """Type of a command line's count."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number of at '
-                                         'least 1')
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no whole number of at least 1'
+        )
     return int(text)
 
 
 def natural(text: str) -> int:
     """Type of a command line's seed or index."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number of at '
-                                         'least 0')
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no whole number of at least 0'
+        )
     return int(text)
 
 
@@ -85,7 +102,7 @@ def fraction(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.
+        value = -1.0
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f'"{text}" is no number in [0, 1)')
     return value
@@ -95,19 +112,21 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of OpenMMLab's tools that run something from a config."""
     parser.add_argument(
         '--work-dir',
-        help='where logs and results go (default: work_dirs/<config>)')
+        help='where logs and results go (default: work_dirs/<config>)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Settings,
-        help='override settings of the config, as key=value')
+        help='override settings of the config, as key=value',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher (default: none)')
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=natural, default=0)
+        help='job launcher (default: none)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=natural, default=0)
 
 
 def read_config_file(path: str, options: Optional[dict] = None) -> Config:
@@ -119,13 +138,15 @@ def read_config_file(path: str, options: Optional[dict] = None) -> Config:
     """
     if not osp.isfile(path):
         what = 'is a folder' if osp.isdir(path) else 'does not exist'
-        raise PPCDError(f'The config {path} {what} (looked for '
-                        f'{osp.abspath(path)}).')
+        raise PPCDError(
+            f'The config {path} {what} (looked for {osp.abspath(path)}).'
+        )
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is a program of the user's
-        raise PPCDError(f'The config {path} cannot be read: '
-                        f'{type(error).__name__}: {error}') from error
+        raise PPCDError(
+            f'The config {path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
     merge_options(config, options or {}, path)
     return config
 
@@ -136,8 +157,9 @@ def read_config(args: argparse.Namespace) -> Config:
     config = read_config_file(args.config, args.cfg_options)
     config.launcher = args.launcher
     name = osp.splitext(osp.basename(args.config))[0]
-    config.work_dir = args.work_dir or config.get('work_dir') or osp.join(
-        'work_dirs', name)
+    config.work_dir = (
+        args.work_dir or config.get('work_dir') or osp.join('work_dirs', name)
+    )
     return config
 
 
@@ -158,36 +180,46 @@ def build_runner(config: Config) -> Runner:
         return SafeRunner.from_cfg(config)
 
 
-def add_experiment_arguments(parser: argparse.ArgumentParser, root: str) -> None:
+def add_experiment_arguments(
+    parser: argparse.ArgumentParser, root: str
+) -> None:
     """Options that all experiments share."""
     from ppcd_mmagic.experiments import STUDENTS  # it brings matplotlib along
+
     parser.add_argument(
         '--data',
         default='digits_16',
         choices=list(STUDENTS),
-        help='digits, or ImageNet where you have it (default: %(default)s)')
+        help='digits, or ImageNet where you have it (default: %(default)s)',
+    )
     parser.add_argument(
         '--seeds',
         type=natural,
         nargs='+',
         default=[0, 1, 2],
-        help='seeds of the trainings (default: %(default)s)')
+        help='seeds of the trainings (default: %(default)s)',
+    )
     parser.add_argument(
         '--max-iters',
         type=positive,
-        help='train for so many iterations instead of the config\'s')
+        help="train for so many iterations instead of the config's",
+    )
     parser.add_argument(
         '--jobs',
         type=positive,
         default=1,
-        help='trainings at a time; they share the cores (default: 1)')
+        help='trainings at a time; they share the cores (default: 1)',
+    )
     parser.add_argument(
-        '--root', default=root, help='where runs and results go (default: '
-        '%(default)s)')
+        '--root',
+        default=root,
+        help='where runs and results go (default: %(default)s)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Settings,
         default={},
         help='override settings of every config, as key=value; name another '
-        '--root for it')
+        '--root for it',
+    )

@@ -1,4 +1,5 @@
 """Export a trained student: discard masks and dead channels."""
+
 import argparse
 import os.path as osp
 
@@ -6,37 +7,46 @@ from command_line import Settings, positive, read_config_file, run
 from mmengine.registry import init_default_scope
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.export import (FORMATS, check_formats, export_student,
-                                save_export)
+from ppcd_mmagic.export import (
+    FORMATS,
+    check_formats,
+    export_student,
+    save_export,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Export a trained student as an ordinary, smaller '
         'generator of MMagic: config.py, summary.json and the generator. '
-        'Refuses if any image differs by more than 1e-5.')
+        'Refuses if any image differs by more than 1e-5.'
+    )
     parser.add_argument('config', help='config the student was trained with')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument(
-        '--out-dir', help='default: "export" beside the checkpoint')
+        '--out-dir', help='default: "export" beside the checkpoint'
+    )
     parser.add_argument(
         '--format',
         nargs='+',
         choices=FORMATS,
         default=['mmagic'],
         help='what to write: generator.pth, .pt2, .onnx or .safetensors, '
-        'one or several (default: mmagic)')
+        'one or several (default: mmagic)',
+    )
     parser.add_argument(
         '--max-classes',
         type=positive,
         default=16,
         help='compare student and export on so many classes, evenly spread '
-        '(default: 16)')
+        '(default: 16)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Settings,
-        help='override settings of the config, as key=value')
+        help='override settings of the config, as key=value',
+    )
     return parser.parse_args()
 
 
@@ -46,20 +56,27 @@ def main() -> None:
     # layers that MMagic has in its own scope, as the U-Net's of pix2pix
     init_default_scope(config.get('default_scope', 'ppcd_mmagic'))
     out_dir = args.out_dir or osp.join(
-        osp.dirname(osp.abspath(args.checkpoint)), 'export')
+        osp.dirname(osp.abspath(args.checkpoint)), 'export'
+    )
     check_formats(args.format)  # before the work
     export = export_student(config, args.checkpoint, args.max_classes)
     save_export(export, out_dir, args.format)
     before, after = export.summary['before'], export.summary['after']
     for key in before:
-        print(f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
-              f'({before[key] / after[key]:.2f}x smaller)')
+        print(
+            f'{key.replace("_", " ")}: {before[key]:,} -> {after[key]:,} '
+            f'({before[key] / after[key]:.2f}x smaller)'
+        )
     if before['parameters'] == after['parameters']:
-        print('nothing was discarded: no channel that can leave was pruned by '
-              'all masks that write it')
+        print(
+            'nothing was discarded: no channel that can leave was pruned by '
+            'all masks that write it'
+        )
         print('\n'.join(export.summary['channels']))
-    print(f'largest difference on {export.summary["classes_compared"]} '
-          f'classes: {export.summary["max_difference"]:.2g}')
+    print(
+        f'largest difference on {export.summary["classes_compared"]} '
+        f'classes: {export.summary["max_difference"]:.2g}'
+    )
     print(f'written to {out_dir}')
 
 

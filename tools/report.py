@@ -1,4 +1,5 @@
 """Compare generators side by side: pictures, figures, curves, one HTML file."""
+
 import argparse
 import json
 import os
@@ -19,18 +20,28 @@ import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.evaluation import (LabelledImages, build_classifier,
-                                    class_distances, domain_quality,
-                                    kept_statistics, recognise)
+from ppcd_mmagic.evaluation import (
+    LabelledImages,
+    build_classifier,
+    class_distances,
+    domain_quality,
+    kept_statistics,
+    recognise,
+)
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise, example_inputs
-from ppcd_mmagic.visualization import (HtmlReport, class_grids,
-                                       confusion_heatmaps, curves,
-                                       read_scalars)
+from ppcd_mmagic.visualization import (
+    HtmlReport,
+    class_grids,
+    confusion_heatmaps,
+    curves,
+    read_scalars,
+)
 
 
 class Entry(NamedTuple):
     """A generator to compare."""
+
     name: str
     config: Config
     generator: nn.Module
@@ -39,54 +50,64 @@ class Entry(NamedTuple):
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Compare generators side by side and write one '
-        'self-contained HTML file, with its figures as JSON beside it.')
+        'self-contained HTML file, with its figures as JSON beside it.'
+    )
     parser.add_argument(
         '--model',
         nargs=3,
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='a generator, trained or exported; may be given several times')
+        help='a generator, trained or exported; may be given several times',
+    )
     parser.add_argument(
         '--classifier',
         nargs=2,
         required=True,
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='the classifier that judges the images')
+        help='the classifier that judges the images',
+    )
     parser.add_argument(
         '--curves',
         metavar='WORK_DIR',
-        help='draw losses and sparsity of the training in this directory')
+        help='draw losses and sparsity of the training in this directory',
+    )
     parser.add_argument(
         '--export',
         metavar='DIR',
-        help='report the summary that tools/export.py wrote there')
+        help='report the summary that tools/export.py wrote there',
+    )
     parser.add_argument(
         '--images-per-class',
         type=positive,
         default=200,
-        help='images generated of each class for the figures (default: 200)')
+        help='images generated of each class for the figures (default: 200)',
+    )
     parser.add_argument(
         '--columns',
         type=positive,
         default=12,
-        help='images of each class in the picture (default: 12)')
+        help='images of each class in the picture (default: 12)',
+    )
     parser.add_argument(
         '--batch-size',
         type=positive,
         default=16,
-        help='batch size for the latency (default: 16)')
+        help='batch size for the latency (default: 16)',
+    )
     parser.add_argument('--seed', type=natural, default=0)
     parser.add_argument(
-        '--out', default='work_dirs/report/report.html', help='default: '
-        '%(default)s')
+        '--out',
+        default='work_dirs/report/report.html',
+        help='default: %(default)s',
+    )
     return parser.parse_args()
 
 
 def load_entries(models: List[List[str]]) -> List[Entry]:
     """Raises:
-        PPCDError: If a name is given twice, or the generators do not take
-            the same noise and classes.
+    PPCDError: If a name is given twice, or the generators do not take
+        the same noise and classes.
     """
     entries = []
     for name, path, checkpoint in models:
@@ -96,18 +117,23 @@ def load_entries(models: List[List[str]]) -> List[Entry]:
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise PPCDError(f'--model: the names {", ".join(names)} must differ.')
-    inputs = {(entry.generator.noise_size, entry.generator.num_classes)
-              for entry in entries}
+    inputs = {
+        (entry.generator.noise_size, entry.generator.num_classes)
+        for entry in entries
+    }
     if len(inputs) > 1:
-        raise PPCDError('--model: all must take the same noise and classes, '
-                        'but (noise_size, num_classes) are '
-                        f'{", ".join(map(str, sorted(inputs)))}.')
+        raise PPCDError(
+            '--model: all must take the same noise and classes, '
+            'but (noise_size, num_classes) are '
+            f'{", ".join(map(str, sorted(inputs)))}.'
+        )
     return entries
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, noise: torch.Tensor,
-             labels: torch.Tensor) -> LabelledImages:
+def generate(
+    generator: nn.Module, noise: torch.Tensor, labels: torch.Tensor
+) -> LabelledImages:
     images = [
         generator(z, label=y)
         for z, y in zip(noise.split(250), labels.split(250))
@@ -116,8 +142,9 @@ def generate(generator: nn.Module, noise: torch.Tensor,
 
 
 @torch.no_grad()
-def latencies(entries: List[Entry], batch_size: int,
-              rounds: int = 5) -> Dict[str, float]:
+def latencies(
+    entries: List[Entry], batch_size: int, rounds: int = 5
+) -> Dict[str, float]:
     """Milliseconds a batch. The models take turns, so that whatever else the
     machine does meets them alike."""
     timers = {}
@@ -127,11 +154,12 @@ def latencies(entries: List[Entry], batch_size: int,
         timers[name] = Timer(
             'generator(noise, label=label)',
             globals=dict(generator=generator, noise=noise, label=label),
-            num_threads=torch.get_num_threads())
+            num_threads=torch.get_num_threads(),
+        )
     times = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timer in timers.items():
-            times[name].append(timer.blocked_autorange(min_run_time=.2).median)
+            times[name].append(timer.blocked_autorange(min_run_time=0.2).median)
     return {name: 1e3 * statistics.median(t) for name, t in times.items()}
 
 
@@ -141,11 +169,13 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
     dataloader = Runner.build_dataloader(entries[0].config.test_dataloader)
     classifier_config, checkpoint = args.classifier
     classifier = build_classifier(
-        read_config_file(classifier_config).model, checkpoint)
+        read_config_file(classifier_config).model, checkpoint
+    )
     real = kept_statistics(dataloader, classifier)
     generator = entries[0].generator
     labels = torch.arange(generator.num_classes).repeat_interleave(
-        args.images_per_class)
+        args.images_per_class
+    )
     noise = draw_noise(len(labels), generator.noise_size, args.seed)
     latency = latencies(entries, args.batch_size)
     rows, images = {}, {}
@@ -153,22 +183,33 @@ def measure(args: argparse.Namespace, entries: List[Entry]) -> dict:
         fake = generate(entry.generator, noise, labels)
         images[entry.name] = fake
         rows[entry.name] = dict(
-            **complexity(entry.generator,
-                         example_inputs(entry.generator, batch=1)),
+            **complexity(
+                entry.generator, example_inputs(entry.generator, batch=1)
+            ),
             latency_ms=latency[entry.name],
             **domain_quality(fake, real, classifier),
-            kid_of_classes=class_distances(fake, real, classifier))
+            kid_of_classes=class_distances(fake, real, classifier),
+        )
     classes = dataloader.dataset.metainfo['classes']
     return dict(
         rows=rows,
         images=images,
         classes=classes,
         classifier=classifier,
-        classifier_accuracy=real.accuracy)
+        classifier_accuracy=real.accuracy,
+    )
 
 
-HEADER = ('model', 'parameters', 'multiply-adds', 'latency', 'class accuracy',
-          'variety', 'Fréchet (domain)', 'KID (domain)')
+HEADER = (
+    'model',
+    'parameters',
+    'multiply-adds',
+    'latency',
+    'class accuracy',
+    'variety',
+    'Fréchet (domain)',
+    'KID (domain)',
+)
 # so many classes are named, those drawn worst
 FARTHEST = 10
 
@@ -180,14 +221,19 @@ def table(rows: dict) -> List[List[str]]:
     def ratio(row: dict, key: str, text: str) -> str:
         return f'{text} ({first[key] / row[key]:.2f}x)'
 
-    return [[
-        name,
-        ratio(row, 'parameters', f'{row["parameters"]:,}'),
-        ratio(row, 'multiply_adds', f'{row["multiply_adds"] / 1e6:.2f} M'),
-        ratio(row, 'latency_ms', f'{row["latency_ms"]:.1f} ms'),
-        f'{100 * row["accuracy"]:.1f} %', f'{row["variety"]:.2f}',
-        f'{row["frechet"]:.2f}', f'{row["kid"]:.3f}'
-    ] for name, row in rows.items()]
+    return [
+        [
+            name,
+            ratio(row, 'parameters', f'{row["parameters"]:,}'),
+            ratio(row, 'multiply_adds', f'{row["multiply_adds"] / 1e6:.2f} M'),
+            ratio(row, 'latency_ms', f'{row["latency_ms"]:.1f} ms'),
+            f'{100 * row["accuracy"]:.1f} %',
+            f'{row["variety"]:.2f}',
+            f'{row["frechet"]:.2f}',
+            f'{row["kid"]:.3f}',
+        ]
+        for name, row in rows.items()
+    ]
 
 
 def print_table(rows: List[List[str]]) -> None:
@@ -200,15 +246,17 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
     report = HtmlReport('PPCD-GAN: ' + ', '.join(found['rows']))
     per_class = args.images_per_class
     pictures = {
-        name: torch.cat([
-            chunk[:args.columns] for chunk in fake.images.split(per_class)
-        ])
+        name: torch.cat(
+            [chunk[: args.columns] for chunk in fake.images.split(per_class)]
+        )
         for name, fake in found['images'].items()
     }
     grids = class_grids(pictures, found['classes'], args.columns)
     report.figure(
-        grids, 'Rows are the classes asked for; each column of a '
-        'row is the same noise in every model.')
+        grids,
+        'Rows are the classes asked for; each column of a '
+        'row is the same noise in every model.',
+    )
     with written_whole(osp.splitext(args.out)[0] + '.png') as path:
         grids.savefig(path, format='png', dpi=110, bbox_inches='tight')
     report.heading('Figures')
@@ -221,8 +269,9 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
         f'{100 * found["classifier_accuracy"]:.1f} % of the real images. '
         'Variety: mean pairwise pixel distance within a class over that of '
         'the real images. Fréchet distance in the feature space of the same '
-        'classifier: not Inception\'s FID. KID: the kernel distance in the '
-        'same space, which does not depend on the number of images.')
+        "classifier: not Inception's FID. KID: the kernel distance in the "
+        'same space, which does not depend on the number of images.'
+    )
     if args.export:
         write_export(report, args.export)
     if args.curves:
@@ -244,7 +293,8 @@ def write_export(report: HtmlReport, folder: str) -> None:
         f'{summary["before"]["parameters"]:,} before and '
         f'{summary["after"]["parameters"]:,} after, multiply-adds '
         f'{summary["before"]["multiply_adds"]:,} and '
-        f'{summary["after"]["multiply_adds"]:,}.')
+        f'{summary["after"]["multiply_adds"]:,}.'
+    )
 
 
 def write_curves(report: HtmlReport, work_dir: str) -> None:
@@ -256,15 +306,18 @@ def write_curves(report: HtmlReport, work_dir: str) -> None:
         if name.startswith('loss_') and len(series[name]) > 1
     }
     report.figure(
-        curves(series, losses, 'loss (weighted)'), 'Losses of the student.')
+        curves(series, losses, 'loss (weighted)'), 'Losses of the student.'
+    )
     masks = {
         name: name.removeprefix('sparsity/')
-        for name in series if name.startswith('sparsity/')
+        for name in series
+        if name.startswith('sparsity/')
     }
     if masks:
         report.figure(
             curves(series, masks, 'pruned channels (fraction)', stepwise=True),
-            'Sparsity of every mask.')
+            'Sparsity of every mask.',
+        )
 
 
 def write_classes(report: HtmlReport, found: dict) -> None:
@@ -278,11 +331,18 @@ def write_classes(report: HtmlReport, found: dict) -> None:
     report.text(
         f'KID (domain) of single classes, the {len(worst)} of {len(last)} '
         'first that the last model draws worst. Of few images it scatters '
-        'about the truth, also below zero.')
-    report.table(('class', *distances), [[
-        str(found['classes'][label]),
-        *(f'{of_model[label]:.3f}' for of_model in distances.values())
-    ] for label in worst])
+        'about the truth, also below zero.'
+    )
+    report.table(
+        ('class', *distances),
+        [
+            [
+                str(found['classes'][label]),
+                *(f'{of_model[label]:.3f}' for of_model in distances.values()),
+            ]
+            for label in worst
+        ],
+    )
 
 
 def write_leakage(report: HtmlReport, found: dict) -> None:
@@ -293,7 +353,8 @@ def write_leakage(report: HtmlReport, found: dict) -> None:
     }
     report.figure(
         confusion_heatmaps(matrices, found['classes']),
-        'Classes asked for and recognised.')
+        'Classes asked for and recognised.',
+    )
 
 
 def main() -> None:
@@ -302,8 +363,10 @@ def main() -> None:
     found = measure(args, load_entries(args.model))
     os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     write_report(args, found)
-    with written_whole(osp.splitext(args.out)[0] + '.json') as path, \
-            open(path, 'w') as file:
+    with (
+        written_whole(osp.splitext(args.out)[0] + '.json') as path,
+        open(path, 'w') as file,
+    ):
         json.dump(found['rows'], file, indent=2)
     print_table(table(found['rows']))
     print(f'written to {args.out}')

@@ -1,14 +1,23 @@
 """Table A and figure A: class-aware against class-irrelevant distillation."""
+
 import argparse
 import os.path as osp
 
 from command_line import add_experiment_arguments, run
 from mmengine.config import Config
 
-from ppcd_mmagic.experiments import (bar_chart, draw_leakage, draw_pictures,
-                                    labels_for, make_runs, of_one_seed,
-                                    read_lines, run_all, save_table,
-                                    seeds_in_words)
+from ppcd_mmagic.experiments import (
+    bar_chart,
+    draw_leakage,
+    draw_pictures,
+    labels_for,
+    make_runs,
+    of_one_seed,
+    read_lines,
+    run_all,
+    save_table,
+    seeds_in_words,
+)
 
 LINES = {
     'PPCD-GAN (complete)': '{student}_alpha05.py',
@@ -22,17 +31,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train, or read where they have been trained, the four '
         'models of Table A at alpha 0.5; print and draw the table, pictures '
-        'and class leakage.')
+        'and class leakage.'
+    )
     add_experiment_arguments(parser, 'work_dirs/table_a')
     parser.add_argument(
         '--classifier',
         metavar='PATH',
-        help='for ImageNet: weights of torchvision\'s resnet50; adds class '
-        'accuracy to the table')
+        help="for ImageNet: weights of torchvision's resnet50; adds class "
+        'accuracy to the table',
+    )
     args = parser.parse_args()
     if args.classifier and not osp.isfile(args.classifier):
-        parser.error(f'--classifier: {args.classifier} not found; download '
-                     'the weights of resnet50 from torchvision\'s site there')
+        parser.error(
+            f'--classifier: {args.classifier} not found; download '
+            "the weights of resnet50 from torchvision's site there"
+        )
     return args
 
 
@@ -44,7 +57,9 @@ def add_class_accuracy(config: Config, checkpoint: str) -> None:
             checkpoint=checkpoint,
             num_classes=config.model.num_classes,
             fake_nums=metrics[0].fake_nums,
-            sample_model='ema'))
+            sample_model='ema',
+        )
+    )
 
 
 def main() -> None:

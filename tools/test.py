@@ -1,10 +1,10 @@
 """Evaluate a checkpoint, or an exported generator, with its config."""
+
 import argparse
 import os.path as osp
 
 import mmengine
-from command_line import (add_run_arguments, build_runner, read_config,
-                          run)
+from command_line import add_run_arguments, build_runner, read_config, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner

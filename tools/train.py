@@ -1,15 +1,27 @@
 """Train a model from its config."""
+
 import argparse
 import contextlib
 
-from command_line import (add_run_arguments, build_runner, is_first_process,
-                          read_config, run)
+from command_line import (
+    add_run_arguments,
+    build_runner,
+    is_first_process,
+    read_config,
+    run,
+)
 from mmengine.config import Config
 
 from ppcd_mmagic.checkpoints import newest_checkpoint
 from ppcd_mmagic.compat import join_ranks_without_gpu
-from ppcd_mmagic.engine import (clear, config_problems, enable_amp,
-                                find_problems, locked, refuse_used)
+from ppcd_mmagic.engine import (
+    clear,
+    config_problems,
+    enable_amp,
+    find_problems,
+    locked,
+    refuse_used,
+)
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -22,18 +34,22 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='continue from this checkpoint, or without one from the newest '
-        'whole one in the work directory; where there is none, begin')
+        'whole one in the work directory; where there is none, begin',
+    )
     parser.add_argument(
         '--allow-changes',
         action='store_true',
         help='resume although model, data or pruning differ from the '
-        'checkpoint\'s')
+        "checkpoint's",
+    )
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='delete the training in the work directory and begin again')
+        help='delete the training in the work directory and begin again',
+    )
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision (GPU)')
+        '--amp', action='store_true', help='train in mixed precision (GPU)'
+    )
     add_run_arguments(parser)
     args = parser.parse_args()
     if args.resume and args.overwrite:

@@ -6,7 +6,8 @@ env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     # seconds that processes wait for each other before all of them end
-    dist_cfg=dict(backend='nccl', timeout=1800))
+    dist_cfg=dict(backend='nccl', timeout=1800),
+)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -20,7 +21,9 @@ default_hooks = dict(
         interval=10000,
         by_epoch=False,
         max_keep_ckpts=3,
-        save_optimizer=True))
+        save_optimizer=True,
+    ),
+)
 custom_hooks = [dict(type='IterSeedHook')]
 
 log_level = 'INFO'
@@ -32,7 +35,8 @@ resume = False
 model_wrapper_cfg = dict(
     type='MMSeparateDistributedDataParallel',
     broadcast_buffers=False,
-    find_unused_parameters=False)
+    find_unused_parameters=False,
+)
 
 vis_backends = [dict(type='VisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='Visualizer', vis_backends=vis_backends)

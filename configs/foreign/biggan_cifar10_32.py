@@ -1,14 +1,15 @@
 """MMagic's BigGAN for CIFAR-10, pruned by half; its EMA copy follows."""
+
 _base_ = [
     'mmagic::biggan/biggan_2xb25-500kiters_cifar10-32x32.py',
-    '_base_/ppcd.py'
+    '_base_/ppcd.py',
 ]
 
 model = dict(
     noise_size=128,
     generator=dict(
-        _delete_=True,
-        generator=_base_.model.generator,
-        **_base_.masked))
+        _delete_=True, generator=_base_.model.generator, **_base_.masked
+    ),
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-1].update(begin=50000, end=400000)

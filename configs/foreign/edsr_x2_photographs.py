@@ -1,4 +1,5 @@
 """The same, pruned by half while it trains."""
+
 _base_ = 'edsr_x2_photographs_dense.py'
 
 model = dict(
@@ -6,9 +7,12 @@ model = dict(
         _delete_=True,
         generator=_base_.model.generator,
         input_shape=(3, 24, 24),
-        **_base_.masked))
+        **_base_.masked,
+    )
+)
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)}))
+    paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-2]['pruning_loss'] = dict(type='MaskL1Loss', loss_weight=1e-3)
 custom_hooks[-1].update(begin=200, end=1200)

@@ -1,7 +1,8 @@
 """MMagic's ESRGAN generator (trained for PSNR), pruned by half."""
+
 _base_ = [
     'mmagic::esrgan/esrgan_psnr-x4c64b23g32_1xb16-1000k_div2k.py',
-    '_base_/ppcd.py'
+    '_base_/ppcd.py',
 ]
 
 model = dict(
@@ -9,6 +10,8 @@ model = dict(
         _delete_=True,
         generator=_base_.model.generator,
         input_shape=(3, 24, 24),
-        **_base_.masked))
+        **_base_.masked,
+    )
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-1].update(begin=100000, end=700000)

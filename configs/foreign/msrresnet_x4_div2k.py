@@ -1,7 +1,8 @@
 """MMagic's MSRResNet x4 (the generator of SRGAN), pruned by half."""
+
 _base_ = [
     'mmagic::srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py',
-    '_base_/ppcd.py'
+    '_base_/ppcd.py',
 ]
 
 model = dict(
@@ -9,6 +10,8 @@ model = dict(
         _delete_=True,
         generator=_base_.model.generator,
         input_shape=(3, 24, 24),
-        **_base_.masked))
+        **_base_.masked,
+    )
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-1].update(begin=100000, end=700000)

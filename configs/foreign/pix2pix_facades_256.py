@@ -1,7 +1,8 @@
 """MMagic's pix2pix, whose U-Net is pruned by half."""
+
 _base_ = [
     'mmagic::pix2pix/pix2pix_vanilla-unet-bn_1xb1-80kiters_facades.py',
-    '_base_/ppcd.py'
+    '_base_/ppcd.py',
 ]
 
 model = dict(
@@ -9,6 +10,8 @@ model = dict(
         _delete_=True,
         generator=_base_.model.generator,
         input_shape=(3, 256, 256),
-        **_base_.masked))
+        **_base_.masked,
+    )
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-1].update(begin=8000, end=60000)

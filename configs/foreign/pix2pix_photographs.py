@@ -1,4 +1,5 @@
 """The same, its U-Net pruned by half while it trains."""
+
 _base_ = 'pix2pix_photographs_dense.py'
 
 model = dict(
@@ -6,10 +7,14 @@ model = dict(
         _delete_=True,
         generator=_base_.model.generator,
         input_shape=(3, 64, 64),
-        **_base_.masked))
+        **_base_.masked,
+    )
+)
 optim_wrapper = dict(
     generators=dict(
-        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})))
+        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
+    )
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-2]['pruning_loss'] = dict(type='MaskL1Loss', loss_weight=0.1)
 custom_hooks[-1].update(begin=50, end=300)

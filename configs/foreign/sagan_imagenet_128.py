@@ -1,16 +1,18 @@
 """MMagic's SAGAN for ImageNet, pruned by half under a BigGAN-deep teacher,
 MMagic's too."""
+
 _base_ = [
     'mmagic::sagan/sagan_woReLUinplace-Glr1e-4_Dlr4e-4_noaug-ndisc1-8xb32-'
-    'bigGAN-sch_imagenet1k-128x128.py', '_base_/ppcd.py'
+    'bigGAN-sch_imagenet1k-128x128.py',
+    '_base_/ppcd.py',
 ]
 
 model = dict(
     noise_size=128,
     generator=dict(
-        _delete_=True,
-        generator=_base_.model.generator,
-        **_base_.masked))
+        _delete_=True, generator=_base_.model.generator, **_base_.masked
+    ),
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-2].update(
     teacher=dict(
@@ -23,7 +25,10 @@ custom_hooks[-2].update(
             base_channels=128,
             sn_style='torch',
             auto_sync_bn=False,
-            rgb2bgr=True),
-        checkpoint='checkpoints/biggan-deep_imagenet_128.pth'),
-    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0))
+            rgb2bgr=True,
+        ),
+        checkpoint='checkpoints/biggan-deep_imagenet_128.pth',
+    ),
+    distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),
+)
 custom_hooks[-1].update(begin=20000, end=500000)

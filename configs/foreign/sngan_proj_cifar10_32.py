@@ -1,14 +1,15 @@
 """MMagic's SNGAN with a projection discriminator, pruned by half."""
+
 _base_ = [
     'mmagic::sngan_proj/'
     'sngan-proj_woReLUinplace_lr2e-4-ndisc5-1xb64_cifar10-32x32.py',
-    '_base_/ppcd.py'
+    '_base_/ppcd.py',
 ]
 
 model = dict(
     generator=dict(
-        _delete_=True,
-        generator=_base_.model.generator,
-        **_base_.masked))
+        _delete_=True, generator=_base_.model.generator, **_base_.masked
+    )
+)
 custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
 custom_hooks[-1].update(begin=50000, end=400000)

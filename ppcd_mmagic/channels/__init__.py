@@ -2,26 +2,61 @@
 
 What is listed here is public; everything else may change.
 """
+
 from .complexity import complexity, remaining_complexity
 from .computed_weights import fold_computed_weights
 from .linking import Channels, is_linked, link_masks, mask_channels
 from .masks import ChannelMask, copy_masks, named_masks, without_masks
-from .rules import (channelwise, convolution, embedding, linear, mixes, pooled,
-                    register_rule, same)
-from .shrinking import (fit_to_state, narrow_to_state, shrink_channels,
-                        zero_dead_channels)
-from .verification import (ExportMismatch, largest_difference,
-                           outputs_of)
+from .rules import (
+    channelwise,
+    convolution,
+    embedding,
+    linear,
+    mixes,
+    pooled,
+    register_rule,
+    same,
+)
+from .shrinking import (
+    fit_to_state,
+    narrow_to_state,
+    shrink_channels,
+    zero_dead_channels,
+)
+from .verification import ExportMismatch, largest_difference, outputs_of
 from .widths import Widths, layer_sizes, resize_layers
 
 __all__ = [
-    'ChannelMask', 'Channels', 'ExportMismatch', 'Widths', 'channelwise',
-    'complexity', 'convolution', 'copy_masks', 'discard_channels', 'embedding',
-    'fit_to_state', 'fold_computed_weights', 'is_linked', 'largest_difference',
-    'layer_sizes', 'linear', 'link_masks', 'mask_channels', 'mixes',
-    'named_masks', 'narrow_to_state', 'outputs_of', 'pooled', 'register_rule',
-    'remaining_complexity', 'resize_layers', 'same', 'shrink_channels',
-    'without_masks', 'zero_dead_channels'
+    'ChannelMask',
+    'Channels',
+    'ExportMismatch',
+    'Widths',
+    'channelwise',
+    'complexity',
+    'convolution',
+    'copy_masks',
+    'discard_channels',
+    'embedding',
+    'fit_to_state',
+    'fold_computed_weights',
+    'is_linked',
+    'largest_difference',
+    'layer_sizes',
+    'linear',
+    'link_masks',
+    'mask_channels',
+    'mixes',
+    'named_masks',
+    'narrow_to_state',
+    'outputs_of',
+    'pooled',
+    'register_rule',
+    'remaining_complexity',
+    'resize_layers',
+    'same',
+    'shrink_channels',
+    'without_masks',
+    'zero_dead_channels',
 ]
 
 
@@ -30,5 +65,6 @@ def __getattr__(name: str):
     discards channels needs it."""
     if name == 'discard_channels':
         from .speedup import discard_channels
+
         return discard_channels
     raise AttributeError(f'module "{__name__}" has no attribute "{name}"')

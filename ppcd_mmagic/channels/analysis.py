@@ -10,9 +10,20 @@ never discarded.
 An atom may leave if and only if something reads it, nothing pins it, and it
 is closed wherever it is read.
 """
+
 from collections import defaultdict
-from typing import (Any, Callable, Dict, FrozenSet, List, NamedTuple,
-                    Optional, Sequence, Set, Tuple)
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import torch
 import torch.nn as nn
@@ -46,15 +57,17 @@ class Cells:
         self.atoms = [0, 1]
         self.reasons: Dict[int, str] = {
             0: 'meets a constant that has all its channels',
-            1: 'meets the input'
+            1: 'meets the input',
         }
         self._parents = [0, 1]
         self._known: Dict[tuple, int] = {}
 
-    def new(self,
-            writers: FrozenSet[Output] = frozenset(),
-            opened: Optional[str] = None,
-            atom: Optional[int] = None) -> int:
+    def new(
+        self,
+        writers: FrozenSet[Output] = frozenset(),
+        opened: Optional[str] = None,
+        atom: Optional[int] = None,
+    ) -> int:
         """A new cell, of a new atom unless one is given."""
         if atom is None:
             atom = len(self._parents)
@@ -107,26 +120,25 @@ class Cells:
         """The cell of a product: closed if any factor is."""
         return self._unite('product', cells, leaving)
 
-    def _unite(self, kind: str, cells: tuple,
-               leaving: Optional[tuple]) -> int:
+    def _unite(self, kind: str, cells: tuple, leaving: Optional[tuple]) -> int:
         key = (kind, cells, leaving)
         if key not in self._known:
             # parameters of their own, which neither open nor close anything
-            counted = [
-                c for c in cells if self.writers[c] or self.opened[c]
-            ]
+            counted = [c for c in cells if self.writers[c] or self.opened[c]]
             if kind == 'product':
                 counted = self._closing(counted, leaving) or counted
-            reason = next(
-                filter(None, (self.opened[c] for c in counted)), None)
+            reason = next(filter(None, (self.opened[c] for c in counted)), None)
             atom = self.join(cells if leaving is None else leaving)
             self._known[key] = self.new(
-                frozenset().union(*(self.writers[c] for c in counted)), reason,
-                atom)
+                frozenset().union(*(self.writers[c] for c in counted)),
+                reason,
+                atom,
+            )
         return self._known[key]
 
-    def _closing(self, factors: List[int],
-                 leaving: Optional[tuple]) -> List[int]:
+    def _closing(
+        self, factors: List[int], leaving: Optional[tuple]
+    ) -> List[int]:
         """The factors that close a product: those that leave with it, or any
         that are closed where there are none of those."""
         closed = [c for c in factors if not self.opened[c]]
@@ -138,7 +150,8 @@ class Cells:
         key = ('bias', cell)
         if key not in self._known:
             self._known[key] = self.new(
-                self.writers[cell], None, self.atoms[cell])
+                self.writers[cell], None, self.atoms[cell]
+            )
         return self._known[key]
 
 
@@ -151,6 +164,7 @@ class Call(NamedTuple):
         node (fx.Node): It, where the arguments are nodes.
         shape (tuple | None): Of the output, where that is one tensor.
     """
+
     name: str
     args: tuple
     kwargs: dict
@@ -177,10 +191,12 @@ class Analysis:
         images (set): Convolutions whose channels are the output itself.
     """
 
-    def __init__(self,
-                 recording: Recording,
-                 masked: Sequence[str],
-                 followers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        masked: Sequence[str],
+        followers: Sequence[str] = (),
+    ) -> None:
         self.recording = recording
         self.masked = set(masked)
         self.followers = set(followers)
@@ -207,7 +223,8 @@ class Analysis:
         for layer, cells in self.reads.items():
             for position, cell in enumerate(cells.tolist()):
                 self._readers[self.cells.root(cell)].append(
-                    (layer, position, cell))
+                    (layer, position, cell)
+                )
 
     # -- what comes of it
 
@@ -221,8 +238,9 @@ class Analysis:
         leaving = set()
         for root, places in self._readers.items():
             if root not in self.cells.reasons and not any(
-                    not self.cells.is_closed(cell) or is_alive(layer, position)
-                    for layer, position, cell in places):
+                not self.cells.is_closed(cell) or is_alive(layer, position)
+                for layer, position, cell in places
+            ):
                 leaving.add(root)
         leaving -= {self.cells.root(CONSTANT), self.cells.root(INPUT)}
         for cells, *_ in self.holds.values():
@@ -235,7 +253,8 @@ class Analysis:
         """Whether any layer is known to read a channel of a convolution."""
         return any(
             self._readers.get(self.cells.root(cell))
-            for cell in self.writes[name].tolist())
+            for cell in self.writes[name].tolist()
+        )
 
     def why_not(self, root: int) -> Optional[str]:
         """Why an atom can never be discarded, None if it can."""
@@ -243,11 +262,14 @@ class Analysis:
             return self.cells.reasons[root]
         for layer, _, cell in self._readers.get(root, ()):
             if self.cells.opened[cell]:
-                return f'meets {self.cells.opened[cell]} before {layer} reads it'
+                return (
+                    f'meets {self.cells.opened[cell]} before {layer} reads it'
+                )
             if not self.cells.writers[cell]:
                 return f'nothing that is masked writes it before {layer}'
-        return None if root in self._readers else \
-            'nothing that is known reads it'
+        return (
+            None if root in self._readers else 'nothing that is known reads it'
+        )
 
     def writers_of_atoms(self) -> Dict[int, FrozenSet[Output]]:
         """All masked outputs that write an atom, by root; not of atoms that
@@ -261,7 +283,8 @@ class Analysis:
                 opened.add(root)
         return {
             root: found
-            for root, found in writers.items() if found and root not in opened
+            for root, found in writers.items()
+            if found and root not in opened
         }
 
     # -- what rules use
@@ -294,7 +317,8 @@ class Analysis:
         roots = set(map(self.cells.root, cells.flatten().tolist()))
         found = {
             self.cells.root(cell)
-            for s in varying for cell in self.source(s).tolist()
+            for s in varying
+            for cell in self.source(s).tolist()
         }
         if varying and found == roots:
             return True
@@ -329,7 +353,8 @@ class Analysis:
         """Extent 1 wherever nothing varies."""
         for dim in range(cells.ndim):
             if cells.shape[dim] > 1 and bool(
-                (cells == cells.narrow(dim, 0, 1)).all()):
+                (cells == cells.narrow(dim, 0, 1)).all()
+            ):
                 cells = cells.narrow(dim, 0, 1)
         return cells
 
@@ -350,16 +375,19 @@ class Analysis:
         if cells.ndim < 3 or all(size == 1 for size in cells.shape[2:]):
             return cells
         return self.along(cells, 1, cells.shape[1]).view(
-            [1, -1] + [1] * (cells.ndim - 2))
+            [1, -1] + [1] * (cells.ndim - 2)
+        )
 
     def read(self, name: str, cells: Tensor, holds: bool = True) -> None:
         """A layer reads the cells (c, ) along its inputs, and by default has
         an entry for each."""
         if name in self.reads:  # used twice: alive where either is
-            cells = torch.tensor([
-                self.cells.sum(pair) if pair[0] != pair[1] else pair[0]
-                for pair in zip(self.reads[name].tolist(), cells.tolist())
-            ])
+            cells = torch.tensor(
+                [
+                    self.cells.sum(pair) if pair[0] != pair[1] else pair[0]
+                    for pair in zip(self.reads[name].tolist(), cells.tolist())
+                ]
+            )
         self.reads[name] = cells
         if holds:
             self.hold(name, 'inputs', cells)
@@ -368,7 +396,8 @@ class Analysis:
         """The cells (count, ) that a layer writes, the same at every use."""
         if name not in self.writes:
             self.writes[name] = torch.tensor(
-                [self._written(name, i) for i in range(count)])
+                [self._written(name, i) for i in range(count)]
+            )
             self.hold(name, 'outputs', self.writes[name])
         return self.writes[name]
 
@@ -394,23 +423,31 @@ class Analysis:
             return self._output(node)
         args = fx.map_arg(node.args, self.of)
         kwargs = fx.map_arg(node.kwargs, self.of)
-        name = node.target if isinstance(node.target, str) else getattr(
-            node.target, '__name__', str(node.target))
+        name = (
+            node.target
+            if isinstance(node.target, str)
+            else getattr(node.target, '__name__', str(node.target))
+        )
         return rules.apply(
-            self, Call(name, args, kwargs, node, node.meta.get('shape')))
+            self, Call(name, args, kwargs, node, node.meta.get('shape'))
+        )
 
     def _tensor(self, node: fx.Node) -> Tensor:
         """A parameter with an extent along a single dimension may be one
         value a channel, and then follows what it meets."""
         value = getattr(self.recording, str(node.target))
         extended = [d for d in range(value.ndim) if value.shape[d] > 1]
-        if (node.meta['path'] is None or len(extended) != 1
-                or node.meta['path'].rpartition('.')[0] in self.shared
-                or not value.is_floating_point()):
+        if (
+            node.meta['path'] is None
+            or len(extended) != 1
+            or node.meta['path'].rpartition('.')[0] in self.shared
+            or not value.is_floating_point()
+        ):
             return _all(CONSTANT, value.shape)
-        dim, = extended
+        (dim,) = extended
         cells = torch.tensor(
-            [self.cells.new() for _ in range(value.shape[dim])])
+            [self.cells.new() for _ in range(value.shape[dim])]
+        )
         self.hold(node.meta['path'], dim, cells)
         return cells.view([-1 if d == dim else 1 for d in range(value.ndim)])
 
@@ -419,20 +456,27 @@ class Analysis:
             for cells in tree_leaves(self.of(value)):
                 for cell in cells.unique().tolist():
                     self.images.update(
-                        name for name, _ in self.cells.writers[cell])
+                        name for name, _ in self.cells.writers[cell]
+                    )
             self.pin_all(self.of(value), 'is the image')
 
     @staticmethod
     def _checked(node: fx.Node, value: Any) -> Any:
         """A rule that gives cells of another form would spoil all behind."""
         shape = node.meta.get('shape')
-        if torch.is_tensor(value) and shape is not None and (
+        if (
+            torch.is_tensor(value)
+            and shape is not None
+            and (
                 value.ndim != len(shape)
-                or any(a not in (1, b) for a, b in zip(value.shape, shape))):
+                or any(a not in (1, b) for a, b in zip(value.shape, shape))
+            )
+        ):
             raise PPCDError(
                 f'The rule for "{node.target}" gave cells of shape '
                 f'{tuple(value.shape)}, which do not broadcast to its output '
-                f'{shape}: correct it (register_rule).')
+                f'{shape}: correct it (register_rule).'
+            )
         return value
 
 
@@ -443,8 +487,7 @@ class _Parts:
         self.cell, self.node = cell, node
 
     def __getitem__(self, index: Any) -> Any:
-        part = next(user for user in self.node.users
-                    if user.args[1] == index)
+        part = next(user for user in self.node.users if user.args[1] == index)
         if 'shape' in part.meta:
             return _all(self.cell, part.meta['shape'])
         return _Parts(self.cell, part)
@@ -465,8 +508,9 @@ def shared_parameters(recording: Recording) -> Dict[str, str]:
     beside = {
         id(getattr(recording, node.target)): node.meta['path']
         for node in recording.graph.nodes
-        if node.op == 'get_attr' and node.meta.get('path') and (
-            node.users or node.name in measured)
+        if node.op == 'get_attr'
+        and node.meta.get('path')
+        and (node.users or node.name in measured)
     }
     found = {}
     for key, names in users.items():
@@ -488,8 +532,9 @@ def record_channels(module: nn.Module, example_inputs: Any) -> Recording:
     return record(module, example_inputs, rules.is_leaf)
 
 
-def analyse(module: nn.Module, recording: Recording,
-            masked: Sequence[str]) -> Analysis:
+def analyse(
+    module: nn.Module, recording: Recording, masked: Sequence[str]
+) -> Analysis:
     """Find out which channels of a module are which.
 
     Args:
@@ -500,14 +545,14 @@ def analyse(module: nn.Module, recording: Recording,
     Raises:
         PPCDError: If a masked convolution was not run.
     """
-    followers = [
-        name for name in rules.followers(module) if name not in masked
-    ]
+    followers = [name for name in rules.followers(module) if name not in masked]
     shared = shared_parameters(recording)
     for name in masked:
         if name in shared:
-            raise PPCDError(f'{name} cannot carry a mask: {shared[name]}. '
-                            'Leave it out by name (exclude).')
+            raise PPCDError(
+                f'{name} cannot carry a mask: {shared[name]}. '
+                'Leave it out by name (exclude).'
+            )
     with torch.device('cpu'):  # cells, wherever the module is
         analysis = Analysis(recording, masked, followers)
     idle = [name for name in masked if name not in analysis.writes]
@@ -516,5 +561,6 @@ def analyse(module: nn.Module, recording: Recording,
             f'{type(module).__name__} did not run the masked '
             f'{", ".join(idle)} on the example inputs (or runs it inside of a '
             'layer that is taken as a whole): leave it out by name (exclude), '
-            'or give inputs that use it.')
+            'or give inputs that use it.'
+        )
     return analysis

@@ -1,4 +1,5 @@
 """How large a module is, and how much it computes."""
+
 from math import prod
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
@@ -43,7 +44,8 @@ def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
             child.training = mode
     return dict(
         parameters=sum(p.numel() for p in module.parameters()),
-        multiply_adds=counter.get_total_flops() // 2)
+        multiply_adds=counter.get_total_flops() // 2,
+    )
 
 
 class Term(NamedTuple):
@@ -53,6 +55,7 @@ class Term(NamedTuple):
         factor (float): What does not change.
         sides (tuple): What the channels along are counted of.
     """
+
     factor: float
     sides: Tuple[Side, ...]
 
@@ -75,9 +78,15 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
     kept = {key: len(indices) for key, indices in channels.kept().items()}
     return {
         what: sum(
-            round(term.factor * prod(
-                kept.get(side, width_of(channels, side))
-                for side in term.sides)) for term in terms)
+            round(
+                term.factor
+                * prod(
+                    kept.get(side, width_of(channels, side))
+                    for side in term.sides
+                )
+            )
+            for term in terms
+        )
         for what, terms in complexity_terms(channels).items()
     }
 
@@ -94,18 +103,22 @@ def complexity_terms(channels: Channels) -> Dict[str, List[Term]]:
     modules = channels.module.named_modules()
     return dict(
         parameters=[
-            term for name, layer in modules
+            term
+            for name, layer in modules
             if not isinstance(layer, (ChannelMask, ParametrizationList))
             for term in _parameters(name, layer, channels, counted)
         ],
         multiply_adds=[
-            term for node in channels.analysis.recording.graph.nodes
+            term
+            for node in channels.analysis.recording.graph.nodes
             for term in _multiply_adds(node, channels)
-        ])
+        ],
+    )
 
 
-def _parameters(name: str, layer: nn.Module, channels: Channels,
-                counted: Set[nn.Parameter]) -> Iterator[Term]:
+def _parameters(
+    name: str, layer: nn.Module, channels: Channels, counted: Set[nn.Parameter]
+) -> Iterator[Term]:
     holds = channels.analysis.holds
     parameters = dict(layer.named_parameters(recurse=False))
     for own, steps in getattr(layer, 'parametrizations', {}).items():
@@ -117,12 +130,15 @@ def _parameters(name: str, layer: nn.Module, channels: Channels,
         counted.add(parameter)
         path = f'{name}.{own}' if name else own
         sides: List[Side] = [
-            (name, side) for side in ('outputs', 'inputs')
-            if (name, side) in holds and widths_of(layer) is not None
+            (name, side)
+            for side in ('outputs', 'inputs')
+            if (name, side) in holds
+            and widths_of(layer) is not None
             and own in tensors_of(layer, side)
         ]
-        sides += [(path, dim) for dim in range(parameter.ndim)
-                  if (path, dim) in holds]
+        sides += [
+            (path, dim) for dim in range(parameter.ndim) if (path, dim) in holds
+        ]
         full = prod(width_of(channels, side) for side in sides)
         yield Term(parameter.numel() / full, tuple(sides))
 
@@ -146,26 +162,35 @@ def _multiply_adds(node: fx.Node, channels: Channels) -> Iterator[Term]:
         return
     groups = getattr(layer, 'groups', 1)
     found = []
-    for side in ('outputs', ) if is_depthwise(layer) else ('outputs',
-                                                           'inputs'):
+    for side in ('outputs',) if is_depthwise(layer) else ('outputs', 'inputs'):
         if (name, side) in channels.analysis.holds:
             found.append((name, side))
         else:
             factor *= width(layer, side)
-    yield Term(factor if is_depthwise(layer) else factor / groups,
-               tuple(found))
+    yield Term(factor if is_depthwise(layer) else factor / groups, tuple(found))
 
 
-_PRODUCTS = ('matmul', '__matmul__', '__rmatmul__', 'mm', 'bmm', 'addmm',
-             'baddbmm')
+_PRODUCTS = (
+    'matmul',
+    '__matmul__',
+    '__rmatmul__',
+    'mm',
+    'bmm',
+    'addmm',
+    'baddbmm',
+)
 
 
 def _of_product(node: fx.Node) -> int:
     """Multiply-adds of a matrix product, 0 of anything else."""
-    name = node.target if isinstance(node.target, str) else getattr(
-        node.target, '__name__', '')
-    shapes = [n.meta.get('shape', ()) for n in node.args
-              if isinstance(n, fx.Node)]
+    name = (
+        node.target
+        if isinstance(node.target, str)
+        else getattr(node.target, '__name__', '')
+    )
+    shapes = [
+        n.meta.get('shape', ()) for n in node.args if isinstance(n, fx.Node)
+    ]
     if name in _PRODUCTS and len(shapes) > 1:
         left = shapes[-1 if name == '__rmatmul__' else -2]
         return prod(node.meta['shape']) * left[-1]
@@ -177,6 +202,7 @@ def _of_product(node: fx.Node) -> int:
 
 def _samples(node: fx.Node) -> int:
     """Samples in a batch of the example inputs."""
-    shapes = [n.meta['shape'] for n in node.graph.nodes
-              if n.op == 'placeholder']
+    shapes = [
+        n.meta['shape'] for n in node.graph.nodes if n.op == 'placeholder'
+    ]
     return next((shape[0] for shape in shapes if shape), 1)

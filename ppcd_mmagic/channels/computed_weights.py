@@ -3,15 +3,18 @@
 Which layers and hooks compute theirs, :mod:`~ppcd_mmagic.channels.rules`
 says.
 """
+
 from typing import Callable, Dict, cast
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.nn.utils import parametrize
-from torch.nn.utils.spectral_norm import (SpectralNorm,
-                                          SpectralNormLoadStateDictPreHook,
-                                          remove_spectral_norm)
+from torch.nn.utils.spectral_norm import (
+    SpectralNorm,
+    SpectralNormLoadStateDictPreHook,
+    remove_spectral_norm,
+)
 
 from . import hooks
 
@@ -97,10 +100,12 @@ def _plain(layer: nn.Module) -> nn.Module:
             layer.padding,  # type: ignore[arg-type]
             layer.dilation,  # type: ignore[arg-type]
             layer.groups,
-            layer.bias is not None)
+            layer.bias is not None,
+        )
     elif isinstance(layer, nn.Linear):
-        plain = nn.Linear(layer.in_features, layer.out_features,
-                          layer.bias is not None)
+        plain = nn.Linear(
+            layer.in_features, layer.out_features, layer.bias is not None
+        )
     else:
         plain = nn.Embedding(*weight.shape)
     plain.weight = nn.Parameter(weight.clone())

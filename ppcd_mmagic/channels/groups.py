@@ -6,6 +6,7 @@ decide over one atom (see :mod:`.analysis`). Units with channels in the same
 places form a *group*; every side of a layer is made of whole groups, so that
 their widths decide over all others.
 """
+
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
@@ -27,6 +28,7 @@ class Group(NamedTuple):
             :class:`~ppcd_mmagic.channels.analysis.Analysis`. Nothing where
             the channels can only be zeroed.
     """
+
     key: frozenset
     units: List[Unit]
     places: Dict[tuple, int]
@@ -43,7 +45,8 @@ def groups_of(channels: Channels) -> List[Group]:
     places: List[Dict[tuple, int]] = [defaultdict(int) for _ in units]
     unit_of = {
         root: number
-        for number, (_, roots) in enumerate(units) for root in roots
+        for number, (_, roots) in enumerate(units)
+        for root in roots
     }
     for side, (cells, *_) in channels.analysis.holds.items():
         for cell in cells.tolist():
@@ -59,8 +62,10 @@ def groups_of(channels: Channels) -> List[Group]:
     found = [*groups.values(), *_stuck(channels, atoms)]
     for group in found:
         group.units.sort(key=lambda unit: (order[unit[0][0]], unit[0][1]))
-    return sorted(found, key=lambda group: (order[group.units[0][0][0]],
-                                            group.units[0][0][1]))
+    return sorted(
+        found,
+        key=lambda group: (order[group.units[0][0][0]], group.units[0][0][1]),
+    )
 
 
 def _entries_of_atoms(channels: Channels) -> Dict[int, Set[Entry]]:
@@ -74,15 +79,17 @@ def _entries_of_atoms(channels: Channels) -> Dict[int, Set[Entry]]:
     def note(gate: Optional[Gate], cells: list) -> None:
         if gate is None:
             return
-        places = [(names[mask], i) for mask in gate.masks
-                  for i in range(mask.present)]
+        places = [
+            (names[mask], i) for mask in gate.masks for i in range(mask.present)
+        ]
         for row, cell in zip(gate.index.tolist(), cells):
             atom = root(cell)
             if atom not in can_leave:
                 can_leave[atom] = analysis.why_not(atom) is None
             if can_leave[atom]:
                 found[atom].update(
-                    places[e - OPEN - 1] for e in row if e > OPEN)
+                    places[e - OPEN - 1] for e in row if e > OPEN
+                )
 
     for name, cells in analysis.reads.items():
         note(input_gate(channels.module.get_submodule(name)), cells.tolist())
@@ -96,8 +103,9 @@ def _join(atoms: Dict[int, Set[Entry]]) -> List[Tuple[Set[Entry], List[int]]]:
     unit_of: Dict[Entry, Tuple[Set[Entry], List[int]]] = {}
     for atom, entries in atoms.items():
         whole: Tuple[Set[Entry], List[int]] = (set(entries), [atom])
-        for other in {id(u): u for u in map(unit_of.get, entries)
-                      if u is not None}.values():
+        for other in {
+            id(u): u for u in map(unit_of.get, entries) if u is not None
+        }.values():
             whole[0].update(other[0])
             whole[1].extend(other[1])
         unit_of.update(dict.fromkeys(whole[0], whole))
@@ -109,8 +117,11 @@ def _stuck(channels: Channels, atoms: Dict[int, Set[Entry]]) -> List[Group]:
     leaving = set().union(*atoms.values()) if atoms else set()
     found = []
     for name, mask in channels.masks.items():
-        units: List[Unit] = [((name, i), ) for i in range(mask.present)
-                             if (name, i) not in leaving]
+        units: List[Unit] = [
+            ((name, i),)
+            for i in range(mask.present)
+            if (name, i) not in leaving
+        ]
         if units:
             found.append(Group(frozenset([(name, 'mask')]), units, {}))
     return found

@@ -1,5 +1,6 @@
 """Masks on a module: which convolutions carry one, and what follows from it
 for all other layers."""
+
 from difflib import get_close_matches
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -10,11 +11,16 @@ from torch import Tensor
 from ppcd_mmagic.errors import PPCDError
 from . import hooks, rules
 from . import masks as _masks
-from .analysis import (Analysis, analyse, record_channels,
-                       shared_parameters)
-from .masks import (ChannelMask, OutputGate, convolutions,
-                    matching_convolutions, named_masks, set_output_gate,
-                    short_name)
+from .analysis import Analysis, analyse, record_channels, shared_parameters
+from .masks import (
+    ChannelMask,
+    OutputGate,
+    convolutions,
+    matching_convolutions,
+    named_masks,
+    set_output_gate,
+    short_name,
+)
 from .recording import Recording
 
 Patterns = Union[str, Sequence[str]]
@@ -35,10 +41,12 @@ class Channels:
             cannot carry a mask, and why.
     """
 
-    def __init__(self,
-                 module: nn.Module,
-                 analysis: Analysis,
-                 left_out: Optional[Dict[str, str]] = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        analysis: Analysis,
+        left_out: Optional[Dict[str, str]] = None,
+    ) -> None:
         self.module = module
         self.analysis = analysis
         self.masks: Dict[str, ChannelMask] = dict(named_masks(module))
@@ -63,10 +71,12 @@ class Channels:
         """Roots of the atoms that the masks allow to discard now."""
         alive = {
             name: gate.alive().tolist()
-            for name, gate in self._gates.items() if gate is not None
+            for name, gate in self._gates.items()
+            if gate is not None
         }
         return self.analysis.leaving(
-            lambda layer, position: alive[layer][position])
+            lambda layer, position: alive[layer][position]
+        )
 
     def kept(self) -> Dict[tuple, Tensor]:
         """What stays of everything that loses channels now: indices (c, ) by
@@ -75,7 +85,8 @@ class Channels:
         kept = {}
         for (owner, side), (cells, *_) in self.analysis.holds.items():
             stays = torch.tensor(
-                [self._root(cell) not in leaving for cell in cells.tolist()])
+                [self._root(cell) not in leaving for cell in cells.tolist()]
+            )
             if not stays.all():
                 kept[owner, side] = stays.nonzero().flatten()
         return {**kept, **self._kept_of_masks(leaving)}
@@ -84,10 +95,12 @@ class Channels:
         """Entries that any channel that stays still asks for."""
         asked: Dict[ChannelMask, set] = {m: set() for m in self.masks.values()}
         for name, gate in _masks.output_gates(self.module).items():
-            places = [(mask, i) for mask in gate.masks
-                      for i in range(mask.present)]
-            for row, cell in zip(gate.index.tolist(),
-                                 self.analysis.writes[name].tolist()):
+            places = [
+                (mask, i) for mask in gate.masks for i in range(mask.present)
+            ]
+            for row, cell in zip(
+                gate.index.tolist(), self.analysis.writes[name].tolist()
+            ):
                 if self._root(cell) not in leaving:
                     mask, entry = places[row[0] - _masks.OPEN - 1]
                     asked[mask].add(entry)
@@ -96,9 +109,11 @@ class Channels:
             for name, child in self.module.named_modules()
             if isinstance(child, ChannelMask)
         }
-        return {(paths[mask], 'outputs'): torch.tensor(sorted(entries))
-                for mask, entries in asked.items()
-                if len(entries) < mask.present}
+        return {
+            (paths[mask], 'outputs'): torch.tensor(sorted(entries))
+            for mask, entries in asked.items()
+            if len(entries) < mask.present
+        }
 
     def _root(self, cell: int) -> int:
         return self.analysis.cells.root(cell)
@@ -123,23 +138,30 @@ class Channels:
         """What the channels of a convolution can only leave with: those with
         the same number leave together."""
         name = self._full(name, self.analysis.writes, 'writes')
-        return [self._root(cell)
-                for cell in self.analysis.writes[name].tolist()]
+        return [
+            self._root(cell) for cell in self.analysis.writes[name].tolist()
+        ]
 
     def alive_outputs(self, name: str) -> Tensor:
         """Which outputs of a convolution its masks leave alive, bool (c, );
         all where it has no mask."""
         name = self._full(name, self.analysis.writes, 'writes')
         gate = _masks.output_gate(self.module.get_submodule(name))
-        return gate.alive() if gate else torch.ones(
-            len(self.analysis.writes[name]), dtype=torch.bool)
+        return (
+            gate.alive()
+            if gate
+            else torch.ones(len(self.analysis.writes[name]), dtype=torch.bool)
+        )
 
     def alive_inputs(self, name: str) -> Tensor:
         """Which inputs of a layer are read, bool (c, )."""
         name = self._full(name, self.analysis.reads, 'reads')
         gate = self._gates[name]
-        return gate.alive() if gate else torch.ones(
-            len(self.analysis.reads[name]), dtype=torch.bool)
+        return (
+            gate.alive()
+            if gate
+            else torch.ones(len(self.analysis.reads[name]), dtype=torch.bool)
+        )
 
     def _full(self, name: str, known: Dict[str, Tensor], does: str) -> str:
         """Of the known layers the one of this name, or of a ConvModule's."""
@@ -150,7 +172,8 @@ class Channels:
         close = get_close_matches(name, names) or names
         raise PPCDError(
             f'{type(self.module).__name__} has no layer "{name}" that {does} '
-            f'channels, or did not run it; there is: {", ".join(close)}.')
+            f'channels, or did not run it; there is: {", ".join(close)}.'
+        )
 
     def _together(self, name: str) -> str:
         """What the channels of a convolution can only leave with."""
@@ -162,8 +185,7 @@ class Channels:
         others = [
             short_name(other)
             for other in _masks.output_gates(self.module)
-            if other != name
-            and not set(roots).isdisjoint(self.atoms_of(other))
+            if other != name and not set(roots).isdisjoint(self.atoms_of(other))
         ]
         if others:
             parts.append('with ' + ', '.join(others))
@@ -176,8 +198,9 @@ class Channels:
         count = len(self.analysis.writes[name])
         if len(reasons) == 1 and count in reasons.values():
             return f'masked, stays: {next(iter(reasons))}'
-        stay = '; '.join(f'{n} of {count} stay: {why}'
-                         for why, n in reasons.items())
+        stay = '; '.join(
+            f'{n} of {count} stay: {why}' for why, n in reasons.items()
+        )
         if sum(reasons.values()) == count:
             return f'masked, {stay}'
         line = f'masked, can leave {self._together(name)}'.rstrip()
@@ -188,18 +211,26 @@ class Channels:
         widest = max(len(short_name(name)) for name in convs)
         lines = [
             f'{short_name(name):{widest}} {conv.out_channels:5d} channels  '
-            f'{self._line(name, conv)}' for name, conv in convs.items()
+            f'{self._line(name, conv)}'
+            for name, conv in convs.items()
         ]
-        return '\n'.join([f'{type(self.module).__name__}: masks on '
-                          f'{len(_masks.output_gates(self.module))} of {len(convs)} '
-                          'convolutions', *lines])
+        return '\n'.join(
+            [
+                f'{type(self.module).__name__}: masks on '
+                f'{len(_masks.output_gates(self.module))} of {len(convs)} '
+                'convolutions',
+                *lines,
+            ]
+        )
 
 
-def mask_channels(module: nn.Module,
-                  example_inputs: Any,
-                  convs: Patterns = '*',
-                  exclude: Patterns = (),
-                  tie: bool = False) -> Channels:
+def mask_channels(
+    module: nn.Module,
+    example_inputs: Any,
+    convs: Patterns = '*',
+    exclude: Patterns = (),
+    tie: bool = False,
+) -> Channels:
     """Give convolutions a mask, and gate every layer that reads them.
 
     Convolutions whose channels are the output itself are left out of patterns
@@ -238,7 +269,8 @@ def mask_channels(module: nn.Module,
         if gate is not None and gate.tied != tie:
             raise PPCDError(
                 f'{name} has a mask of tie={not tie} already; give all masks '
-                'of a module the same.')
+                'of a module the same.'
+            )
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
     chosen, left_out = _choose(module, recording, convs, exclude)
@@ -253,8 +285,12 @@ def mask_channels(module: nn.Module,
     return link_masks(module, example_inputs, left_out)
 
 
-def _require_leaving(module: nn.Module, analysis: Analysis,
-                     names: Sequence[str], left_out: Dict[str, str]) -> None:
+def _require_leaving(
+    module: nn.Module,
+    analysis: Analysis,
+    names: Sequence[str],
+    left_out: Dict[str, str],
+) -> None:
     """Refuse masks that could never make anything smaller."""
     stays = dict(left_out)
     for name in names:
@@ -266,11 +302,13 @@ def _require_leaving(module: nn.Module, analysis: Analysis,
     raise PPCDError(
         f'No channel of {type(module).__name__} could ever be discarded: '
         f'{_in_words(stays)}. Mask other convolutions, or teach the layer '
-        'with register_rule.')
+        'with register_rule.'
+    )
 
 
-def _choose(module: nn.Module, recording: Recording, convs: Patterns,
-            exclude: Patterns) -> tuple:
+def _choose(
+    module: nn.Module, recording: Recording, convs: Patterns, exclude: Patterns
+) -> tuple:
     """Names to mask, and reasons for those that a pattern would name."""
     patterns = [convs] if isinstance(convs, str) else list(convs)
     excluded = matching_convolutions(module, exclude, 'exclude')
@@ -278,11 +316,13 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
     chosen = [name for name in matched if name not in excluded]
     left_out = {name: 'not masked: excluded by name' for name in excluded}
     if not matched:
-        raise PPCDError('convs names no convolution: give names or patterns, '
-                        'such as "*".')
+        raise PPCDError(
+            'convs names no convolution: give names or patterns, such as "*".'
+        )
     if not chosen:
-        raise PPCDError('exclude leaves no convolution to mask in '
-                        f'{type(module).__name__}.')
+        raise PPCDError(
+            f'exclude leaves no convolution to mask in {type(module).__name__}.'
+        )
     exact = {
         name
         for name in chosen
@@ -293,7 +333,8 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
     unfit = {
         name: shared.get(name)
         or _unfit(module.get_submodule(name), name in ran)
-        for name in chosen if name not in exact
+        for name in chosen
+        if name not in exact
     }
     for name, why in unfit.items():
         if why:
@@ -305,16 +346,19 @@ def _choose(module: nn.Module, recording: Recording, convs: Patterns,
             raise PPCDError(
                 f'convs: the channels of "{short_name(name)}" are the image '
                 f'of {type(module).__name__}; a mask would take away colours. '
-                'Leave it out.')
-        if name in analysis.images or (name not in exact
-                                       and not analysis.is_read(name)):
+                'Leave it out.'
+            )
+        if name in analysis.images or (
+            name not in exact and not analysis.is_read(name)
+        ):
             root = analysis.cells.root(int(analysis.writes[name][0]))
             left_out[name] = f'not masked: {analysis.why_not(root)}'
             chosen.remove(name)
     if not chosen:
         raise PPCDError(
             f'convs: none of the convolutions of {type(module).__name__} that '
-            f'match can carry a mask: {_in_words(left_out)}.')
+            f'match can carry a mask: {_in_words(left_out)}.'
+        )
     return chosen, left_out
 
 
@@ -323,8 +367,10 @@ def _unfit(conv: nn.Module, ran: bool) -> Optional[str]:
     if not ran:
         return 'not run on the example inputs'
     if rules.rule_of(conv) is None:
-        return (f'it is a {type(conv).__name__} with a forward of its own, '
-                'which no rule knows (register_rule)')
+        return (
+            f'it is a {type(conv).__name__} with a forward of its own, '
+            'which no rule knows (register_rule)'
+        )
     if hooks.unknown_on(conv):
         return 'it has a hook that is not known'
     return None
@@ -339,9 +385,11 @@ def _in_words(left_out: Dict[str, str]) -> str:
     return '; '.join(f'{why} ({count})' for why, count in counts.items())
 
 
-def link_masks(module: nn.Module,
-               example_inputs: Any,
-               left_out: Optional[Dict[str, str]] = None) -> Channels:
+def link_masks(
+    module: nn.Module,
+    example_inputs: Any,
+    left_out: Optional[Dict[str, str]] = None,
+) -> Channels:
     """Gate every layer that reads masked channels.
 
     Calling it again replaces the gates of the first call, as when widths or
@@ -354,8 +402,10 @@ def link_masks(module: nn.Module,
     """
     masked = _masks.output_gates(module)
     if not masked:
-        raise PPCDError(f'{type(module).__name__} has no masks: give it some '
-                        'with mask_channels.')
+        raise PPCDError(
+            f'{type(module).__name__} has no masks: give it some '
+            'with mask_channels.'
+        )
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
     analysis = analyse(module, recording, list(masked))
@@ -363,7 +413,7 @@ def link_masks(module: nn.Module,
     gates = _masks.tie(module, analysis, tied) if tied else {}
     for name, gate in masked.items():
         if name not in gates:
-            owner, = gate.masks
+            (owner,) = gate.masks
             gates[name] = OutputGate.of(owner)
         set_output_gate(module.get_submodule(name), gates[name])
     for layer in module.modules():
@@ -378,4 +428,5 @@ def link_masks(module: nn.Module,
 def is_linked(module: nn.Module) -> bool:
     """Whether any layer of a module is gated on what it reads."""
     return any(
-        _masks.input_gate(layer) is not None for layer in module.modules())
+        _masks.input_gate(layer) is not None for layer in module.modules()
+    )

@@ -8,11 +8,21 @@ nothing. So a pruned channel can be discarded exactly.
 
 Both are a :class:`Gate`: which mask entries decide over which channel.
 """
+
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatch
-from typing import (Dict, Iterator, List, Optional, Sequence, Tuple, Type,
-                    TypeVar, Union)
+from typing import (
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 import torch
 import torch.nn as nn
@@ -87,9 +97,7 @@ class ChannelMask(nn.Module):
         # a stable sort, so that equal scores fall alike everywhere
         self.pruned[torch.sort(scores, stable=True).indices[:missing]] = True
 
-    def keep(self,
-             kept: Tensor,
-             optimizer: Optional[Optimizer] = None) -> None:
+    def keep(self, kept: Tensor, optimizer: Optional[Optimizer] = None) -> None:
         """Remove all channels but those of the given indices."""
         keep_channels(self, 'outputs', kept, optimizer)
 
@@ -99,7 +107,8 @@ class ChannelMask(nn.Module):
 
 set_widths(
     ChannelMask,
-    Widths(dict(weight=0, pruned=0), sizes=dict(outputs=('present', ))))
+    Widths(dict(weight=0, pruned=0), sizes=dict(outputs=('present',))),
+)
 
 _suspended = ContextVar('suspended', default=False)
 
@@ -136,15 +145,15 @@ class Gate:
             have to be found again when widths change. Defaults to False.
     """
 
-    def __init__(self,
-                 masks: Sequence[ChannelMask],
-                 index: Tensor,
-                 tied: bool = False) -> None:
+    def __init__(
+        self, masks: Sequence[ChannelMask], index: Tensor, tied: bool = False
+    ) -> None:
         self.masks = list(masks)
         self.index = index
         self.tied = tied
         self._is_identity = len(self.masks) == 1 and torch.equal(
-            index, _identity(self.masks[0]))
+            index, _identity(self.masks[0])
+        )
         self._several = (index > CLOSED).sum(1) > 1
         self._alive: Optional[Tuple[list, Tensor]] = None
 
@@ -170,8 +179,9 @@ class Gate:
         """Bool tensor of shape (c, ); computed when a mask has changed."""
         state = [(mask.pruned, mask.pruned._version) for mask in self.masks]
         if self._alive is None or any(
-                a is not b or v != w
-                for (a, v), (b, w) in zip(state, self._alive[0])):
+            a is not b or v != w
+            for (a, v), (b, w) in zip(state, self._alive[0])
+        ):
             self._place(state[0][0].device)
             table = self._table([~mask.pruned for mask in self.masks])
             self._alive = state, table[self.index].any(1)
@@ -186,8 +196,7 @@ class Gate:
         table = self._table([mask.gate() for mask in self.masks])
         return torch.where(self._several, alive, table[self.index[:, 0]])
 
-    def mask_output(self, layer: nn.Module, args: tuple,
-                    out: Tensor) -> Tensor:
+    def mask_output(self, layer: nn.Module, args: tuple, out: Tensor) -> Tensor:
         """Forward hook of the convolution that the gate belongs to."""
         if _suspended.get():
             return out
@@ -200,11 +209,15 @@ class Gate:
         """Whether the weight has just been computed, by a hook ahead of this
         one; one that was put on later would compute it anew."""
         *ahead, last = layer._forward_pre_hooks.values()
-        return ('weight' in vars(layer) and bool(ahead)
-                and getattr(last, '__self__', None) is self)
+        return (
+            'weight' in vars(layer)
+            and bool(ahead)
+            and getattr(last, '__self__', None) is self
+        )
 
-    def mask_input(self, layer: Union[_ConvNd, nn.Linear],
-                   args: tuple) -> tuple:
+    def mask_input(
+        self, layer: Union[_ConvNd, nn.Linear], args: tuple
+    ) -> tuple:
         """Forward pre-hook of a layer that reads the channels.
 
         A weight times the gate gives the same as the input times the gate,
@@ -216,11 +229,15 @@ class Gate:
         x, *rest = args
         if isinstance(layer, nn.Linear):
             return (x * self.value().to(x.dtype), *rest)
-        if self._follows_the_weight(layer) and layer.groups == 1 and (
-                layer.weight.numel() < x.numel()):
+        if (
+            self._follows_the_weight(layer)
+            and layer.groups == 1
+            and (layer.weight.numel() < x.numel())
+        ):
             gate = self.value()
             layer.weight = layer.weight * _per_channel(
-                gate, layer.weight, 0 if layer.transposed else 1)
+                gate, layer.weight, 0 if layer.transposed else 1
+            )
             return args
         return (x * _per_channel(self.value(), x), *rest)
 
@@ -356,7 +373,8 @@ def share_mask(owner: _ConvNd, other: _ConvNd) -> None:
     if mask is None or mask.channels != other.out_channels:
         raise PPCDError(
             f'Cannot share a mask of {mask and mask.channels} channels with a '
-            f'convolution of {other.out_channels} output channels.')
+            f'convolution of {other.out_channels} output channels.'
+        )
     take_off(other)
     set_output_gate(other, OutputGate.of(mask))
 
@@ -378,9 +396,9 @@ def short_name(name: str) -> str:
     return name.removesuffix('.conv')
 
 
-def matching_convolutions(module: nn.Module,
-                          patterns: Sequence[str],
-                          what: str = 'convs') -> List[str]:
+def matching_convolutions(
+    module: nn.Module, patterns: Sequence[str], what: str = 'convs'
+) -> List[str]:
     """Names of the convolutions that a pattern names.
 
     Args:
@@ -398,14 +416,16 @@ def matching_convolutions(module: nn.Module,
     found: List[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matched = [
-            name for name in names
+            name
+            for name in names
             if name == pattern or fnmatch(short_name(name), pattern)
         ]
         if not matched:
             has = ', '.join(map(short_name, names)) or 'no convolution'
             raise PPCDError(
                 f'{what}: no convolution matches "{pattern}" in '
-                f'{type(module).__name__}; it has: {has}.')
+                f'{type(module).__name__}; it has: {has}.'
+            )
         found += matched
     return [name for name in names if name in found]
 
@@ -420,8 +440,7 @@ def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
 def output_gates(module: nn.Module) -> Dict[str, OutputGate]:
     """The gates of all masked convolutions, by their full names."""
     gates = {
-        name: output_gate(conv)
-        for name, conv in convolutions(module).items()
+        name: output_gate(conv) for name, conv in convolutions(module).items()
     }
     return {name: gate for name, gate in gates.items() if gate is not None}
 
@@ -434,8 +453,11 @@ def copy_masks(source: nn.Module, target: nn.Module) -> None:
         PPCDError: If they are not; nothing is copied then.
     """
     theirs, ours = dict(named_masks(source)), dict(named_masks(target))
-    differ = sorted(name for name in theirs.keys() | ours.keys()
-                    if _size(theirs.get(name)) != _size(ours.get(name)))
+    differ = sorted(
+        name
+        for name in theirs.keys() | ours.keys()
+        if _size(theirs.get(name)) != _size(ours.get(name))
+    )
     if differ:
         raise PPCDError(
             f'The masks of {type(source).__name__} do not fit '
@@ -443,7 +465,8 @@ def copy_masks(source: nn.Module, target: nn.Module) -> None:
             f'{_size(theirs.get(differ[0]))} entries in the one and '
             f'{_size(ours.get(differ[0]))} in the other'
             f'{f", and {len(differ) - 1} more differ" if differ[1:] else ""}. '
-            'Give two models of one config that were cut alike.')
+            'Give two models of one config that were cut alike.'
+        )
     for name, mask in theirs.items():
         ours[name].pruned.copy_(mask.pruned)
 
@@ -461,7 +484,8 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
     for name, cells in analysis.reads.items():
         writers = [
             analysis.cells.writers[cell]
-            if analysis.cells.is_closed(cell) else None
+            if analysis.cells.is_closed(cell)
+            else None
             for cell in cells.tolist()
         ]
         if any(writers):
@@ -469,8 +493,9 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
     return gates
 
 
-def follower_gates(module: nn.Module,
-                   analysis: Analysis) -> Dict[str, FollowerGate]:
+def follower_gates(
+    module: nn.Module, analysis: Analysis
+) -> Dict[str, FollowerGate]:
     """The gates of all layers that add to nothing but masked channels."""
     writers = analysis.writers_of_atoms()
     gates = {}
@@ -484,22 +509,25 @@ def follower_gates(module: nn.Module,
     return gates
 
 
-def _gate_for(module: nn.Module, writers: list,
-              kind: Type[_Gate]) -> _Gate:
+def _gate_for(module: nn.Module, writers: list, kind: Type[_Gate]) -> _Gate:
     """The gate of channels with these writers; None is always open."""
     names = dict.fromkeys(n for each in writers for n, _ in each or ())
     present = output_gates(module)
     gates = {name: present[name] for name in names}
     masks = list(
-        dict.fromkeys(mask for gate in gates.values() for mask in gate.masks))
+        dict.fromkeys(mask for gate in gates.values() for mask in gate.masks)
+    )
     starts, offset = {}, OPEN + 1
     for mask in masks:
         starts[mask] = offset
         offset += mask.present
     entries = {name: _entries(gate, starts) for name, gate in gates.items()}
-    rows = [[OPEN] if each is None else sorted(
-        {e for name, i in each for e in entries[name][i]})
-            for each in writers]
+    rows = [
+        [OPEN]
+        if each is None
+        else sorted({e for name, i in each for e in entries[name][i]})
+        for each in writers
+    ]
     longest = max(map(len, rows))
     padded = [row + [CLOSED] * (longest - len(row)) for row in rows]
     return kind(masks, torch.tensor(padded, device='cpu'))
@@ -511,12 +539,14 @@ def _entries(gate: Gate, starts: Dict[ChannelMask, int]) -> List[List[int]]:
     where = [CLOSED, OPEN] + [
         starts[mask] + i for mask in gate.masks for i in range(mask.present)
     ]
-    return [[where[e] for e in row if e > CLOSED]
-            for row in gate.index.tolist()]
+    return [
+        [where[e] for e in row if e > CLOSED] for row in gate.index.tolist()
+    ]
 
 
-def tie(module: nn.Module, analysis: Analysis,
-        names: Sequence[str]) -> Dict[str, OutputGate]:
+def tie(
+    module: nn.Module, analysis: Analysis, names: Sequence[str]
+) -> Dict[str, OutputGate]:
     """Output gates with one score for all that can only leave together.
 
     The first convolution that writes an atom owns its score; one all of whose
@@ -549,7 +579,8 @@ def tie(module: nn.Module, analysis: Analysis,
                 raise PPCDError(
                     f'The mask of {name} has {masks[name].present} entries for '
                     f'{count} that can leave one by one: it was made for other '
-                    'convolutions; attach the masks of all at once.')
+                    'convolutions; attach the masks of all at once.'
+                )
     return {name: _tied_gate(masks, row) for name, row in rows.items()}
 
 
@@ -559,6 +590,7 @@ def _tied_gate(masks: Dict[str, ChannelMask], row: list) -> OutputGate:
     for owner in used:
         starts[owner] = offset
         offset += masks[owner].present
-    index = torch.tensor([[starts[owner] + i] for owner, i in row],
-                         device='cpu')
+    index = torch.tensor(
+        [[starts[owner] + i] for owner, i in row], device='cpu'
+    )
     return OutputGate([masks[owner] for owner in used], index, tied=True)

@@ -4,6 +4,7 @@ A trace follows the source and fails where it branches on values; a recording
 follows one execution, so it exists for whatever can be run. Only the path
 that was taken is known, and the batch size is that of the example.
 """
+
 import operator
 import types
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class Extent(int):
             dimension).
         counted (set): Takes the sources of what is not known.
     """
+
     sources: frozenset = frozenset()
     counted: set = set()
 
@@ -48,17 +50,25 @@ def _proportional(name: str) -> Callable:
 
     def method(self: Extent, other: Any) -> Any:
         out = getattr(int, name)(self, other)
-        known = isinstance(other, Extent) or type(other) is int and (
-            other == 0 or 'add' not in name and 'sub' not in name)
+        known = (
+            isinstance(other, Extent)
+            or type(other) is int
+            and (other == 0 or 'add' not in name and 'sub' not in name)
+        )
         if 'floordiv' in name:
-            known = name == '__floordiv__' and type(
-                other) is int and other != 0 and not int(self) % other
+            known = (
+                name == '__floordiv__'
+                and type(other) is int
+                and other != 0
+                and not int(self) % other
+            )
         if not known:
             self.counted.update(self.sources)
         if type(out) is not int:
             return out
-        return Extent.of(out, self.sources | getattr(other, 'sources', set()),
-                         self.counted)
+        return Extent.of(
+            out, self.sources | getattr(other, 'sources', set()), self.counted
+        )
 
     return method
 
@@ -74,11 +84,33 @@ def _counting(name: str) -> Callable:
     return method
 
 
-for _name in ('add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'floordiv',
-              'rfloordiv'):
+for _name in (
+    'add',
+    'radd',
+    'sub',
+    'rsub',
+    'mul',
+    'rmul',
+    'floordiv',
+    'rfloordiv',
+):
     setattr(Extent, f'__{_name}__', _proportional(f'__{_name}__'))
-for _name in ('truediv', 'rtruediv', 'pow', 'rpow', 'mod', 'rmod', 'divmod',
-              'float', 'eq', 'ne', 'lt', 'le', 'gt', 'ge'):
+for _name in (
+    'truediv',
+    'rtruediv',
+    'pow',
+    'rpow',
+    'mod',
+    'rmod',
+    'divmod',
+    'float',
+    'eq',
+    'ne',
+    'lt',
+    'le',
+    'gt',
+    'ge',
+):
     setattr(Extent, f'__{_name}__', _counting(f'__{_name}__'))
 
 
@@ -93,13 +125,13 @@ class Recording(fx.GraphModule):
         counted (set): Sources of numbers of channels that were computed with,
             see :class:`Extent`.
     """
+
     values: List[fx.Node]
     counted: set
 
     def recompile(self) -> None:  # type: ignore[override]
         """No source is generated, so none is returned."""
-        type(self).forward = lambda self, *args: fx.Interpreter(self).run(
-            *args)
+        type(self).forward = lambda self, *args: fx.Interpreter(self).run(*args)
 
 
 def split_inputs(example_inputs: Any) -> Tuple[tuple, dict]:
@@ -116,7 +148,7 @@ def split_inputs(example_inputs: Any) -> Tuple[tuple, dict]:
     if isinstance(example_inputs, dict):
         return (), dict(example_inputs)
     if not isinstance(example_inputs, (tuple, list)):
-        return (example_inputs, ), {}
+        return (example_inputs,), {}
     if example_inputs and isinstance(example_inputs[-1], dict):
         return tuple(example_inputs[:-1]), dict(example_inputs[-1])
     return tuple(example_inputs), {}
@@ -125,13 +157,15 @@ def split_inputs(example_inputs: Any) -> Tuple[tuple, dict]:
 def tensors_in(example_inputs: Any) -> list:
     """The tensors among the arguments, in the order of the placeholders."""
     return [
-        value for value in tree_leaves(split_inputs(example_inputs))
+        value
+        for value in tree_leaves(split_inputs(example_inputs))
         if torch.is_tensor(value)
     ]
 
 
-def record(module: nn.Module, example_inputs: Any,
-           is_leaf: Callable[[nn.Module], bool]) -> Recording:
+def record(
+    module: nn.Module, example_inputs: Any, is_leaf: Callable[[nn.Module], bool]
+) -> Recording:
     """Record one execution in evaluation mode.
 
     Nothing is left behind in the module: neither its mode, nor its buffers,
@@ -154,7 +188,11 @@ def record(module: nn.Module, example_inputs: Any,
     recorder = _Recorder(module)
     for number, tensor in enumerate(tensors_in(example_inputs)):
         recorder.define(tensor, recorder.graph.placeholder(f'input_{number}'))
-    with torch.no_grad(), _kept(module), torch.random.fork_rng(_devices(module)):
+    with (
+        torch.no_grad(),
+        _kept(module),
+        torch.random.fork_rng(_devices(module)),
+    ):
         with recorder.calls_of(is_leaf), recorder:
             try:
                 out = module(*args, **kwargs)
@@ -165,7 +203,8 @@ def record(module: nn.Module, example_inputs: Any,
                     f'{type(module).__name__} does not run on the example '
                     f'inputs: {type(error).__name__}: {_first_line(error)}. '
                     'Give inputs as its forward takes them, on the device '
-                    'of the module.') from error
+                    'of the module.'
+                ) from error
         if hasattr(out, 'to_tuple'):  # outputs of Hugging Face's models
             out = out.to_tuple()
         _require_plain(module, out)
@@ -181,12 +220,14 @@ def _require_values(module: nn.Module) -> None:
     if any(parameter.is_meta for parameter in module.parameters()):
         raise PPCDError(
             f'{type(module).__name__} is on the meta device, without values: '
-            'move it to a real one (to_empty) and load its weights first.')
+            'move it to a real one (to_empty) and load its weights first.'
+        )
     if torch.is_inference_mode_enabled():
         raise PPCDError(
             f'{type(module).__name__} cannot be analysed in '
             'torch.inference_mode, where it is not seen what is written into '
-            'which tensor: use torch.no_grad.')
+            'which tensor: use torch.no_grad.'
+        )
 
 
 def _first_line(error: Exception) -> str:
@@ -200,9 +241,12 @@ def _kept(module: nn.Module) -> Iterator[None]:
     as before."""
     modes = {child: child.training for child in module.modules()}
     buffers = {child: dict(child._buffers) for child in modes}
-    values = [(value, value.clone(), value._version)
-              for own in buffers.values() for value in own.values()
-              if value is not None]
+    values = [
+        (value, value.clone(), value._version)
+        for own in buffers.values()
+        for value in own.values()
+        if value is not None
+    ]
     module.eval()
     try:
         yield
@@ -221,7 +265,9 @@ def _require_plain(module: nn.Module, out: Any) -> None:
     """Refuse outputs in which tensors may hide."""
     leaves = tree_leaves(out)
     odd = [
-        leaf for leaf in leaves if not torch.is_tensor(leaf)
+        leaf
+        for leaf in leaves
+        if not torch.is_tensor(leaf)
         and not isinstance(leaf, (int, float, str, type(None)))
     ]
     if odd or not any(map(torch.is_tensor, leaves)):
@@ -229,15 +275,15 @@ def _require_plain(module: nn.Module, out: Any) -> None:
         raise PPCDError(
             f'{type(module).__name__} returns a {what}, and it is not known '
             'which tensors are in it: return tensors, or tuples, lists or '
-            'dicts of them.')
+            'dicts of them.'
+        )
 
 
 def _devices(module: nn.Module) -> list:
     """CUDA devices whose random state an execution may move."""
-    return sorted({
-        p.device.index
-        for p in module.parameters() if p.device.type == 'cuda'
-    })
+    return sorted(
+        {p.device.index for p in module.parameters() if p.device.type == 'cuda'}
+    )
 
 
 # What tells nothing of a tensor's values. Any other function that returns no
@@ -248,7 +294,8 @@ _NO_VALUES = frozenset(
     'is_tensor is_same_size get_device data_ptr is_pinned is_shared is_conj '
     'is_neg is_inference is_storage __hash__ __repr__ __str__ __format__ '
     'result_type can_cast requires_grad_ has_names untyped_storage storage '
-    '__dir__ __get__'.split())
+    '__dir__ __get__'.split()
+)
 
 
 def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
@@ -266,7 +313,9 @@ class _Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.nodes: Dict[int, fx.Node] = {}
         self.versions: Dict[int, tuple] = {}
-        self.kept: List[Tensor] = []  # an id must not be given to another tensor
+        self.kept: List[
+            Tensor
+        ] = []  # an id must not be given to another tensor
         self.paused = False
         self.counted: set = set()  # sources of extents, see Extent
         self.names = {id(child): n for n, child in module.named_modules()}
@@ -285,7 +334,8 @@ class _Recorder(TorchFunctionMode):
         """What the nodes refer to, by name."""
         layers = {
             node.target: self.module.get_submodule(node.target)
-            for node in self.graph.nodes if node.op == 'call_module'
+            for node in self.graph.nodes
+            if node.op == 'call_module'
         }
         return {**layers, **self.tensors}
 
@@ -300,8 +350,13 @@ class _Recorder(TorchFunctionMode):
 
             self.paused = True
             try:
-                return self.record('call_module', name, args, kwargs,
-                                   lambda: plain(module, *args, **kwargs))
+                return self.record(
+                    'call_module',
+                    name,
+                    args,
+                    kwargs,
+                    lambda: plain(module, *args, **kwargs),
+                )
             finally:
                 self.paused = False
 
@@ -317,13 +372,16 @@ class _Recorder(TorchFunctionMode):
     def version(self, tensor: Tensor) -> tuple:
         """Changes with whatever is written into a tensor."""
         if not tensor.is_inference():
-            return (tensor._version, *(alias._version for alias in
-                                       self.aliases.get(id(tensor), ())))
+            return (
+                tensor._version,
+                *(alias._version for alias in self.aliases.get(id(tensor), ())),
+            )
         if torch.is_inference_mode_enabled():
             raise PPCDError(
                 f'{type(self.module).__name__} runs in torch.inference_mode, '
                 'where it is not seen what is written into which tensor: use '
-                'torch.no_grad there.')
+                'torch.no_grad there.'
+            )
         return ()  # it cannot be written outside of that mode
 
     def node_of(self, tensor: Tensor) -> fx.Node:
@@ -334,7 +392,8 @@ class _Recorder(TorchFunctionMode):
                 f'{type(self.module).__name__} writes into a tensor through '
                 f'another view of it (behind "{self.nodes[id(tensor)]}"), so '
                 'it is unknown which channels it holds: write out of place '
-                'there.')
+                'there.'
+            )
         return self.nodes[id(tensor)]
 
     def _get(self, tensor: Tensor) -> None:
@@ -351,7 +410,8 @@ class _Recorder(TorchFunctionMode):
                 'operator outside of torch, or a constant outside of the '
                 'module), so it is unknown which channels it holds: make it '
                 'a buffer of the module, or give the layer that uses it a '
-                'rule (register_rule).')
+                'rule (register_rule).'
+            )
         name = f'_tensor_{len(self.tensors)}'
         self.tensors[name] = tensor
         node = self.graph.create_node('get_attr', name)
@@ -365,17 +425,22 @@ class _Recorder(TorchFunctionMode):
         if isinstance(value, torch.Size):
             return tuple(value)
         if isinstance(value, (tuple, list)):
-            return type(value)(map(self.nodes_in, value)) if not hasattr(
-                value, '_fields') else tuple(map(self.nodes_in, value))
+            return (
+                type(value)(map(self.nodes_in, value))
+                if not hasattr(value, '_fields')
+                else tuple(map(self.nodes_in, value))
+            )
         if isinstance(value, dict):
             return {key: self.nodes_in(v) for key, v in value.items()}
         if isinstance(value, slice):
-            return slice(*map(self.nodes_in, (value.start, value.stop,
-                                              value.step)))
+            return slice(
+                *map(self.nodes_in, (value.start, value.stop, value.step))
+            )
         return value
 
-    def record(self, op: str, target: Any, args: tuple, kwargs: dict,
-               run: Callable) -> Any:
+    def record(
+        self, op: str, target: Any, args: tuple, kwargs: dict, run: Callable
+    ) -> Any:
         """Execute; where tensors come out, there is a node for them."""
         args, kwargs = self.nodes_in(tuple(args)), self.nodes_in(dict(kwargs))
         out = run()
@@ -383,7 +448,8 @@ class _Recorder(TorchFunctionMode):
             self.outputs(out, self.graph.create_node(op, target, args, kwargs))
         elif getattr(target, '__name__', target) not in _NO_VALUES:
             self.values += [
-                leaf for leaf in tree_leaves((args, kwargs))
+                leaf
+                for leaf in tree_leaves((args, kwargs))
                 if isinstance(leaf, fx.Node)
             ]
         return out
@@ -392,14 +458,21 @@ class _Recorder(TorchFunctionMode):
         if torch.is_tensor(out):
             self.define(out, node)
             return
-        items = out.items() if isinstance(out, dict) else enumerate(
-            out) if isinstance(out, (tuple, list)) else ()
+        items = (
+            out.items()
+            if isinstance(out, dict)
+            else enumerate(out)
+            if isinstance(out, (tuple, list))
+            else ()
+        )
         for key, part in items:
             if any(torch.is_tensor(leaf) for leaf in tree_leaves(part)):
                 self.outputs(
                     part,
-                    self.graph.create_node('call_function', operator.getitem,
-                                           (node, key)))
+                    self.graph.create_node(
+                        'call_function', operator.getitem, (node, key)
+                    ),
+                )
 
     def __torch_function__(self, func, types_, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -419,8 +492,9 @@ class _Recorder(TorchFunctionMode):
             target = operator.getitem
         elif _is_method(func, name):
             op, target = 'call_method', name
-        out = self.record(op, target, args, kwargs,
-                          lambda: func(*args, **kwargs))
+        out = self.record(
+            op, target, args, kwargs, lambda: func(*args, **kwargs)
+        )
         if name == 'size':
             sizes = self.extents(args[0], args[0].shape)
             if type(out) is not int:
@@ -429,8 +503,10 @@ class _Recorder(TorchFunctionMode):
         if name in ('numel', 'nelement', '__len__') and args:
             # an integer without sources: whatever it is used for is unknown
             self.counted.update(
-                source for size in self.extents(args[0], args[0].shape)
-                for source in size.sources)
+                source
+                for size in self.extents(args[0], args[0].shape)
+                for source in size.sources
+            )
         return out
 
     def extents(self, tensor: Tensor, size: torch.Size) -> torch.Size:
@@ -440,10 +516,12 @@ class _Recorder(TorchFunctionMode):
         name = self.node_of(tensor).name
         return torch.Size(
             Extent.of(int(value), frozenset([(name, dim)]), self.counted)
-            for dim, value in enumerate(size))
+            for dim, value in enumerate(size)
+        )
 
-    def _property(self, func: Callable, name: str, args: tuple,
-                  kwargs: dict) -> Any:
+    def _property(
+        self, func: Callable, name: str, args: tuple, kwargs: dict
+    ) -> Any:
         out = func(*args, **kwargs)
         if isinstance(out, torch.Size):
             return self.extents(args[0], out)
@@ -455,8 +533,9 @@ class _Recorder(TorchFunctionMode):
                     source = self.node_of(args[0])
                     self.aliases.setdefault(id(args[0]), []).append(out)
                     self.define(args[0], source)
-                return self.record('call_function', getattr, (args[0], read),
-                                   {}, lambda: out)
+                return self.record(
+                    'call_function', getattr, (args[0], read), {}, lambda: out
+                )
         return out  # a gradient or a base: unknown, so a constant
 
 
@@ -465,16 +544,24 @@ def _plain_attributes(module: nn.Module) -> set:
     EDSR's mean."""
     return {
         id(leaf)
-        for child in module.modules() for leaf in tree_leaves({
-            name: value
-            for name, value in vars(child).items()
-            if isinstance(value, (Tensor, list, tuple, dict))
-            and not name.startswith('_')
-        }) if torch.is_tensor(leaf)
+        for child in module.modules()
+        for leaf in tree_leaves(
+            {
+                name: value
+                for name, value in vars(child).items()
+                if isinstance(value, (Tensor, list, tuple, dict))
+                and not name.startswith('_')
+            }
+        )
+        if torch.is_tensor(leaf)
     }
 
 
 def _is_method(func: Callable, name: str) -> bool:
-    return (getattr(torch.Tensor, name, None) is func or isinstance(
-        func, (types.MethodDescriptorType, types.WrapperDescriptorType))
-            or func.__module__ == 'torch._tensor')
+    return (
+        getattr(torch.Tensor, name, None) is func
+        or isinstance(
+            func, (types.MethodDescriptorType, types.WrapperDescriptorType)
+        )
+        or func.__module__ == 'torch._tensor'
+    )

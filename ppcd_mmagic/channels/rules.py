@@ -8,23 +8,39 @@ function as ``rule(analysis, call)`` with a
 :class:`~ppcd_mmagic.channels.analysis.Call`; it returns the cells of the
 output. ``register_rule`` adds one.
 """
+
 import operator
 from typing import Any, Callable, Dict, Iterator, List, Optional, Type, Union
 
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
-from torch.nn.modules.activation import (GELU, SELU, Hardsigmoid, Hardswish,
-                                         Hardtanh, LogSigmoid, Mish, Softsign,
-                                         Tanhshrink)
+from torch.nn.modules.activation import (
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LogSigmoid,
+    Mish,
+    Softsign,
+    Tanhshrink,
+)
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.modules.padding import (_ConstantPadNd, _ReflectionPadNd,
-                                      _ReplicationPadNd)
-from torch.nn.modules.pooling import (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd,
-                                      _AvgPoolNd, _MaxPoolNd)
+from torch.nn.modules.padding import (
+    _ConstantPadNd,
+    _ReflectionPadNd,
+    _ReplicationPadNd,
+)
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd,
+    _AdaptiveMaxPoolNd,
+    _AvgPoolNd,
+    _MaxPoolNd,
+)
 from torch.utils._pytree import tree_leaves
 
 from . import computed_weights, hooks
@@ -37,9 +53,11 @@ _FUNCTIONS: Dict[str, Callable] = {}
 _FOLLOWERS: Dict[type, str] = {}
 
 
-def register_rule(kind: Union[Type[nn.Module], str],
-                  rule: Callable,
-                  widths: Optional[Widths] = None) -> None:
+def register_rule(
+    kind: Union[Type[nn.Module], str],
+    rule: Callable,
+    widths: Optional[Widths] = None,
+) -> None:
     """Teach the channel library a layer or a function.
 
     Args:
@@ -76,9 +94,12 @@ def is_leaf(module: nn.Module) -> bool:
     """Whether a module is recorded as a single call."""
     inside = type(module).__module__
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    return (rule_of(module) is not None or inside.startswith('torch.nn.')
-            and not isinstance(module, containers)
-            or isinstance(module, (_ConvNd, nn.Linear, nn.Embedding)))
+    return (
+        rule_of(module) is not None
+        or inside.startswith('torch.nn.')
+        and not isinstance(module, containers)
+        or isinstance(module, (_ConvNd, nn.Linear, nn.Embedding))
+    )
 
 
 def rule_of(layer: nn.Module) -> Optional[Callable]:
@@ -100,23 +121,26 @@ _HARMLESS = frozenset(
     '__setstate__ __deepcopy__ __reduce__ __reduce_ex__ extra_repr '
     'reset_parameters _check_input_dim _get_no_batch_dim _version '
     '_load_from_state_dict '
-    '_save_to_state_dict __parameters__ __orig_bases__ cls_to_become'.split())
+    '_save_to_state_dict __parameters__ __orig_bases__ cls_to_become'.split()
+)
 
 
 def _computes_as(kind: Type[nn.Module], known: Type[nn.Module]) -> bool:
     """Whether a class has the forward of a parent, and whatever it calls."""
     if kind.forward is not known.forward:
         return False
-    between = kind.__mro__[:kind.__mro__.index(known)]
+    between = kind.__mro__[: kind.__mro__.index(known)]
     if kind.__mro__[0] in _LAYERS or not between:
         return True
     own = {
         name
-        for each in between for name, value in vars(each).items()
+        for each in between
+        for name, value in vars(each).items()
         if hasattr(known, name) or isinstance(value, property)
     }
     if hasattr(kind, 'parametrizations') or between[0].__name__.startswith(
-            'Parametrized'):  # weights that are known to be computed
+        'Parametrized'
+    ):  # weights that are known to be computed
         own.discard('weight')
         own.discard('bias')
     return own <= _HARMLESS
@@ -140,18 +164,25 @@ def apply(analysis, call) -> Any:
             return analysis.opaque(analysis.shared[call.name])
         if hooks.unknown_on(layer):
             return analysis.opaque(f'{call.name} has a hook that is not known')
-        if rule is None or call.kwargs or len(call.args) != 1 or (
-                call.shape is None) or not torch.is_tensor(call.args[0]):
+        if (
+            rule is None
+            or call.kwargs
+            or len(call.args) != 1
+            or (call.shape is None)
+            or not torch.is_tensor(call.args[0])
+        ):
             return analysis.opaque(
                 f'{type(layer).__name__} {call.name} reads it in a way that '
-                'is not known')
+                'is not known'
+            )
         return rule(analysis, call.name, layer, call.args[0])
     rule = _FUNCTIONS.get(call.name)
     if rule not in (viewed, indexed, split, repeated):
         for extent in tree_leaves((call.node.args, call.node.kwargs)):
             for source in getattr(extent, 'sources', ()):
                 analysis.pin_source(
-                    source, f'its number is used by {call.name}()')
+                    source, f'its number is used by {call.name}()'
+                )
     if not analysis.inputs():  # made of nothing: random numbers, zeros
         return torch.full([1] * len(call.shape), INPUT)
     if rule is None:
@@ -172,7 +203,8 @@ def same(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
 def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Keeps channels (dimension 1) apart, and has entries for each."""
     if isinstance(layer, _InstanceNorm) and _lacks_batch(
-            type(layer).__name__, x):
+        type(layer).__name__, x
+    ):
         return analysis.opaque(f'{name} runs without a batch')
     x = analysis.per_channel(x)
     size = analysis.node.meta['shape'][1]
@@ -196,7 +228,8 @@ def _lacks_batch(name: str, x: Tensor) -> bool:
 def mixes(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Computes each channel from all of them."""
     return analysis.opaque(
-        f'{type(layer).__name__} {name} reads it over all channels')
+        f'{type(layer).__name__} {name} reads it over all channels'
+    )
 
 
 def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
@@ -206,8 +239,7 @@ def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
     return channelwise(analysis, name, layer, x)
 
 
-def group_norm(analysis, name: str, layer: nn.GroupNorm,
-               x: Tensor) -> Tensor:
+def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """Whole groups leave, and a channel of a group that stays carries the
     others of it."""
     cells = analysis.along(analysis.per_channel(x), 1, layer.num_channels)
@@ -219,7 +251,8 @@ def group_norm(analysis, name: str, layer: nn.GroupNorm,
     analysis.hold(name, 'outputs', cells)
     mixed = [
         analysis.cells.sum(tuple(group)) if len(set(group)) > 1 else group[0]
-        for group in groups for _ in group
+        for group in groups
+        for _ in group
     ]
     return torch.tensor(mixed).view([1, -1] + [1] * (x.ndim - 2))
 
@@ -229,8 +262,7 @@ def convolution(analysis, name: str, layer: _ConvNd, x: Tensor) -> Tensor:
     without a mask passes channels on."""
     if x.ndim != len(layer.kernel_size) + 2:
         return analysis.opaque(f'{name} runs without a batch')
-    inputs = analysis.along(
-        analysis.per_channel(x), 1, layer.in_channels)
+    inputs = analysis.along(analysis.per_channel(x), 1, layer.in_channels)
     ahead = [1, -1] + [1] * (x.ndim - 2)
     if is_depthwise(layer) and name not in analysis.masked:
         analysis.hold(name, 'outputs', inputs)
@@ -262,16 +294,16 @@ def embedding(analysis, name: str, layer: nn.Embedding, x: Tensor) -> Tensor:
     return outputs.view([1] * x.ndim + [-1])
 
 
-def pixel_shuffle_layer(analysis, name: str, layer: nn.Module,
-                        x: Tensor) -> Tensor:
+def pixel_shuffle_layer(
+    analysis, name: str, layer: nn.Module, x: Tensor
+) -> Tensor:
     """Pixel shuffle: the r * r channels of one leave together."""
     return _shuffled(analysis, layer)
 
 
-def reshaping_layer(analysis, name: str, layer: nn.Module,
-                    x: Tensor) -> Tensor:
+def reshaping_layer(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
     """Moves elements about; run on the cells themselves."""
-    node, = analysis.inputs()
+    (node,) = analysis.inputs()
     return analysis.squeeze(layer(analysis.full(node)))
 
 
@@ -292,8 +324,9 @@ def drawn(analysis, call) -> Tensor:
 
 def dropped_out(analysis, call) -> Tensor:
     """Nothing, but where it is told that this is training."""
-    training = call.kwargs.get('training',
-                               call.args[2] if len(call.args) > 2 else True)
+    training = call.kwargs.get(
+        'training', call.args[2] if len(call.args) > 2 else True
+    )
     return drawn(analysis, call) if training else unary(analysis, call)
 
 
@@ -324,11 +357,15 @@ def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
         return analysis.of(nodes[0])
     shape = analysis.node.meta['shape']
     rank = len(shape)
-    shapes = [[1] * (rank - len(s)) + list(s)
-              for s in (node.meta['shape'] for node in nodes)]
+    shapes = [
+        [1] * (rank - len(s)) + list(s)
+        for s in (node.meta['shape'] for node in nodes)
+    ]
     values = [
-        analysis.of(node).reshape([1] * (rank - analysis.of(node).ndim) +
-                                  list(analysis.of(node).shape))
+        analysis.of(node).reshape(
+            [1] * (rank - analysis.of(node).ndim)
+            + list(analysis.of(node).shape)
+        )
         for node in nodes
     ]
     varies = [d for d in range(rank) if any(v.shape[d] > 1 for v in values)]
@@ -339,13 +376,15 @@ def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
         if is_narrow:
             analysis.cells.pin(value, 'one value of it meets many channels')
     grid = torch.broadcast_tensors(*values)
-    pairs, inverse = torch.stack([cells.flatten() for cells in grid],
-                                 1).unique(dim=0, return_inverse=True)
+    pairs, inverse = torch.stack([cells.flatten() for cells in grid], 1).unique(
+        dim=0, return_inverse=True
+    )
     out = []
     for pair in pairs.tolist():
         pair = [
             analysis.cells.as_bias(c)
-            if is_bias and analysis.cells.opened[c] else c
+            if is_bias and analysis.cells.opened[c]
+            else c
             for c, is_bias in zip(pair, bias)
         ]
         leaving = tuple(c for c, fixed in zip(pair, narrow) if not fixed)
@@ -355,14 +394,20 @@ def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
 
 def _is_bias(shape: List[int], out: tuple) -> bool:
     """Whether an addend is one value for each whole feature map."""
-    return len(out) > 2 and all(s == 1 for s in shape[2:]) and any(
-        s > 1 for s in out[2:])
+    return (
+        len(out) > 2
+        and all(s == 1 for s in shape[2:])
+        and any(s > 1 for s in out[2:])
+    )
 
 
 def pooling(analysis, call) -> Tensor:
     """Works inside of each channel (dimension 1)."""
-    if not torch.is_tensor(call.args[0]) or call.args[
-            0].ndim < 3 or _lacks_batch(call.name, call.args[0]):
+    if (
+        not torch.is_tensor(call.args[0])
+        or call.args[0].ndim < 3
+        or _lacks_batch(call.name, call.args[0])
+    ):
         return analysis.opaque(f'{call.name}() of no feature map reads it')
     return analysis.per_channel(call.args[0])
 
@@ -381,13 +426,19 @@ def reduced(analysis, call) -> Tensor:
     """Over dimensions in which channels do not vary."""
     x = call.args[0]
     dims = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
-    if len(analysis.inputs()) > 1 or call.shape is None or isinstance(
-            dims, bool):
-        return analysis.opaque(f'{call.name}() reads it in a way that is not '
-                               'known')
-    dims = list(range(x.ndim)) if dims is None else [
-        d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)
-    ]
+    if (
+        len(analysis.inputs()) > 1
+        or call.shape is None
+        or isinstance(dims, bool)
+    ):
+        return analysis.opaque(
+            f'{call.name}() reads it in a way that is not known'
+        )
+    dims = (
+        list(range(x.ndim))
+        if dims is None
+        else [d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)]
+    )
     if any(x.shape[d] > 1 for d in dims):
         return analysis.opaque(f'{call.name}() over all channels reads it')
     if len(call.shape) < x.ndim:
@@ -440,19 +491,22 @@ def indexed(analysis, call) -> Any:
     """Indexing with slices; their ends must follow the channels."""
     source = call.args[0]
     if not torch.is_tensor(source):  # a part of several outputs
-        return source[call.args[1]] if call.shape is not None or isinstance(
-            source, (tuple, list)) else analysis.opaque('it is unknown')
+        return (
+            source[call.args[1]]
+            if call.shape is not None or isinstance(source, (tuple, list))
+            else analysis.opaque('it is unknown')
+        )
     index = call.node.args[1]
     if any(isinstance(x, fx.Node) for x in tree_leaves(index)):
         return analysis.opaque('indexing by a tensor reads it')
-    index = index if isinstance(index, tuple) else (index, )
+    index = index if isinstance(index, tuple) else (index,)
     if any(isinstance(x, list) for x in index):  # colours the other way round
         analysis.cells.pin(source, 'fixed ones are picked out of it')
         return _run(analysis, call)
     if any(x is Ellipsis for x in index):
         missing = source.ndim - sum(x is not None for x in index) + 1
         at = next(i for i, x in enumerate(index) if x is Ellipsis)
-        index = index[:at] + (slice(None), ) * missing + index[at + 1:]
+        index = index[:at] + (slice(None),) * missing + index[at + 1 :]
     for dim, part in enumerate(x for x in index if x is not None):
         if source.shape[dim] > 1:
             reason = _slice_reason(analysis, call, dim, part)
@@ -479,8 +533,9 @@ def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     length = stop - start
     if length < 1 or size % length or start % length:
         return 'an uneven slice is taken of it'
-    _join_parts(analysis, analysis.along(analysis.full(node), dim, size),
-                size // length)
+    _join_parts(
+        analysis, analysis.along(analysis.full(node), dim, size), size // length
+    )
     return None
 
 
@@ -494,8 +549,13 @@ def split(analysis, call) -> Any:
     """Equal parts of what varies lose the same positions."""
     source = call.node.args[0]
     x = call.args[0]
-    size = call.args[1] if len(call.args) > 1 else call.kwargs.get(
-        'split_size_or_sections', call.kwargs.get('chunks'))
+    size = (
+        call.args[1]
+        if len(call.args) > 1
+        else call.kwargs.get(
+            'split_size_or_sections', call.kwargs.get('chunks')
+        )
+    )
     dim = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 0)
     out = _run(analysis, call)
     if x.shape[dim] == 1:
@@ -525,8 +585,8 @@ def viewed(analysis, call) -> Tensor:
     if len(vary) > sum(size > 1 for size in before.shape):
         analysis.cells.pin(before, 'a view splits it up')
     elif not all(
-            analysis.follows(sizes[d], out) for d in vary
-            if int(sizes[d]) != -1):
+        analysis.follows(sizes[d], out) for d in vary if int(sizes[d]) != -1
+    ):
         analysis.cells.pin(before, 'a view of fixed size is taken of it')
     return out
 
@@ -564,7 +624,8 @@ def _run(analysis, call) -> Any:
     """Run a call on the cells themselves."""
     args, kwargs = (
         fx.map_arg(value, analysis.full)
-        for value in (call.node.args, call.node.kwargs))
+        for value in (call.node.args, call.node.kwargs)
+    )
     out = _call(call)(*args, **kwargs)
     if torch.is_tensor(out):
         return analysis.squeeze(out)
@@ -573,31 +634,75 @@ def _run(analysis, call) -> Any:
 
 # -- the lists
 
+
 def _kinds(rule: Callable, kinds: List[type]) -> None:
     for kind in kinds:
         register_rule(kind, rule)
 
 
-_kinds(same, [
-    nn.Identity, _DropoutNd, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU,
-    nn.CELU, SELU, GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, Hardswish,
-    Hardsigmoid, Hardtanh, nn.Softplus, Mish, Softsign, Tanhshrink,
-    LogSigmoid, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout
-])
-_kinds(channelwise, [
-    _BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm,
-    _InstanceNorm
-])
-_kinds(pooled, [
-    nn.Upsample, _MaxPoolNd, nn.MaxPool1d, nn.MaxPool2d, _AvgPoolNd,
-    nn.AvgPool1d, nn.AvgPool2d, _AdaptiveAvgPoolNd, nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d, _AdaptiveMaxPoolNd, nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d, _ReflectionPadNd, _ReplicationPadNd,
-    _ConstantPadNd
-])
-_kinds(convolution, [
-    nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
-])
+_kinds(
+    same,
+    [
+        nn.Identity,
+        _DropoutNd,
+        nn.ReLU,
+        nn.ReLU6,
+        nn.LeakyReLU,
+        nn.ELU,
+        nn.CELU,
+        SELU,
+        GELU,
+        nn.SiLU,
+        nn.Sigmoid,
+        nn.Tanh,
+        Hardswish,
+        Hardsigmoid,
+        Hardtanh,
+        nn.Softplus,
+        Mish,
+        Softsign,
+        Tanhshrink,
+        LogSigmoid,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.AlphaDropout,
+    ],
+)
+_kinds(
+    channelwise,
+    [
+        _BatchNorm,
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        nn.SyncBatchNorm,
+        _InstanceNorm,
+    ],
+)
+_kinds(
+    pooled,
+    [
+        nn.Upsample,
+        _MaxPoolNd,
+        nn.MaxPool1d,
+        nn.MaxPool2d,
+        _AvgPoolNd,
+        nn.AvgPool1d,
+        nn.AvgPool2d,
+        _AdaptiveAvgPoolNd,
+        nn.AdaptiveAvgPool1d,
+        nn.AdaptiveAvgPool2d,
+        _AdaptiveMaxPoolNd,
+        nn.AdaptiveMaxPool1d,
+        nn.AdaptiveMaxPool2d,
+        _ReflectionPadNd,
+        _ReplicationPadNd,
+        _ConstantPadNd,
+    ],
+)
+_kinds(
+    convolution, [nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d]
+)
 register_rule(nn.LayerNorm, mixes)
 register_rule(nn.PReLU, prelu)
 register_rule(nn.GroupNorm, group_norm)
@@ -614,26 +719,40 @@ def _names(rule: Callable, names: str) -> None:
 
 
 _names(
-    unary, 'relu relu_ relu6 leaky_relu leaky_relu_ elu selu celu gelu silu '
+    unary,
+    'relu relu_ relu6 leaky_relu leaky_relu_ elu selu celu gelu silu '
     'mish sigmoid sigmoid_ tanh tanh_ hardtanh hardswish hardsigmoid softplus '
     'softsign exp log sqrt rsqrt abs neg pow sin cos clamp clamp_ clip '
     'to type float half double bfloat16 contiguous clone '
-    'detach square reciprocal sign erf log_sigmoid')
+    'detach square reciprocal sign erf log_sigmoid',
+)
 _names(drawn, 'rand_like randn_like')
 _names(dropped_out, 'dropout dropout2d')
 _names(first_of, 'type_as zeros_like ones_like')
-_names(added, 'add add_ sub sub_ rsub __rsub__ __radd__ __add__ __sub__ '
-       '__iadd__ __isub__')
+_names(
+    added,
+    'add add_ sub sub_ rsub __rsub__ __radd__ __add__ __sub__ '
+    '__iadd__ __isub__',
+)
 _names(multiplied, 'mul mul_ __mul__ __rmul__ __imul__')
-_names(united, 'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
-       '__itruediv__ maximum minimum where lerp')
-_names(pooling, 'interpolate upsample max_pool2d avg_pool2d max_pool1d '
-       'avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d')
+_names(
+    united,
+    'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
+    '__itruediv__ maximum minimum where lerp',
+)
+_names(
+    pooling,
+    'interpolate upsample max_pool2d avg_pool2d max_pool1d '
+    'avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d',
+)
 _names(reduced, 'mean sum std var amax amin')
 _names(normed, 'norm linalg_norm linalg_vector_norm')
 _names(normalized, 'softmax log_softmax')
-_names(moved, 'flatten squeeze unsqueeze permute transpose swapaxes movedim '
-       'pixel_unshuffle flip')
+_names(
+    moved,
+    'flatten squeeze unsqueeze permute transpose swapaxes movedim '
+    'pixel_unshuffle flip',
+)
 _names(joined, 'cat concat concatenate stack')
 _names(repeated, 'repeat')
 _names(split, 'chunk split')
@@ -649,11 +768,14 @@ def _register_mmagic() -> None:
     their weights, and their self-attention: what its last convolution writes
     is only added."""
     from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
-    from mmagic.models.editors.biggan.biggan_snmodule import (SNConv2d,
-                                                              SNEmbedding,
-                                                              SNLinear)
+    from mmagic.models.editors.biggan.biggan_snmodule import (
+        SNConv2d,
+        SNEmbedding,
+        SNLinear,
+    )
     from mmagic.models.editors.pggan.pggan_modules import EqualizedLR
     from mmcv.cnn.bricks import wrappers
+
     for kind in (SNConv2d, wrappers.Conv2d, wrappers.ConvTranspose2d):
         register_rule(kind, convolution)
     for kind in (SNLinear, wrappers.Linear):
@@ -670,7 +792,7 @@ def _register_mmagic() -> None:
 def _keep_scale(hook: Any, before: torch.Size, after: torch.Size) -> None:
     """A learning rate that is equalized by the number of inputs (outputs)."""
     dim = 1 if hook.mode == 'fan_in' else 0
-    hook.gain *= (after[dim] / before[dim])**.5
+    hook.gain *= (after[dim] / before[dim]) ** 0.5
 
 
 _register_mmagic()

@@ -1,4 +1,5 @@
 """Taking pruned channels out of a module that is still being trained."""
+
 from typing import Any, Mapping, Optional
 
 import torch
@@ -9,14 +10,23 @@ from torch.optim import Optimizer
 from .computed_weights import settle_computed_weights
 from .linking import link_masks
 from .masks import ChannelMask
-from .widths import (keep_channels, layer_sizes, replace, resize_layers,
-                     sizes_in, width, zero_channels)
+from .widths import (
+    keep_channels,
+    layer_sizes,
+    replace,
+    resize_layers,
+    sizes_in,
+    width,
+    zero_channels,
+)
 
 
 @torch.no_grad()
-def shrink_channels(module: nn.Module,
-                    example_inputs: Any,
-                    optimizer: Optional[Optimizer] = None) -> int:
+def shrink_channels(
+    module: nn.Module,
+    example_inputs: Any,
+    optimizer: Optional[Optimizer] = None,
+) -> int:
     """Cut out every channel that can be discarded now, in place.
 
     Layers, masks and optimizer state become smaller; the masks stay, and can
@@ -44,27 +54,40 @@ def shrink_channels(module: nn.Module,
     return before - _entries(module)
 
 
-def _keep(module: nn.Module, owner: str, side: Any, kept: Tensor,
-          optimizer: Optional[Optimizer]) -> None:
+def _keep(
+    module: nn.Module,
+    owner: str,
+    side: Any,
+    kept: Tensor,
+    optimizer: Optional[Optimizer],
+) -> None:
     kept = kept.to(next(module.parameters()).device)
     if isinstance(side, int):  # a parameter of its own
         parent, _, name = owner.rpartition('.')
         replace(
-            module.get_submodule(parent), name,
-            lambda value: value.index_select(side, kept), optimizer)
+            module.get_submodule(parent),
+            name,
+            lambda value: value.index_select(side, kept),
+            optimizer,
+        )
     else:
         keep_channels(module.get_submodule(owner), side, kept, optimizer)
 
 
 def _entries(module: nn.Module) -> int:
-    return sum(child.present for child in module.modules()
-               if isinstance(child, ChannelMask))
+    return sum(
+        child.present
+        for child in module.modules()
+        if isinstance(child, ChannelMask)
+    )
 
 
 @torch.no_grad()
-def zero_dead_channels(module: nn.Module,
-                       example_inputs: Any,
-                       optimizer: Optional[Optimizer] = None) -> None:
+def zero_dead_channels(
+    module: nn.Module,
+    example_inputs: Any,
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     """Set to zero what :func:`shrink_channels` would remove.
 
     Dead weights reach no image, but spectral norm divides the living ones by
@@ -83,16 +106,19 @@ def zero_dead_channels(module: nn.Module,
             continue
         dead = torch.ones(width(layer, side), dtype=torch.bool)
         dead[kept] = False
-        zero_channels(layer, side,
-                      dead.nonzero().flatten().to(device), optimizer)
+        zero_channels(
+            layer, side, dead.nonzero().flatten().to(device), optimizer
+        )
     settle_computed_weights(module)
 
 
 @torch.no_grad()
-def fit_to_state(module: nn.Module,
-                 example_inputs: Any,
-                 state: Mapping[str, Tensor],
-                 optimizer: Optional[Optimizer] = None) -> None:
+def fit_to_state(
+    module: nn.Module,
+    example_inputs: Any,
+    state: Mapping[str, Tensor],
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     """Give a module as it was built the sizes of a state dict that was saved
     after channels were removed. Sizes that differ otherwise are left to
     whoever loads the state."""
@@ -101,9 +127,11 @@ def fit_to_state(module: nn.Module,
 
 
 @torch.no_grad()
-def narrow_to_state(module: nn.Module,
-                    state: Mapping[str, Tensor],
-                    optimizer: Optional[Optimizer] = None) -> bool:
+def narrow_to_state(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    optimizer: Optional[Optimizer] = None,
+) -> bool:
     """As :func:`fit_to_state`, of a module without masks.
 
     Returns:
@@ -113,8 +141,9 @@ def narrow_to_state(module: nn.Module,
     smaller = {
         name: size
         for name, size in sizes_in(module, state).items()
-        if size != present[name] and len(size) == len(present[name]) and all(
-            0 < new <= old for new, old in zip(size, present[name]))
+        if size != present[name]
+        and len(size) == len(present[name])
+        and all(0 < new <= old for new, old in zip(size, present[name]))
     }
     resize_layers(module, smaller, optimizer)
     return bool(smaller)

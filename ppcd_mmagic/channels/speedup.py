@@ -6,6 +6,7 @@ node, and a replacer for the layers that NNI does not know. What it infers by
 itself, from what random inputs happen to leave at zero, is not asked: biases
 of conditional norms, gates and depthwise convolutions mislead it.
 """
+
 import logging
 import os
 from collections import defaultdict
@@ -26,12 +27,17 @@ from torch.utils._pytree import tree_map
 from ppcd_mmagic.errors import PPCDError
 from .computed_weights import fold_computed_weights
 from .linking import Channels, link_masks
-from .masks import (follower_gate, input_gate, named_masks, output_gate,
-                    take_off)
+from .masks import follower_gate, input_gate, named_masks, output_gate, take_off
 from .recording import tensors_in
-from .verification import (TOLERANCE, ExportMismatch, difference_in_float64,
-                           outputs_of, relative_difference)
+from .verification import (
+    TOLERANCE,
+    ExportMismatch,
+    difference_in_float64,
+    outputs_of,
+    relative_difference,
+)
 from .widths import keep_channels, replace, zero_channels
+
 
 class _AnalysisUpdater(MaskUpdater):
     """Tells NNI of every value which of its channels stay."""
@@ -42,9 +48,14 @@ class _AnalysisUpdater(MaskUpdater):
 
     def detect(self, speedup: ModelSpeedup, node: fx.Node) -> bool:
         info = speedup.node_infos[node]
-        info.output_masks = tree_map(
-            lambda cells: self._mask(cells, node.meta.get('shape', ())),
-            self.analysis.of(node)) if node.op != 'output' else None
+        info.output_masks = (
+            tree_map(
+                lambda cells: self._mask(cells, node.meta.get('shape', ())),
+                self.analysis.of(node),
+            )
+            if node.op != 'output'
+            else None
+        )
         if node.op == 'call_module':
             info.module = speedup.fetch_attr(node.target)
             info.param_masks = {
@@ -58,9 +69,9 @@ class _AnalysisUpdater(MaskUpdater):
             return None
         root = self.analysis.cells.root
         found, inverse = cells.unique(return_inverse=True)
-        stays = torch.tensor([
-            float(root(cell) not in self.leaving) for cell in found.tolist()
-        ])
+        stays = torch.tensor(
+            [float(root(cell) not in self.leaving) for cell in found.tolist()]
+        )
         stays = stays[inverse]
         return stays.expand(shape) if len(shape) == stays.ndim else stays
 
@@ -80,8 +91,10 @@ class _OtherLayers(Replacer):
 
     def replace_modules(self, speedup: ModelSpeedup) -> None:
         for node, info in speedup.node_infos.items():
-            if node.op != 'call_module' or type(
-                    info.module).__name__ in replace_module:
+            if (
+                node.op != 'call_module'
+                or type(info.module).__name__ in replace_module
+            ):
                 continue
             info.replaced = True
             for side in ('outputs', 'inputs'):
@@ -96,6 +109,7 @@ class _Speedup(ModelSpeedup):
     Attributes:
         losing (set): Names of the layers that lose channels.
     """
+
     node_infos: dict
     losing: set
 
@@ -122,8 +136,11 @@ class _Losing(dict):
                 info.replaced = True
 
     def items(self) -> list:  # type: ignore[override]
-        return [(node, info) for node, info in super().items()
-                if node.op != 'call_module' or node.target in self.losing]
+        return [
+            (node, info)
+            for node, info in super().items()
+            if node.op != 'call_module' or node.target in self.losing
+        ]
 
 
 @torch.no_grad()
@@ -166,14 +183,15 @@ def discard_masked(module: nn.Module, example_inputs: Any) -> nn.Module:
     _speed_up(module, example_inputs, channels, kept)
     for path, first in aliases.items():
         parent, _, name = path.rpartition('.')
-        setattr(
-            module.get_submodule(parent), name, module.get_submodule(first))
+        setattr(module.get_submodule(parent), name, module.get_submodule(first))
     for (owner, side), indices in kept.items():
         if isinstance(side, int):  # a parameter of its own
             parent, _, name = owner.rpartition('.')
             replace(
-                module.get_submodule(parent), name,
-                lambda value: value.index_select(side, indices))
+                module.get_submodule(parent),
+                name,
+                lambda value: value.index_select(side, indices),
+            )
     return module.eval()
 
 
@@ -183,28 +201,37 @@ def _aliases(module: nn.Module) -> Dict[str, str]:
     for name, child in module.named_modules(remove_duplicate=False):
         names[child].append(name)
     return {
-        other: first
-        for first, *others in names.values() for other in others
+        other: first for first, *others in names.values() for other in others
     }
 
 
-def _speed_up(module: nn.Module, example_inputs: Any, channels: Channels,
-              kept: Dict[tuple, Tensor]) -> None:
+def _speed_up(
+    module: nn.Module,
+    example_inputs: Any,
+    channels: Channels,
+    kept: Dict[tuple, Tensor],
+) -> None:
     speedup = _Speedup(
         module,
-        tuple(tensors_in(example_inputs)), {},
+        tuple(tensors_in(example_inputs)),
+        {},
         batch_size=1,
         customized_mask_updaters=[_AnalysisUpdater(channels)],
         customized_replacers=[_OtherLayers(kept)],
         graph_module=channels.analysis.recording,
         garbage_collect_values=False,
-        logger=_quiet('nni.compression.speedup'))
+        logger=_quiet('nni.compression.speedup'),
+    )
     speedup.losing = {owner for owner, _ in kept}
     _quiet('nni')
     # for its log NNI counts every mask at every node
     uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
-    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted, \
-            _default_dtype(next(module.parameters()).dtype):
+    with (
+        open(os.devnull, 'w') as nowhere,
+        redirect_stdout(nowhere),
+        uncounted,
+        _default_dtype(next(module.parameters()).dtype),
+    ):
         speedup.speedup_model()
 
 
@@ -226,9 +253,9 @@ def _quiet(name: str, level: int = logging.WARNING) -> logging.Logger:
     return logger
 
 
-def discard_channels(module: nn.Module,
-                     example_inputs: Any,
-                     tolerance: float = TOLERANCE) -> nn.Module:
+def discard_channels(
+    module: nn.Module, example_inputs: Any, tolerance: float = TOLERANCE
+) -> nn.Module:
     """A copy of a masked module without masks and dead channels.
 
     Computed weights (spectral norm) become plain ones. What comes out is
@@ -257,21 +284,26 @@ def discard_channels(module: nn.Module,
         4
     """
     if not any(True for _ in named_masks(module)):
-        raise PPCDError(f'{type(module).__name__} has no masks, there is '
-                        'nothing to discard: mask_channels gives it some.')
+        raise PPCDError(
+            f'{type(module).__name__} has no masks, there is '
+            'nothing to discard: mask_channels gives it some.'
+        )
     expected = outputs_of(module, example_inputs)
     smaller = deepcopy(module).cpu()
-    inputs = tree_map(lambda v: v.cpu() if torch.is_tensor(v) else v,
-                      example_inputs)
+    inputs = tree_map(
+        lambda v: v.cpu() if torch.is_tensor(v) else v, example_inputs
+    )
     fold_computed_weights(smaller)
     discard_masked(smaller, inputs)
     difference = relative_difference(expected, outputs_of(smaller, inputs))
     if not difference <= tolerance:  # or it is float32 that rounds
-        difference = min(difference,
-                         difference_in_float64(module, smaller, inputs))
+        difference = min(
+            difference, difference_in_float64(module, smaller, inputs)
+        )
     if not difference <= tolerance:
         raise ExportMismatch(
             f'Without its dead channels {type(module).__name__} differs by '
-            f'{difference:.3g} (allowed: {tolerance}); it was not returned.')
+            f'{difference:.3g} (allowed: {tolerance}); it was not returned.'
+        )
     # NNI's layers ask for gradients, whatever those before did
     return smaller.requires_grad_(False).to(next(module.parameters()).device)

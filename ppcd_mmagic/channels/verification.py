@@ -1,4 +1,5 @@
 """Whether two modules compute the same."""
+
 from copy import deepcopy
 from typing import Any, List
 
@@ -34,38 +35,46 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
     return [value for value in tree_leaves(out) if torch.is_tensor(value)]
 
 
-def largest_difference(expected: List[Tensor],
-                       found: List[Tensor]) -> float:
+def largest_difference(expected: List[Tensor], found: List[Tensor]) -> float:
     """Largest difference between two lists of tensors; not a number if any
     value is not, infinite if they are not as many or of other shapes."""
     if [a.shape for a in expected] != [b.shape for b in found]:
         return float('inf')
     differences = [
         float((a.double() - b.to(a.device).double()).abs().max())
-        for a, b in zip(expected, found) if a.numel()
+        for a, b in zip(expected, found)
+        if a.numel()
     ]
     # Python's own max forgets what is not a number
     return float(torch.tensor(differences).max()) if differences else 0.0
 
 
-def relative_difference(expected: List[Tensor],
-                        found: List[Tensor]) -> float:
+def relative_difference(expected: List[Tensor], found: List[Tensor]) -> float:
     """:func:`largest_difference` as a fraction of the largest expected value,
     where that is above 1."""
     scale = max([1.0] + [float(a.abs().max()) for a in expected if a.numel()])
     return largest_difference(expected, found) / scale
 
 
-def difference_in_float64(module: nn.Module, other: nn.Module,
-                          example_inputs: Any) -> float:
+def difference_in_float64(
+    module: nn.Module, other: nn.Module, example_inputs: Any
+) -> float:
     """:func:`relative_difference` of copies that compute in float64; infinite
     where the module cannot (it makes single precision itself)."""
     inputs = tree_map(
-        lambda value: value.double() if torch.is_tensor(value) and value.
-        is_floating_point() else value, example_inputs)
+        lambda value: (
+            value.double()
+            if torch.is_tensor(value) and value.is_floating_point()
+            else value
+        ),
+        example_inputs,
+    )
     try:
-        return relative_difference(*(outputs_of(
-            deepcopy(each).cpu().double(), inputs)
-                                     for each in (module, other)))
+        return relative_difference(
+            *(
+                outputs_of(deepcopy(each).cpu().double(), inputs)
+                for each in (module, other)
+            )
+        )
     except RuntimeError:
         return float('inf')

@@ -1,4 +1,5 @@
 """Changing the widths of single layers."""
+
 from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch
@@ -24,6 +25,7 @@ class Widths(NamedTuple):
         inputs (dict): The same for the input channels.
         sizes (dict): By side, the attributes that hold the numbers.
     """
+
     outputs: Dict[str, int]
     inputs: Dict[str, int] = {}
     sizes: Dict[str, Tuple[str, ...]] = {}
@@ -31,35 +33,33 @@ class Widths(NamedTuple):
 
 # weight_u and weight_v are of torch's spectral norm, u0 of ajbrock's
 _Attributes = Dict[str, Tuple[str, ...]]
-_CONV: _Attributes = dict(
-    outputs=('out_channels', ), inputs=('in_channels', ))
-_LINEAR: _Attributes = dict(outputs=('out_features', ), inputs=('in_features', ))
+_CONV: _Attributes = dict(outputs=('out_channels',), inputs=('in_channels',))
+_LINEAR: _Attributes = dict(outputs=('out_features',), inputs=('in_features',))
 _NORM = dict.fromkeys(('weight', 'bias', 'running_mean', 'running_var'), 0)
 _WIDTHS: Dict[type, Widths] = {
-    _ConvTransposeNd:
-    Widths(
-        dict(weight=1, bias=0, weight_u=0), dict(weight=0, weight_v=0), _CONV),
-    _ConvNd:
-    Widths(
-        dict(weight=0, bias=0, weight_u=0, u0=1), dict(weight=1, weight_v=0),
-        _CONV),
-    nn.Linear:
-    Widths(
-        dict(weight=0, bias=0, weight_u=0, u0=1), dict(weight=1, weight_v=0),
-        _LINEAR),
-    nn.Embedding:
-    Widths(
-        dict(weight=1, weight_v=0), sizes=dict(outputs=('embedding_dim', ))),
-    _BatchNorm:
-    Widths(_NORM, sizes=dict(outputs=('num_features', ))),
-    _InstanceNorm:
-    Widths(_NORM, sizes=dict(outputs=('num_features', ))),
-    nn.GroupNorm:
-    Widths(
+    _ConvTransposeNd: Widths(
+        dict(weight=1, bias=0, weight_u=0), dict(weight=0, weight_v=0), _CONV
+    ),
+    _ConvNd: Widths(
+        dict(weight=0, bias=0, weight_u=0, u0=1),
+        dict(weight=1, weight_v=0),
+        _CONV,
+    ),
+    nn.Linear: Widths(
+        dict(weight=0, bias=0, weight_u=0, u0=1),
+        dict(weight=1, weight_v=0),
+        _LINEAR,
+    ),
+    nn.Embedding: Widths(
+        dict(weight=1, weight_v=0), sizes=dict(outputs=('embedding_dim',))
+    ),
+    _BatchNorm: Widths(_NORM, sizes=dict(outputs=('num_features',))),
+    _InstanceNorm: Widths(_NORM, sizes=dict(outputs=('num_features',))),
+    nn.GroupNorm: Widths(
         dict(weight=0, bias=0),
-        sizes=dict(outputs=('num_channels', 'num_groups'))),
-    nn.PReLU:
-    Widths(dict(weight=0), sizes=dict(outputs=('num_parameters', ))),
+        sizes=dict(outputs=('num_channels', 'num_groups')),
+    ),
+    nn.PReLU: Widths(dict(weight=0), sizes=dict(outputs=('num_parameters',))),
 }
 
 
@@ -81,8 +81,8 @@ def follow_widths(kind: type, change: Callable) -> None:
 def widths_of(layer: nn.Module) -> Optional[Widths]:
     """Where a layer keeps its channels, None where that is not known."""
     return next(
-        (_WIDTHS[kind] for kind in type(layer).__mro__ if kind in _WIDTHS),
-        None)
+        (_WIDTHS[kind] for kind in type(layer).__mro__ if kind in _WIDTHS), None
+    )
 
 
 def _known_widths(layer: nn.Module) -> Widths:
@@ -90,14 +90,16 @@ def _known_widths(layer: nn.Module) -> Widths:
     if widths is None:
         raise PPCDError(
             f'It is unknown where a {type(layer).__name__} keeps its '
-            'channels: name its tensors with register_rule.')
+            'channels: name its tensors with register_rule.'
+        )
     return widths
 
 
 def is_depthwise(layer: nn.Module) -> bool:
     """Whether every channel of a convolution sees itself alone."""
     return isinstance(layer, _ConvNd) and (
-        1 < layer.groups == layer.in_channels == layer.out_channels)
+        1 < layer.groups == layer.in_channels == layer.out_channels
+    )
 
 
 def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
@@ -113,7 +115,8 @@ def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
     dims = {computed.get(name, name): dim for name, dim in dims.items()}
     return {
         name: dim
-        for name, dim in dims.items() if tensor_of(layer, name) is not None
+        for name, dim in dims.items()
+        if tensor_of(layer, name) is not None
     }
 
 
@@ -127,7 +130,8 @@ def _computed_from(layer: nn.Module) -> Dict[str, str]:
     return dict(
         weight=f'{ahead}original',
         weight_u=f'{ahead}0._u',
-        weight_v=f'{ahead}0._v')
+        weight_v=f'{ahead}0._v',
+    )
 
 
 def tensor_of(layer: nn.Module, name: str) -> Optional[Tensor]:
@@ -145,10 +149,12 @@ def width(layer: nn.Module, side: str) -> int:
     return getattr(layer, _known_widths(layer).sizes[side][0])
 
 
-def keep_channels(layer: nn.Module,
-                  side: str,
-                  kept: Tensor,
-                  optimizer: Optional[Optimizer] = None) -> None:
+def keep_channels(
+    layer: nn.Module,
+    side: str,
+    kept: Tensor,
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     """Keep the given channels of a layer, in place.
 
     The singular vectors of spectral norm are cut alike. Of a grouped
@@ -165,9 +171,12 @@ def keep_channels(layer: nn.Module,
     count, groups = width(layer, side), _groups(layer)
     before = getattr(layer, 'weight_orig', None)
     for name, dim in tensors_of(layer, side).items():
-        replace(layer, name,
-                lambda value: _select(value, dim, kept, count, groups),
-                optimizer)
+        replace(
+            layer,
+            name,
+            lambda value: _select(value, dim, kept, count, groups),
+            optimizer,
+        )
     _update_sizes(layer, side, count, len(kept))
     after = getattr(layer, 'weight_orig', None)
     if isinstance(before, Tensor) and isinstance(after, Tensor):
@@ -185,15 +194,17 @@ def _require_known_parametrization(layer: nn.Module) -> None:
                     f'The {name} of a {type(layer).__name__} is computed by '
                     f'{type(step).__name__}, of which it is unknown where it '
                     'keeps channels: fold it (fold_computed_weights) before '
-                    'channels are removed.')
+                    'channels are removed.'
+                )
 
 
 def _groups(layer: nn.Module) -> int:
     return 1 if is_depthwise(layer) else getattr(layer, 'groups', 1)
 
 
-def _select(value: Tensor, dim: int, kept: Tensor, count: int,
-            groups: int) -> Tensor:
+def _select(
+    value: Tensor, dim: int, kept: Tensor, count: int, groups: int
+) -> Tensor:
     """``index_select``, also where the tensor has the channels of one group
     only, or spectral norm has flattened the kernel into them (there every
     channel is a block)."""
@@ -205,8 +216,7 @@ def _select(value: Tensor, dim: int, kept: Tensor, count: int,
     return value.view(count, -1).index_select(0, kept).flatten()
 
 
-def _update_sizes(layer: nn.Module, side: str, before: int,
-                  after: int) -> None:
+def _update_sizes(layer: nn.Module, side: str, before: int, after: int) -> None:
     if is_depthwise(layer):
         for name in ('groups', 'in_channels', 'out_channels'):
             setattr(layer, name, after)
@@ -215,10 +225,12 @@ def _update_sizes(layer: nn.Module, side: str, before: int,
         setattr(layer, name, getattr(layer, name) * after // before)
 
 
-def replace(module: nn.Module,
-            name: str,
-            change: Callable[[Tensor], Tensor],
-            optimizer: Optional[Optimizer] = None) -> None:
+def replace(
+    module: nn.Module,
+    name: str,
+    change: Callable[[Tensor], Tensor],
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     """Change a parameter or buffer, its gradient, and what an optimizer keeps
     for it.
 
@@ -250,10 +262,12 @@ def _like(value, parameter: nn.Parameter) -> bool:
     return torch.is_tensor(value) and value.shape == parameter.shape
 
 
-def zero_channels(layer: nn.Module,
-                  side: str,
-                  dead: Tensor,
-                  optimizer: Optional[Optimizer] = None) -> None:
+def zero_channels(
+    layer: nn.Module,
+    side: str,
+    dead: Tensor,
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     """Set the weights of the given channels to zero, and what an optimizer
     keeps for them, so that they stay there.
 
@@ -272,8 +286,14 @@ def zero_channels(layer: nn.Module,
                 _zero(layer, side, tensor, dim, dead, count)
 
 
-def _zero(layer: nn.Module, side: str, tensor: Tensor, dim: int, dead: Tensor,
-          count: int) -> None:
+def _zero(
+    layer: nn.Module,
+    side: str,
+    tensor: Tensor,
+    dim: int,
+    dead: Tensor,
+    count: int,
+) -> None:
     if tensor.shape[dim] == count:
         tensor.index_fill_(dim, dead, 0)
         return
@@ -284,7 +304,8 @@ def _zero(layer: nn.Module, side: str, tensor: Tensor, dim: int, dead: Tensor,
     rows = torch.arange(tensor.shape[other], device=tensor.device)
     group_of_row = rows * groups // tensor.shape[other]
     hit = torch.zeros(
-        tensor.shape[other], per_group, dtype=torch.bool, device=tensor.device)
+        tensor.shape[other], per_group, dtype=torch.bool, device=tensor.device
+    )
     for channel in dead.tolist():
         hit[group_of_row == channel // per_group, channel % per_group] = True
     tensor[hit if dim == 1 else hit.T] = 0
@@ -302,8 +323,10 @@ def layer_sizes(model: nn.Module) -> Sizes:
         widths = widths_of(layer)
         if widths is not None:
             sizes[name] = tuple(
-                width(layer, side) for side in ('outputs', 'inputs')
-                if side in widths.sizes)
+                width(layer, side)
+                for side in ('outputs', 'inputs')
+                if side in widths.sizes
+            )
             continue
         prefix = name and f'{name}.'
         for own, parameter in layer.named_parameters(recurse=False):
@@ -328,17 +351,20 @@ def sizes_in(model: nn.Module, state: Mapping[str, Tensor]) -> Sizes:
     return sizes
 
 
-def _sizes_of_layer(layer: nn.Module, name: str,
-                    state: Mapping[str, Tensor]) -> Optional[tuple]:
+def _sizes_of_layer(
+    layer: nn.Module, name: str, state: Mapping[str, Tensor]
+) -> Optional[tuple]:
     widths = _known_widths(layer)
     found = []
     for side in ('outputs', 'inputs'):
         if side not in widths.sizes:
             continue
-        values = [(state[f'{name}.{key}'], own, dim)
-                  for own, dim in getattr(widths, side).items()
-                  for key in (f'{own}_orig', f'parametrizations.{own}.original',
-                              own) if f'{name}.{key}' in state]
+        values = [
+            (state[f'{name}.{key}'], own, dim)
+            for own, dim in getattr(widths, side).items()
+            for key in (f'{own}_orig', f'parametrizations.{own}.original', own)
+            if f'{name}.{key}' in state
+        ]
         if not values:
             return None
         value, own, dim = values[0]
@@ -354,9 +380,9 @@ def _sizes_of_layer(layer: nn.Module, name: str,
     return tuple(found)
 
 
-def resize_layers(model: nn.Module,
-                  sizes: Sizes,
-                  optimizer: Optional[Optimizer] = None) -> None:
+def resize_layers(
+    model: nn.Module, sizes: Sizes, optimizer: Optional[Optimizer] = None
+) -> None:
     """Give layers the sizes of :func:`layer_sizes`; the values kept are
     meaningless, weights are to be loaded afterwards.
 
@@ -368,25 +394,33 @@ def resize_layers(model: nn.Module,
     for name, size in sizes.items():
         size = tuple(size)
         groups = _groups(layers[name]) if name in layers else 1
-        if name not in present or len(size) != len(present[name]) or any(
+        if (
+            name not in present
+            or len(size) != len(present[name])
+            or any(
                 not (isinstance(new, int) and 0 < new <= old) or new % groups
-                for new, old in zip(size, present[name])):
+                for new, old in zip(size, present[name])
+            )
+        ):
             raise PPCDError(
                 f'Layer "{name}" of size {size} does not fit '
                 f'{type(model).__name__}, which has '
                 f'{present.get(name, "no such layer")}'
-                f'{f" in {groups} groups" if groups > 1 else ""}.')
+                f'{f" in {groups} groups" if groups > 1 else ""}.'
+            )
         if size != present[name]:
             _resize(model, name, size, optimizer)
 
 
-def _resize(model: nn.Module, name: str, size: tuple,
-            optimizer: Optional[Optimizer]) -> None:
+def _resize(
+    model: nn.Module, name: str, size: tuple, optimizer: Optional[Optimizer]
+) -> None:
     parent, _, own = name.rpartition('.')
     layer = model.get_submodule(parent)
     if own in layer._parameters:
-        replace(layer, own,
-                lambda value: value[tuple(map(slice, size))], optimizer)
+        replace(
+            layer, own, lambda value: value[tuple(map(slice, size))], optimizer
+        )
         return
     layer = model.get_submodule(name)
     device = next(model.parameters()).device
@@ -399,11 +433,12 @@ def _resize(model: nn.Module, name: str, size: tuple,
             keep_channels(layer, side, kept, optimizer)
 
 
-def _leading(layer: nn.Module, side: str, count: int,
-             device: torch.device) -> Tensor:
+def _leading(
+    layer: nn.Module, side: str, count: int, device: torch.device
+) -> Tensor:
     """The first channels, of every group alike."""
     groups = _groups(layer)
     per_group = width(layer, side) // groups
-    first = torch.arange(per_group, device=device)[:count // groups]
+    first = torch.arange(per_group, device=device)[: count // groups]
     starts = torch.arange(groups, device=device) * per_group
     return (starts[:, None] + first).flatten()

@@ -5,6 +5,13 @@ from .pictures import ENDINGS, fault_of, faults_in, fingerprint, pictures_in
 from .resumable_sampler import ResumableSampler
 
 __all__ = [
-    'ENDINGS', 'DigitsDataset', 'PictureFolder', 'ResumableSampler',
-    'class_names', 'fault_of', 'faults_in', 'fingerprint', 'pictures_in'
+    'ENDINGS',
+    'DigitsDataset',
+    'PictureFolder',
+    'ResumableSampler',
+    'class_names',
+    'fault_of',
+    'faults_in',
+    'fingerprint',
+    'pictures_in',
 ]

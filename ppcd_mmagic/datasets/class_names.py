@@ -1,4 +1,5 @@
 """What the classes of a data set are called."""
+
 import os.path as osp
 from typing import List, Optional
 
@@ -27,11 +28,14 @@ def class_names(config: Config, source: Optional[str] = None) -> List[str]:
     """
     if source == 'imagenet':
         from torchvision.models import ResNet50_Weights
+
         return list(ResNet50_Weights.DEFAULT.meta['categories'])
     if source is not None:
         if not osp.isfile(source):
-            raise PPCDError(f'There is no file "{source}" with class names; '
-                            'give one, a name in each line, or "imagenet".')
+            raise PPCDError(
+                f'There is no file "{source}" with class names; '
+                'give one, a name in each line, or "imagenet".'
+            )
         return mmengine.list_from_file(source)
     for key in ('train_dataloader', 'test_dataloader'):
         names = _names_of((config.get(key) or {}).get('dataset'))
@@ -40,7 +44,8 @@ def class_names(config: Config, source: Optional[str] = None) -> List[str]:
     raise PPCDError(
         'The names of the classes are not known: this config has no data set '
         'at hand that tells. Name a file with them, a name in each line, or '
-        'give the indices.')
+        'give the indices.'
+    )
 
 
 def _names_of(dataset: Optional[dict]) -> Optional[List[str]]:
@@ -52,6 +57,7 @@ def _names_of(dataset: Optional[dict]) -> Optional[List[str]]:
     built = DATASETS.build(dict(dataset, pipeline=[], lazy_init=True))
     names = built.CLASSES
     if names is None and osp.isdir(built.img_prefix):
-        names, _ = find_folders(built.img_prefix,
-                                get_file_backend(uri=built.img_prefix))
+        names, _ = find_folders(
+            built.img_prefix, get_file_backend(uri=built.img_prefix)
+        )
     return list(names) if names else None

@@ -24,25 +24,30 @@ class DigitsDataset(BasicConditionalDataset):
 
     METAINFO = dict(classes=tuple(str(digit) for digit in range(10)))
 
-    def __init__(self,
-                 split: str = 'all',
-                 size: int = 16,
-                 pipeline: Optional[list] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        split: str = 'all',
+        size: int = 16,
+        pipeline: Optional[list] = None,
+        **kwargs,
+    ) -> None:
         if split not in ('all', 'train', 'test'):
             raise PPCDError(
-                f'split="{split}" must be "all", "train" or "test".')
+                f'split="{split}" must be "all", "train" or "test".'
+            )
         if size < 1:
             raise PPCDError(f'size={size} must be at least 1.')
         self.split = split
         self.size = size
         # the base class wants a place to look for files; there are none
         super().__init__(
-            data_prefix='digits', pipeline=pipeline or [], **kwargs)
+            data_prefix='digits', pipeline=pipeline or [], **kwargs
+        )
 
     def load_data_list(self) -> List[dict]:
         """Images as uint8 (size, size, 3) under 'gt', labels as int."""
         from sklearn.datasets import load_digits
+
         digits = load_digits()
         chosen = {
             'all': lambda index: True,
@@ -53,12 +58,17 @@ class DigitsDataset(BasicConditionalDataset):
             dict(
                 gt=self._enlarge(image),
                 gt_label=int(label),
-                gt_channel_order='BGR') for index, (image, label) in enumerate(
-                    zip(digits.images, digits.target)) if chosen(index)
+                gt_channel_order='BGR',
+            )
+            for index, (image, label) in enumerate(
+                zip(digits.images, digits.target)
+            )
+            if chosen(index)
         ]
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
         gray = (image * (255 / 16)).astype(np.float32)
         gray = cv2.resize(
-            gray, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+            gray, (self.size, self.size), interpolation=cv2.INTER_LINEAR
+        )
         return np.repeat(gray.round().astype(np.uint8)[..., None], 3, axis=2)

@@ -28,10 +28,12 @@ class PictureFolder(BasicConditionalDataset):
         PPCDError: While training, if more are, or all of a class.
     """
 
-    def __init__(self,
-                 extensions: Sequence[str] = ENDINGS,
-                 tolerated: float = 0.01,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        extensions: Sequence[str] = ENDINGS,
+        tolerated: float = 0.01,
+        **kwargs,
+    ) -> None:
         if not 0 <= tolerated <= 1:
             raise PPCDError(f'tolerated={tolerated} must be in [0, 1].')
         self.tolerated = tolerated
@@ -62,16 +64,22 @@ class PictureFolder(BasicConditionalDataset):
                 f'{count} of {total} pictures cannot be read, more than '
                 f'{100 * self.tolerated:g} %; the last is {path} ({fault}). '
                 'Mend or delete them, or allow more with '
-                'train_dataloader.dataset.tolerated.')
+                'train_dataloader.dataset.tolerated.'
+            )
         print_log(
             f'{path} cannot be read ({fault}): another of its class takes its '
-            'place', 'current', logging.WARNING)
+            'place',
+            'current',
+            logging.WARNING,
+        )
 
     def _substitute(self, idx: int) -> int:
         label = self.get_data_info(idx)['gt_label']
         for step in range(1, len(self)):
             other = (idx + step) % len(self)
-            if other not in self._faults and \
-                    self.get_data_info(other)['gt_label'] == label:
+            if (
+                other not in self._faults
+                and self.get_data_info(other)['gt_label'] == label
+            ):
                 return other
         raise PPCDError(f'No picture of class {label} can be read.')

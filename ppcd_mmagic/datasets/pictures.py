@@ -1,4 +1,5 @@
 """Files that are pictures, whether they are whole, and which they were."""
+
 import hashlib
 import json
 import os
@@ -12,8 +13,17 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 # what is taken for a picture, by the check before a training and by the data
-ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
-           '.webp')
+ENDINGS = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.ppm',
+    '.bmp',
+    '.pgm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
 _RECORD = '.ppcd_mmagic_pictures.json'
 
 
@@ -86,8 +96,13 @@ def faults_in(folder: str, files: Iterable[str]) -> Dict[str, str]:
         pass  # looked at for the first time, or the record is spoilt
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda name: fault_of(osp.join(folder, name)), files)
-        bar = tqdm(found, total=len(files), desc='looking at the pictures',
-                   unit='file', disable=len(files) < 1000)
+        bar = tqdm(
+            found,
+            total=len(files),
+            desc='looking at the pictures',
+            unit='file',
+            disable=len(files) < 1000,
+        )
         faults = {name: fault for name, fault in zip(files, bar) if fault}
     keep(record, dict(fingerprint=mark, faults=faults))
     return faults
@@ -120,4 +135,6 @@ def pictures_in(folder: str, endings: Iterable[str] = ENDINGS) -> List[str]:
     return sorted(
         osp.relpath(osp.join(root, name), folder)
         for root, _, names in os.walk(folder, followlinks=True)
-        for name in names if name.lower().endswith(endings))
+        for name in names
+        if name.lower().endswith(endings)
+    )

@@ -26,15 +26,16 @@ class ResumableSampler(Sampler):
         PPCDError: If the data set is empty.
     """
 
-    def __init__(self,
-                 dataset: Sized,
-                 shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+    def __init__(
+        self, dataset: Sized, shuffle: bool = True, seed: Optional[int] = None
+    ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         if not self.size:
-            raise PPCDError('The training data is empty: name a folder of '
-                            'pictures in train_dataloader.dataset.')
+            raise PPCDError(
+                'The training data is empty: name a folder of '
+                'pictures in train_dataloader.dataset.'
+            )
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self._start = 0
@@ -51,7 +52,7 @@ class ResumableSampler(Sampler):
         position = self.rank + self._start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
-            mine = self._order(number)[offset::self.world_size]
+            mine = self._order(number)[offset :: self.world_size]
             yield from mine.tolist()
             position += len(mine) * self.world_size
 

@@ -1,7 +1,16 @@
 from .config_checks import config_problems, merge_options
-from .hooks import (ExtraLossesHook, FiniteGuardHook, IterSeedHook,
-                    MaskBinarizationHook, OnceForAllHook, SafeCheckpointHook,
-                    ShortHistoryHook, ShrinkHook, StopSignalHook, StopSignals)
+from .hooks import (
+    ExtraLossesHook,
+    FiniteGuardHook,
+    IterSeedHook,
+    MaskBinarizationHook,
+    OnceForAllHook,
+    SafeCheckpointHook,
+    ShortHistoryHook,
+    ShrinkHook,
+    StopSignalHook,
+    StopSignals,
+)
 from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
@@ -9,10 +18,24 @@ from .train_loop import ResumableTrainLoop
 from .work_dir import clear, locked, refuse_used
 
 __all__ = [
-    'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
-    'MaskBinarizationHook', 'OnceForAllHook', 'ResumableTrainLoop',
-    'SafeCheckpointHook', 'SafeRunner', 'ShortHistoryHook', 'ShrinkHook',
-    'StopSignalHook', 'StopSignals', 'clear', 'config_problems',
-    'enable_amp', 'find_problems', 'locked', 'lost_processes_named',
-    'merge_options', 'refuse_used'
+    'ExtraLossesHook',
+    'FiniteGuardHook',
+    'IterSeedHook',
+    'MaskBinarizationHook',
+    'OnceForAllHook',
+    'ResumableTrainLoop',
+    'SafeCheckpointHook',
+    'SafeRunner',
+    'ShortHistoryHook',
+    'ShrinkHook',
+    'StopSignalHook',
+    'StopSignals',
+    'clear',
+    'config_problems',
+    'enable_amp',
+    'find_problems',
+    'locked',
+    'lost_processes_named',
+    'merge_options',
+    'refuse_used',
 ]

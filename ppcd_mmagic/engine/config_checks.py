@@ -1,8 +1,8 @@
 """What is wrong with a config as it stands, before anything is built."""
+
 import inspect
 import re
-from typing import Any, Dict, Iterator, List, Tuple, get_args, \
-    get_type_hints
+from typing import Any, Dict, Iterator, List, Tuple, get_args, get_type_hints
 
 from mmengine.config import Config
 
@@ -34,8 +34,7 @@ _LEAST = {
 }
 
 
-def merge_options(config: Config, options: Dict[str, Any],
-                  name: str) -> None:
+def merge_options(config: Config, options: Dict[str, Any], name: str) -> None:
     """Override settings of a config.
 
     Args:
@@ -50,13 +49,21 @@ def merge_options(config: Config, options: Dict[str, Any],
         group = dict(_walk(config.to_dict())).get(key)
         try:
             if isinstance(group, dict) and not (
-                    value is None or isinstance(value, dict)):
+                value is None or isinstance(value, dict)
+            ):
                 raise ValueError(f'{key} is a group of settings')
             config.merge_from_dict({key: value})
-        except (KeyError, TypeError, AttributeError, AssertionError,
-                ValueError) as error:
-            raise PPCDError(f'--cfg-options {key}={value} does not fit the '
-                            f'config {name}: {error}') from error
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            AssertionError,
+            ValueError,
+        ) as error:
+            raise PPCDError(
+                f'--cfg-options {key}={value} does not fit the '
+                f'config {name}: {error}'
+            ) from error
     if not isinstance(config.get('model'), dict):
         raise PPCDError(f'The config {name} has no model.')
 
@@ -75,32 +82,51 @@ def config_problems(config: Config) -> List[str]:
     """
     missing = [key for key in _NEEDED if not config.get(key)]
     if missing:
-        return [f'this is no training config, it has no {", ".join(missing)}: '
-                'take one of configs/ as the base']
+        return [
+            f'this is no training config, it has no {", ".join(missing)}: '
+            'take one of configs/ as the base'
+        ]
     settings = config.to_dict()
     # one line for each setting
-    of_settings = {**dict(_range_problems(settings)),
-                   **dict(_argument_problems(settings))}
+    of_settings = {
+        **dict(_range_problems(settings)),
+        **dict(_argument_problems(settings)),
+    }
     return [
-        *of_settings.values(), *_hook_problems(settings),
-        *_size_problems(settings)
+        *of_settings.values(),
+        *_hook_problems(settings),
+        *_size_problems(settings),
     ]
 
 
 def _walk(node: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
     """Every setting with its dotted name, groups before what they hold."""
     yield name, node
-    pairs = node.items() if isinstance(node, dict) else enumerate(
-        node if isinstance(node, (list, tuple)) else ())
+    pairs = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node if isinstance(node, (list, tuple)) else ())
+    )
     for key, value in pairs:
         yield from _walk(value, f'{name}.{key}' if name else str(key))
 
 
 # what of a config is built; the rest are values that it is put together from
-_BUILT = ('model', 'train_dataloader', 'val_dataloader', 'train_cfg',
-          'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks',
-          'val_evaluator', 'val_cfg', 'log_processor', 'visualizer',
-          'randomness')
+_BUILT = (
+    'model',
+    'train_dataloader',
+    'val_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'default_hooks',
+    'custom_hooks',
+    'val_evaluator',
+    'val_cfg',
+    'log_processor',
+    'visualizer',
+    'randomness',
+)
 
 
 def _parts(settings: dict) -> Iterator[Tuple[str, dict, List[Any]]]:
@@ -117,9 +143,13 @@ def _parts(settings: dict) -> Iterator[Tuple[str, dict, List[Any]]]:
 def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
     for name, part, found in _parts(settings):
         if not found and not _NO_PARTS.search(name):
-            yield f'{name}.type', (
-                f'{name}.type: there is no part called {part["type"]}; parts '
-                'of your own are named in custom_imports')
+            yield (
+                f'{name}.type',
+                (
+                    f'{name}.type: there is no part called {part["type"]}; parts '
+                    'of your own are named in custom_imports'
+                ),
+            )
         for key, value in part.items():
             if key in ('type', '_scope_'):  # of bases in another scope
                 continue
@@ -133,11 +163,14 @@ def _refusal(part: Any, key: str, value: Any) -> str:
     """Why a part does not take a setting."""
     known, all_known = _parameters(part)
     if key not in known and all_known and _is_own(part):
-        return (f': {part.__name__} has no such setting; it has '
-                f'{", ".join(known) or "none"}')
+        return (
+            f': {part.__name__} has no such setting; it has '
+            f'{", ".join(known) or "none"}'
+        )
     wanted = _kind_wanted(known.get(key, ()), value)
-    return wanted and (f'={value!r} must be {wanted}, not '
-                       f'{type(value).__name__}')
+    return wanted and (
+        f'={value!r} must be {wanted}, not {type(value).__name__}'
+    )
 
 
 # what has a type, and is no part: words of MMagic's and MMEngine's own
@@ -161,9 +194,8 @@ def _parameters(built: Any) -> Tuple[Dict[str, tuple], bool]:
     passed on to its parents among them; and whether these are all."""
     known: Dict[str, tuple] = {}
     passed_on = False
-    for owner in built.__mro__ if inspect.isclass(built) else (built, ):
-        init = vars(owner).get('__init__') if inspect.isclass(
-            owner) else owner
+    for owner in built.__mro__ if inspect.isclass(built) else (built,):
+        init = vars(owner).get('__init__') if inspect.isclass(owner) else owner
         if init is None or init is object.__init__:
             continue
         try:
@@ -174,14 +206,16 @@ def _parameters(built: Any) -> Tuple[Dict[str, tuple], bool]:
         for key, parameter in inspect.signature(init).parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 passed_on = True
-            elif key != 'self' and parameter.kind is not \
-                    parameter.VAR_POSITIONAL:
+            elif (
+                key != 'self' and parameter.kind is not parameter.VAR_POSITIONAL
+            ):
                 hint = hints.get(key)
-                kinds = get_args(hint) or (hint, )
+                kinds = get_args(hint) or (hint,)
                 # a text that is the default says little of what else may be
                 if hint is None and not isinstance(
-                        parameter.default, (str, type(None))):
-                    kinds = (type(parameter.default), )
+                    parameter.default, (str, type(None))
+                ):
+                    kinds = (type(parameter.default),)
                 known.setdefault(key, kinds)
         if not passed_on:
             break
@@ -199,22 +233,27 @@ def _kind_wanted(kinds: tuple, value: Any) -> str:
             return 'True or False'
     if isinstance(value, bool) and numbers and bool not in kinds:
         return 'a number'
-    if isinstance(value, (bool, int, float)) and str in kinds and set(
-            kinds) <= {str, type(None)}:
+    if (
+        isinstance(value, (bool, int, float))
+        and str in kinds
+        and set(kinds) <= {str, type(None)}
+    ):
         return 'a text'
     return ''
 
 
 def _range_problems(settings: dict) -> Iterator[Tuple[str, str]]:
-    for name, value in _walk(
-            {key: settings.get(key) for key in _BUILT}):
+    for name, value in _walk({key: settings.get(key) for key in _BUILT}):
         key = name.split('.')[-1]
-        if key not in _LEAST or value is None or isinstance(
-                value, (dict, list)):
+        if (
+            key not in _LEAST
+            or value is None
+            or isinstance(value, (dict, list))
+        ):
             continue
         least, whole = _LEAST[key]
         kind = 'a whole number' if whole else 'a number'
-        allowed = (int, ) if whole else (int, float)
+        allowed = (int,) if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
             yield name, f'{name}={value!r} must be {kind}'
         elif not value >= least and value == value:  # NaN is for the guard
@@ -227,7 +266,8 @@ def _is_own(part: Any) -> bool:
 
 def _hook_problems(settings: dict) -> Iterator[str]:
     hooks = [
-        hook for hook in settings.get('custom_hooks') or ()
+        hook
+        for hook in settings.get('custom_hooks') or ()
         if isinstance(hook, dict)
     ]
     kinds = [str(hook.get('type')).split('.')[-1] for hook in hooks]
@@ -243,26 +283,31 @@ def _hook_problems(settings: dict) -> Iterator[str]:
         begin, end = hook.get('begin', 0), hook.get('end')
         for key, value in (('begin', begin), ('end', end)):
             if isinstance(value, int) and value > length:
-                yield (f'custom_hooks.{index}.{key}={value} is beyond the end '
-                       f'of the training: train_cfg.max_iters={length}; the '
-                       'masks would not be pruned as far as alpha says')
+                yield (
+                    f'custom_hooks.{index}.{key}={value} is beyond the end '
+                    f'of the training: train_cfg.max_iters={length}; the '
+                    'masks would not be pruned as far as alpha says'
+                )
 
 
 def _size_problems(settings: dict) -> Iterator[str]:
     generator = settings['model'].get('generator') or {}
-    size = generator.get('output_scale') if isinstance(generator,
-                                                       dict) else None
+    size = (
+        generator.get('output_scale') if isinstance(generator, dict) else None
+    )
     for name in ('train_dataloader', 'val_dataloader'):
         dataset = (settings.get(name) or {}).get('dataset') or {}
         found = dataset.get('size')
         for step in dataset.get('pipeline') or ():
-            if isinstance(step, dict) and re.search('Resize$',
-                                                    str(step.get('type'))):
+            if isinstance(step, dict) and re.search(
+                'Resize$', str(step.get('type'))
+            ):
                 scale = step.get('scale')
-                found = scale[-1] if isinstance(scale,
-                                                (list, tuple)) else found
+                found = scale[-1] if isinstance(scale, (list, tuple)) else found
         sizes = [s for s in (size, found) if isinstance(s, int) and s > 0]
         if len(sizes) == 2 and found != size:
-            yield (f'{name}: pictures of {found} px, but the generator draws '
-                   f'{size} px: set model.generator.output_scale (and the '
-                   "discriminator's input_scale) or the data alike")
+            yield (
+                f'{name}: pictures of {found} px, but the generator draws '
+                f'{size} px: set model.generator.output_scale (and the '
+                "discriminator's input_scale) or the data alike"
+            )

@@ -1,4 +1,5 @@
 """Ends of a distributed training that another process is the cause of."""
+
 import re
 from contextlib import contextmanager
 from typing import Iterator
@@ -9,14 +10,17 @@ from ppcd_mmagic.errors import PPCDError
 
 # torch 2.1 has neither
 _STORE_ERRORS = tuple(
-    getattr(dist, name) for name in ('DistNetworkError', 'DistStoreError')
-    if hasattr(dist, name))
+    getattr(dist, name)
+    for name in ('DistNetworkError', 'DistStoreError')
+    if hasattr(dist, name)
+)
 # what torch has no class for: gloo's transport, and what NCCL and its
 # watchdog say of another process
 _LOST = re.compile(
     r'gloo/transport/|timeout caused pair closure|remote process exited|'
     r'ncclRemoteError|collective operation timeout|NCCL communicator was '
-    r'aborted')
+    r'aborted'
+)
 
 
 @contextmanager
@@ -36,4 +40,5 @@ def lost_processes_named() -> Iterator[None]:
             'Another process of this training has ended, or has not answered '
             'for as long as env_cfg.dist_cfg.timeout allows; what it printed '
             'last says why. This one ends as well, unsaved: start all of them '
-            f'again with --resume. ({said})') from error
+            f'again with --resume. ({said})'
+        ) from error

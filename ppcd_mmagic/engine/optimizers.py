@@ -1,4 +1,5 @@
 """Which of a training's optimizers moves a module."""
+
 from typing import Any, Optional
 
 import torch.nn as nn
@@ -7,8 +8,9 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from ppcd_mmagic.errors import PPCDError
 
 
-def optim_wrapper_of(optim_wrapper: Any,
-                     module: nn.Module) -> Optional[OptimWrapper]:
+def optim_wrapper_of(
+    optim_wrapper: Any, module: nn.Module
+) -> Optional[OptimWrapper]:
     """The wrapper of the optimizer that holds a module's parameters.
 
     Args:
@@ -29,13 +31,16 @@ def optim_wrapper_of(optim_wrapper: Any,
         wrappers = [optim_wrapper]
     own = {id(parameter) for parameter in module.parameters()}
     found = [
-        wrapper for wrapper in wrappers if isinstance(wrapper, OptimWrapper)
+        wrapper
+        for wrapper in wrappers
+        if isinstance(wrapper, OptimWrapper)
         and not own.isdisjoint(map(id, _held(wrapper)))
     ]
     if len(found) > 1:
         raise PPCDError(
             f'{len(found)} optimizers hold parameters of '
-            f'{type(module).__name__}; one must hold all of them.')
+            f'{type(module).__name__}; one must hold all of them.'
+        )
     return found[0] if found else None
 
 
@@ -46,5 +51,6 @@ def holds_only(wrapper: OptimWrapper, *modules: nn.Module) -> bool:
 
 
 def _held(wrapper: OptimWrapper) -> list:
-    return [p for group in wrapper.optimizer.param_groups
-            for p in group['params']]
+    return [
+        p for group in wrapper.optimizer.param_groups for p in group['params']
+    ]

@@ -1,4 +1,5 @@
 """What can be known to be wrong before anything is built."""
+
 import inspect
 import logging
 import os
@@ -33,7 +34,7 @@ def find_problems(config: Config) -> List[str]:
         *_teacher_problems(model.get('teacher'), 'model'),
         *_hook_problems(config.get('custom_hooks')),
         *_data_problems(config),
-        *_metric_problems(config.get('val_evaluator'))
+        *_metric_problems(config.get('val_evaluator')),
     ]
 
 
@@ -44,39 +45,48 @@ def _listed(parts: Any) -> list:
 
 def _start_problems(path: Optional[str]) -> Iterator[str]:
     if path and not osp.isfile(local_file(path)):
-        yield (f'checkpoint to start from not found: looked for '
-               f'{osp.abspath(path)}; train it first, or name yours with '
-               '--cfg-options load_from=PATH')
+        yield (
+            f'checkpoint to start from not found: looked for '
+            f'{osp.abspath(path)}; train it first, or name yours with '
+            '--cfg-options load_from=PATH'
+        )
 
 
 def _teacher_problems(teacher: Optional[dict], owner: str) -> Iterator[str]:
     path = teacher and teacher.get('checkpoint')
     if path and not osp.isfile(local_file(path)):
-        yield (f'teacher checkpoint not found: looked for {osp.abspath(path)}; '
-               'put a BigGAN checkpoint of MMagic or BigGAN-PyTorch there, or '
-               f'name yours with --cfg-options {owner}.teacher.checkpoint='
-               'PATH')
+        yield (
+            f'teacher checkpoint not found: looked for {osp.abspath(path)}; '
+            'put a BigGAN checkpoint of MMagic or BigGAN-PyTorch there, or '
+            f'name yours with --cfg-options {owner}.teacher.checkpoint='
+            'PATH'
+        )
 
 
 def _hook_problems(hooks: Optional[list]) -> Iterator[str]:
     for index, hook in enumerate(hooks or ()):
         yield from _teacher_problems(
-            hook.get('teacher'), f'custom_hooks.{index}')
+            hook.get('teacher'), f'custom_hooks.{index}'
+        )
 
 
 def _data_problems(config: Config) -> Iterator[str]:
     num_classes = config.model.get('num_classes')
     found: Dict[str, Optional[List[str]]] = {}
-    for loader, what in (('train_dataloader', 'training data'),
-                         ('val_dataloader', 'validation data')):
+    for loader, what in (
+        ('train_dataloader', 'training data'),
+        ('val_dataloader', 'validation data'),
+    ):
         for folder, dataset in _folders_of(config.get(loader)):
             if folder in found:
                 continue
             found[folder] = None
             by_class = _has_class_folders(dataset)
             there = 'one folder of pictures per class' if by_class else 'them'
-            how = (f'put {there} there, or name yours with --cfg-options '
-                   f'{loader}.dataset.data_root=PATH')
+            how = (
+                f'put {there} there, or name yours with --cfg-options '
+                f'{loader}.dataset.data_root=PATH'
+            )
             problems = [*_layout_problems(folder, dataset, what, how)]
             if by_class and not problems and not dataset.get('ann_file'):
                 classes = _classes_in(folder)
@@ -91,9 +101,11 @@ def _data_problems(config: Config) -> Iterator[str]:
     for classes in others:
         if classes != first:
             only = sorted({*first} ^ {*classes})
-            yield ('training and validation data have different classes ('
-                   f'{", ".join(only[:5])} in one of them alone): a class must '
-                   'have the same number in both')
+            yield (
+                'training and validation data have different classes ('
+                f'{", ".join(only[:5])} in one of them alone): a class must '
+                'have the same number in both'
+            )
 
 
 def _folders_of(loaders: Any) -> Iterator[Tuple[str, dict]]:
@@ -110,8 +122,10 @@ def _has_class_folders(dataset: dict) -> bool:
     """Whether it takes folders for classes; CIFAR-10 and the pictures of
     translation and super-resolution do not."""
     built = DATASETS.get(dataset.get('type', 'PictureFolder'))
-    return getattr(built, 'load_data_list',
-                   None) is BasicConditionalDataset.load_data_list
+    return (
+        getattr(built, 'load_data_list', None)
+        is BasicConditionalDataset.load_data_list
+    )
 
 
 def _endings_of(dataset: dict) -> Sequence[str]:
@@ -124,12 +138,12 @@ def _endings_of(dataset: dict) -> Sequence[str]:
 
 
 def _classes_in(folder: str) -> List[str]:
-    return sorted(entry.name for entry in os.scandir(folder)
-                  if entry.is_dir())
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
-def _layout_problems(folder: str, dataset: dict, what: str,
-                     how: str) -> Iterator[str]:
+def _layout_problems(
+    folder: str, dataset: dict, what: str, how: str
+) -> Iterator[str]:
     where = osp.abspath(folder)
     if not osp.isdir(folder):
         yield f'{what} not found: looked for the folder {where}; {how}'
@@ -137,28 +151,35 @@ def _layout_problems(folder: str, dataset: dict, what: str,
     if dataset.get('ann_file'):
         ann_file = osp.join(dataset['data_root'], dataset['ann_file'])
         if not osp.isfile(ann_file):
-            yield (f'list of training images not found: looked for '
-                   f'{osp.abspath(ann_file)}; set ann_file=\'\' to take all '
-                   f'pictures of {where}')
+            yield (
+                f'list of training images not found: looked for '
+                f"{osp.abspath(ann_file)}; set ann_file='' to take all "
+                f'pictures of {where}'
+            )
         return
     if not _has_class_folders(dataset):
         return
     classes = _classes_in(folder)
     if not classes:
-        yield (f'{what} has the wrong layout: there is no folder in {where}; '
-               f'{how}')
+        yield (
+            f'{what} has the wrong layout: there is no folder in {where}; {how}'
+        )
         return
     endings = _endings_of(dataset)
     inner = {name: _depth(osp.join(folder, name), endings) for name in classes}
     empty = [name for name, depth in inner.items() if depth is None]
     if empty:
-        yield (f'{what} has the wrong layout: no picture in {where} for '
-               f'{", ".join(empty[:5])}{", ..." if len(empty) > 5 else ""} '
-               f'(pictures end in {", ".join(endings)}); {how}')
+        yield (
+            f'{what} has the wrong layout: no picture in {where} for '
+            f'{", ".join(empty[:5])}{", ..." if len(empty) > 5 else ""} '
+            f'(pictures end in {", ".join(endings)}); {how}'
+        )
     elif min(depth or 0 for depth in inner.values()) > 0:
-        yield (f'{what} has the wrong layout: the folders in {where} hold '
-               f'folders, no pictures; name one of them instead, such as '
-               f'{osp.join(where, classes[0])}, or put the classes there')
+        yield (
+            f'{what} has the wrong layout: the folders in {where} hold '
+            f'folders, no pictures; name one of them instead, such as '
+            f'{osp.join(where, classes[0])}, or put the classes there'
+        )
 
 
 def _depth(folder: str, endings: Sequence[str]) -> Optional[int]:
@@ -171,32 +192,35 @@ def _depth(folder: str, endings: Sequence[str]) -> Optional[int]:
     return None
 
 
-def _class_problems(folder: str, classes: List[str],
-                    num_classes: Optional[int], what: str) -> Iterator[str]:
+def _class_problems(
+    folder: str, classes: List[str], num_classes: Optional[int], what: str
+) -> Iterator[str]:
     if num_classes and len(classes) != num_classes:
-        yield (f'{what} has {len(classes)} classes (folders in '
-               f'{osp.abspath(folder)}), but the model has {num_classes}: set '
-               'num_classes alike in the config (CLASSES for your own '
-               'pictures), or mend the folder')
+        yield (
+            f'{what} has {len(classes)} classes (folders in '
+            f'{osp.abspath(folder)}), but the model has {num_classes}: set '
+            'num_classes alike in the config (CLASSES for your own '
+            'pictures), or mend the folder'
+        )
 
 
-def _picture_problems(folder: str, dataset: dict,
-                      what: str) -> Iterator[str]:
+def _picture_problems(folder: str, dataset: dict, what: str) -> Iterator[str]:
     files = pictures_in(folder, _endings_of(dataset))
     faults = faults_in(folder, files)
     named = [
         f'{osp.join(folder, name)} ({fault})'
         for name, fault in sorted(faults.items())
     ]
-    tolerated = dataset.get('tolerated', .01)
+    tolerated = dataset.get('tolerated', 0.01)
     if len(faults) > tolerated * len(files):
-        yield (f'{what}: {len(faults)} of {len(files)} pictures cannot be '
-               f'read: {", ".join(named[:3])}'
-               f'{", ..." if len(named) > 3 else ""}; mend or delete them')
+        yield (
+            f'{what}: {len(faults)} of {len(files)} pictures cannot be '
+            f'read: {", ".join(named[:3])}'
+            f'{", ..." if len(named) > 3 else ""}; mend or delete them'
+        )
         return
     for line in named:
-        print_log(f'{what}: {line} cannot be read', 'current',
-                  logging.WARNING)
+        print_log(f'{what}: {line} cannot be read', 'current', logging.WARNING)
 
 
 def _metric_problems(evaluators: Any) -> Iterator[str]:
@@ -205,16 +229,20 @@ def _metric_problems(evaluators: Any) -> Iterator[str]:
         kind = metric['type'].split('.')[-1]
         judge = metric.get('checkpoint')
         if judge and not osp.isfile(local_file(judge)):
-            yield (f'classifier of {kind} not found: looked for '
-                   f'{osp.abspath(judge)}; train it first with its own config '
-                   '(configs/classifier_*.py)')
+            yield (
+                f'classifier of {kind} not found: looked for '
+                f'{osp.abspath(judge)}; train it first with its own config '
+                '(configs/classifier_*.py)'
+            )
         inception = metric.get('inception_path')
         if inception not in reported and not osp.isfile(inception):
             reported.append(inception)
-            yield (f'Inception weights of {kind} not found: looked for '
-                   f'{osp.abspath(inception)}; download '
-                   'inception-2015-12-05.pt of StyleGAN2-ADA there, or train '
-                   'without FID and IS: --cfg-options val_evaluator.metrics=[]')
+            yield (
+                f'Inception weights of {kind} not found: looked for '
+                f'{osp.abspath(inception)}; download '
+                'inception-2015-12-05.pt of StyleGAN2-ADA there, or train '
+                'without FID and IS: --cfg-options val_evaluator.metrics=[]'
+            )
 
 
 def enable_amp(config: Config) -> None:
@@ -228,7 +256,8 @@ def enable_amp(config: Config) -> None:
     wrappers = [config.optim_wrapper]
     if 'constructor' in config.optim_wrapper:
         wrappers = [
-            wrapper for wrapper in config.optim_wrapper.values()
+            wrapper
+            for wrapper in config.optim_wrapper.values()
             if isinstance(wrapper, dict)
         ]
     for wrapper in wrappers:

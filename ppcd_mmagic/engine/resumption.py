@@ -1,4 +1,5 @@
 """What a resumed training must have in common with the one it continues."""
+
 import ast
 import re
 from typing import Any, Dict, Iterator, Tuple
@@ -12,8 +13,10 @@ _COMPARED = ('model', 'train_dataloader', 'custom_hooks', 'randomness')
 # what a checkpoint brings along, whatever the config says
 _RESTORED = ('optim_wrapper', 'param_scheduler')
 # what changes the speed and the log alone
-_FREE = re.compile(r'train_dataloader\.(num_workers|persistent_workers|'
-                   r'pin_memory|prefetch_factor)\b')
+_FREE = re.compile(
+    r'train_dataloader\.(num_workers|persistent_workers|'
+    r'pin_memory|prefetch_factor)\b'
+)
 _FREE_HOOKS = ('VisualizationHook', 'IterSeedHook')
 
 
@@ -46,11 +49,13 @@ def refuse_changes(meta: Dict[str, Any], config: Config, path: str) -> None:
             f'{path} cannot be continued with another '
             f'{_listed(restored, before, now)}: it brings along its own. Take '
             'the settings it was trained with, or start another training from '
-            'its weights with --cfg-options load_from=PATH.')
+            'its weights with --cfg-options load_from=PATH.'
+        )
     if changed and not config.get('allow_changes'):
         raise PPCDError(
             f'{path} was trained with another {_listed(changed, before, now)}:'
-            ' take the settings it was trained with, or add --allow-changes.')
+            ' take the settings it was trained with, or add --allow-changes.'
+        )
 
 
 def _listed(keys: list, before: dict, now: dict) -> str:
@@ -75,7 +80,8 @@ def _settings(text: str) -> Iterator[Tuple[str, Any]]:
             # by their types: one more for pictures changes no index
             value = {
                 hook.pop('type').split('.')[-1]: hook
-                for hook in value if isinstance(hook, dict)
+                for hook in value
+                if isinstance(hook, dict)
             }
             for hook in _FREE_HOOKS:
                 value.pop(hook, None)
@@ -91,7 +97,8 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Dict):
         return {
             _value(key): _value(value)
-            for key, value in zip(node.keys, node.values) if key is not None
+            for key, value in zip(node.keys, node.values)
+            if key is not None
         }
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element) for element in node.elts]

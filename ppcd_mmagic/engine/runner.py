@@ -8,8 +8,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, get_state_dict, load_state_dict
 
 from ppcd_mmagic.building import built_or_refused
-from ppcd_mmagic.checkpoints import (RESUMED, check_fit, newest_checkpoint,
-                                     read_checkpoint, rename_to_fit)
+from ppcd_mmagic.checkpoints import (
+    RESUMED,
+    check_fit,
+    newest_checkpoint,
+    read_checkpoint,
+    rename_to_fit,
+)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.registry import RUNNERS
@@ -31,14 +36,19 @@ class SafeRunner(Runner):
 
     # what is built when the training begins
     build_train_loop, build_val_loop, build_test_loop = (
-        built_or_refused(what)(build) for what, build in (
+        built_or_refused(what)(build)
+        for what, build in (
             ('the training', Runner.build_train_loop),
             ('the validation', Runner.build_val_loop),
-            ('the test', Runner.build_test_loop)))
+            ('the test', Runner.build_test_loop),
+        )
+    )
     build_optim_wrapper = built_or_refused('optim_wrapper')(
-        Runner.build_optim_wrapper)
+        Runner.build_optim_wrapper
+    )
     build_param_scheduler = built_or_refused('param_scheduler')(
-        Runner.build_param_scheduler)
+        Runner.build_param_scheduler
+    )
 
     def dump_config(self) -> None:
         # of a resumed training it is written when that may go on with it
@@ -64,7 +74,7 @@ class SafeRunner(Runner):
         filename: str,
         map_location: Union[str, Callable] = 'cpu',
         strict: bool = True,
-        revise_keys: Sequence[Tuple[str, str]] = ()
+        revise_keys: Sequence[Tuple[str, str]] = (),
     ) -> dict:
         """Load the weights of the whole model.
 
@@ -80,13 +90,15 @@ class SafeRunner(Runner):
         """
         checkpoint = read_checkpoint(filename, 'given', map_location)
         # a training with one rate throughout has no schedulers to save
-        needed = RESUMED | ({'param_schedulers'}
-                            if self.param_schedulers else set())
+        needed = RESUMED | (
+            {'param_schedulers'} if self.param_schedulers else set()
+        )
         if self._resume and not needed <= checkpoint.keys():
             raise PPCDError(
                 f'The given checkpoint {filename} holds weights alone, no '
                 'training to resume: start another one from them with '
-                '--cfg-options load_from=PATH.')
+                '--cfg-options load_from=PATH.'
+            )
         if self._resume:
             refuse_changes(checkpoint['meta'], self.cfg, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -100,15 +112,17 @@ class SafeRunner(Runner):
         return checkpoint
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args,
-                        **kwargs) -> None:
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args, **kwargs
+    ) -> None:
         """Save a checkpoint, see MMEngine's runner.
 
         Raises:
             PPCDError: If the disk is full; what was saved before is whole.
         """
         backend = get_file_backend(
-            out_dir, backend_args=kwargs.get('backend_args'))
+            out_dir, backend_args=kwargs.get('backend_args')
+        )
         if not isinstance(backend, LocalBackend):  # stores put files whole
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return

@@ -1,4 +1,5 @@
 """One work directory, one training."""
+
 import os
 import os.path as osp
 import re
@@ -27,8 +28,10 @@ def locked(work_dir: str) -> Iterator[None]:
         os.makedirs(work_dir, exist_ok=True)
         file = open(path, 'a+')
     except OSError as error:
-        raise PPCDError(f'The work directory {work_dir} cannot be written: '
-                        f'{error.strerror}. Name another --work-dir.') from error
+        raise PPCDError(
+            f'The work directory {work_dir} cannot be written: '
+            f'{error.strerror}. Name another --work-dir.'
+        ) from error
     with file:
         _lock(file, work_dir)
         file.seek(0)
@@ -51,7 +54,8 @@ def _lock(file: Any, work_dir: str) -> None:
         file.seek(0)
         raise PPCDError(
             f'Another training runs in {work_dir} ({file.read()}): wait for '
-            'it, or name another --work-dir.') from None
+            'it, or name another --work-dir.'
+        ) from None
 
 
 def refuse_used(work_dir: str) -> None:
@@ -65,7 +69,8 @@ def refuse_used(work_dir: str) -> None:
         raise PPCDError(
             f'{work_dir} holds a training ({", ".join(found[:3])}'
             f'{", ..." if len(found) > 3 else ""}): continue it with --resume, '
-            'begin again with --overwrite, or name another --work-dir.')
+            'begin again with --overwrite, or name another --work-dir.'
+        )
 
 
 def clear(work_dir: str, but: str = '') -> None:

@@ -1,4 +1,5 @@
 """Distributed wrappers of networks that change while they are trained."""
+
 from contextlib import contextmanager
 from typing import Iterator, List
 
@@ -28,13 +29,16 @@ def refuse_rigid_wrappers(model: nn.Module, who: str) -> None:
             raise PPCDError(
                 f'{who} cannot change what {kind} wraps: take '
                 'MMSeparateDistributedDataParallel or '
-                'MMDistributedDataParallel, or remove the hook.')
+                'MMDistributedDataParallel, or remove the hook.'
+            )
         if getattr(wrapper, '_comm_hooks', None) or getattr(
-                wrapper, 'mixed_precision', None):
+            wrapper, 'mixed_precision', None
+        ):
             raise PPCDError(
                 f'{who} cannot change what {kind} wraps: its communication '
                 'hook or its mixed precision keeps the sizes it began with. '
-                'Do without that, or remove the hook.')
+                'Do without that, or remove the hook.'
+            )
 
 
 @contextmanager
@@ -51,7 +55,8 @@ def wrappers_follow(model: nn.Module) -> Iterator[None]:
         model (nn.Module): Of a runner; distributed or not.
     """
     wrappers = [
-        module for module in model.modules()
+        module
+        for module in model.modules()
         # MMEngine's separate one wraps nothing itself
         if isinstance(module, DistributedDataParallel)
         and hasattr(module, 'reducer')
@@ -67,5 +72,4 @@ def wrappers_follow(model: nn.Module) -> Iterator[None]:
 
 
 def _are_others(one: List[nn.Parameter], two: List[nn.Parameter]) -> bool:
-    return len(one) != len(two) or any(
-        a is not b for a, b in zip(one, two))
+    return len(one) != len(two) or any(a is not b for a, b in zip(one, two))

@@ -10,8 +10,10 @@ def check_number(fake_nums: int, least: int) -> None:
         PPCDError: If there are fewer than ``least``.
     """
     if fake_nums < least:
-        raise PPCDError(f'fake_nums={fake_nums} must be at least {least}: so '
-                        'many images are generated and judged.')
+        raise PPCDError(
+            f'fake_nums={fake_nums} must be at least {least}: so '
+            'many images are generated and judged.'
+        )
 
 
 def check_images(images: Tensor, low: float, high: float, whose: str) -> None:
@@ -34,10 +36,12 @@ def check_images(images: Tensor, low: float, high: float, whose: str) -> None:
     if broken:
         raise PPCDError(
             f'{broken} of {len(images)} {whose} images hold NaN or infinity: '
-            'the model has diverged, take an earlier checkpoint.')
+            'the model has diverged, take an earlier checkpoint.'
+        )
     least, largest = float(images.min()), float(images.max())
     slack = 1e-3 * (high - low)  # rounding
     if least < low - slack or largest > high + slack:
         raise PPCDError(
             f'The {whose} images go from {least:.4g} to {largest:.4g}, but '
-            f'must be in [{low:g}, {high:g}].')
+            f'must be in [{low:g}, {high:g}].'
+        )

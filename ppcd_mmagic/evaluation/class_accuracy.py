@@ -41,18 +41,21 @@ class ClassAccuracy(GenerativeMetric):
         PPCDError: If the checkpoint does not fit, or ``fake_nums`` is 0.
     """
 
-    def __init__(self,
-                 fake_nums: int,
-                 checkpoint: str,
-                 num_classes: int = 1000,
-                 arch: str = 'resnet50',
-                 prefix: str = 'class',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        fake_nums: int,
+        checkpoint: str,
+        num_classes: int = 1000,
+        arch: str = 'resnet50',
+        prefix: str = 'class',
+        **kwargs,
+    ) -> None:
         if fake_nums != -1:
             check_number(fake_nums, 1)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = torchvision.models.get_model(
-            arch, num_classes=num_classes)
+            arch, num_classes=num_classes
+        )
         load_weights(self.classifier, checkpoint, 'classifier')
         self.classifier.requires_grad_(False).eval()
 
@@ -68,18 +71,22 @@ class ClassAccuracy(GenerativeMetric):
         Raises:
             PPCDError: See :func:`check_images`.
         """
-        images = torch.stack([
-            sample.get(self.sample_model, sample)['fake_img']
-            for sample in data_samples
-        ])
+        images = torch.stack(
+            [
+                sample.get(self.sample_model, sample)['fake_img']
+                for sample in data_samples
+            ]
+        )
         check_images(images, 0, 255, 'generated')
         asked = torch.cat(
-            [sample['gt_label']['label'].flatten() for sample in data_samples])
+            [sample['gt_label']['label'].flatten() for sample in data_samples]
+        )
         images = F.interpolate(
             images.flip(1) / 255,
             size=(SIZE, SIZE),
             mode='bilinear',
-            antialias=True)
+            antialias=True,
+        )
         recognised = self.classifier(normalize(images, MEAN, STD)).argmax(1)
         hits = recognised == asked.to(recognised.device)
         self.fake_results += hits.float().cpu().split(1)

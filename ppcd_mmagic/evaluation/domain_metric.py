@@ -3,6 +3,7 @@
 They carry "domain" in their names because they are not Inception's FID and
 IS: figures compare only between models judged by the same classifier.
 """
+
 from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
@@ -19,9 +20,15 @@ from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import METRICS, MODELS
 from .checks import check_images, check_number
-from .real_pictures import (LabelledImages, RealStatistics, features_of,
-                              kept_statistics, real_batches, real_statistics,
-                              spreads_of)
+from .real_pictures import (
+    LabelledImages,
+    RealStatistics,
+    features_of,
+    kept_statistics,
+    real_batches,
+    real_statistics,
+    spreads_of,
+)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -40,21 +47,29 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2:
-        raise PPCDError(f'A Fréchet distance needs two images on each side, '
-                        f'not {len(a)} and {len(b)}.')
+        raise PPCDError(
+            f'A Fréchet distance needs two images on each side, '
+            f'not {len(a)} and {len(b)}.'
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise PPCDError('A Fréchet distance needs finite features, but some '
-                        'are NaN or infinite.')
+        raise PPCDError(
+            'A Fréchet distance needs finite features, but some '
+            'are NaN or infinite.'
+        )
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     return _frechet(a.mean(0), cov_a, b.mean(0), cov_b)
 
 
-def _frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
-             cov_b: np.ndarray) -> float:
+def _frechet(
+    mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
+) -> float:
     eigenvalues = linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
     return float(
-        np.square(mean_a - mean_b).sum() + np.trace(cov_a) +
-        np.trace(cov_b) - 2 * np.sqrt(eigenvalues).sum())
+        np.square(mean_a - mean_b).sum()
+        + np.trace(cov_a)
+        + np.trace(cov_b)
+        - 2 * np.sqrt(eigenvalues).sum()
+    )
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
@@ -71,11 +86,13 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
         PPCDError: If there are fewer.
     """
     if min(len(a), len(b)) < 2:
-        raise PPCDError(f'A kernel distance needs two images on each side, '
-                        f'not {len(a)} and {len(b)}.')
+        raise PPCDError(
+            f'A kernel distance needs two images on each side, '
+            f'not {len(a)} and {len(b)}.'
+        )
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x.double() @ y.double().T / x.shape[1] + 1)**3
+        return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
     def within(x: Tensor) -> Tensor:
         pairs = kernel(x, x)
@@ -84,8 +101,9 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 
 
-def variety(fake: LabelledImages,
-            real: Union[LabelledImages, Dict[int, float]]) -> float:
+def variety(
+    fake: LabelledImages, real: Union[LabelledImages, Dict[int, float]]
+) -> float:
     """How much images of one class differ, 1 being as much as real ones.
 
     Mean L2 distance between the pairs of one class, over that of the real
@@ -102,26 +120,34 @@ def variety(fake: LabelledImages,
     wanted = spreads_of(real) if isinstance(real, LabelledImages) else real
     found = {
         label: spread
-        for label, spread in spreads_of(fake).items() if label in wanted
+        for label, spread in spreads_of(fake).items()
+        if label in wanted
     }
     if not found:
-        raise PPCDError('Variety needs two generated and two real images of '
-                        'at least one class: generate more images.')
+        raise PPCDError(
+            'Variety needs two generated and two real images of '
+            'at least one class: generate more images.'
+        )
     alike = [label for label in found if not wanted[label]]
     if alike:
-        raise PPCDError('Variety needs real images that differ, but those of '
-                        f'class {alike[0]} are all alike.')
+        raise PPCDError(
+            'Variety needs real images that differ, but those of '
+            f'class {alike[0]} are all alike.'
+        )
     return float(
-        np.mean([spread / wanted[label] for label, spread in found.items()]))
+        np.mean([spread / wanted[label] for label, spread in found.items()])
+    )
 
 
-def confusion_matrix(asked: Tensor, recognised: Tensor,
-                     num_classes: int) -> Tensor:
+def confusion_matrix(
+    asked: Tensor, recognised: Tensor, num_classes: int
+) -> Tensor:
     """Counts (num_classes, num_classes): rows asked, columns recognised. What
     is off the diagonal is class leakage."""
     index = asked * num_classes + recognised
-    return torch.bincount(
-        index, minlength=num_classes**2).view(num_classes, num_classes)
+    return torch.bincount(index, minlength=num_classes**2).view(
+        num_classes, num_classes
+    )
 
 
 @built_or_refused('the classifier')
@@ -133,8 +159,7 @@ def build_classifier(config: dict, checkpoint: str) -> nn.Module:
 
 
 @torch.no_grad()
-def recognise(classifier: nn.Module, images: Tensor,
-              asked: Tensor) -> Tensor:
+def recognise(classifier: nn.Module, images: Tensor, asked: Tensor) -> Tensor:
     """The :func:`confusion_matrix` of generated images.
 
     Args:
@@ -146,17 +171,21 @@ def recognise(classifier: nn.Module, images: Tensor,
         PPCDError: If images are not finite or not in [-1, 1].
     """
     check_images(images, -1, 1, 'judged')
-    recognised = torch.cat([
-        classifier.head(classifier.features(chunk)).argmax(1)
-        for chunk in images.split(256)
-    ])
+    recognised = torch.cat(
+        [
+            classifier.head(classifier.features(chunk)).argmax(1)
+            for chunk in images.split(256)
+        ]
+    )
     return confusion_matrix(asked, recognised, classifier.num_classes)
 
 
 @torch.no_grad()
-def domain_quality(fake: LabelledImages,
-                   real: Union[LabelledImages, RealStatistics],
-                   classifier: nn.Module) -> Dict[str, float]:
+def domain_quality(
+    fake: LabelledImages,
+    real: Union[LabelledImages, RealStatistics],
+    classifier: nn.Module,
+) -> Dict[str, float]:
     """Judge generated images against real ones.
 
     Args:
@@ -182,19 +211,26 @@ def domain_quality(fake: LabelledImages,
     fake_features = features_of(fake.images, classifier)
     fake_probs = classifier.head(fake_features).softmax(1).double()
     mean_probs = fake_probs.mean(0)
-    divergence = (fake_probs * (fake_probs.clamp_min(1e-12).log() -
-                                mean_probs.clamp_min(1e-12).log())).sum(1)
+    divergence = (
+        fake_probs
+        * (
+            fake_probs.clamp_min(1e-12).log()
+            - mean_probs.clamp_min(1e-12).log()
+        )
+    ).sum(1)
     return dict(
         accuracy=float((fake_probs.argmax(1) == fake.labels).double().mean()),
         variety=variety(fake, real.spreads),
         frechet=_distance_to(real, fake_features.cpu()),
         kid=kernel_distance(fake_features.cpu(), real.features),
-        score=float(divergence.mean().exp()))
+        score=float(divergence.mean().exp()),
+    )
 
 
 @torch.no_grad()
-def class_distances(fake: LabelledImages, real: RealStatistics,
-                    classifier: nn.Module) -> Dict[int, float]:
+def class_distances(
+    fake: LabelledImages, real: RealStatistics, classifier: nn.Module
+) -> Dict[int, float]:
     """Which classes are drawn worst: the :func:`kernel_distance` of each.
 
     Args:
@@ -209,8 +245,10 @@ def class_distances(fake: LabelledImages, real: RealStatistics,
     features = features_of(fake.images, classifier).cpu()
     found = {}
     for label in fake.labels.unique().tolist():
-        sides = (features[fake.labels.cpu() == label],
-                 real.features[real.labels == label])
+        sides = (
+            features[fake.labels.cpu() == label],
+            real.features[real.labels == label],
+        )
         if min(map(len, sides)) > 1:
             found[label] = kernel_distance(*sides)
     return found
@@ -218,15 +256,22 @@ def class_distances(fake: LabelledImages, real: RealStatistics,
 
 def _distance_to(real: RealStatistics, features: Tensor) -> float:
     if min(real.number, len(features)) < 2:
-        raise PPCDError('A Fréchet distance needs two images on each side, '
-                        f'not {len(features)} and {real.number}.')
+        raise PPCDError(
+            'A Fréchet distance needs two images on each side, '
+            f'not {len(features)} and {real.number}.'
+        )
     exact = features.double().numpy()
     if not (np.isfinite(exact).all() and real.covariance.isfinite().all()):
-        raise PPCDError('A Fréchet distance needs finite features, but some '
-                        'are NaN or infinite.')
+        raise PPCDError(
+            'A Fréchet distance needs finite features, but some '
+            'are NaN or infinite.'
+        )
     return _frechet(
-        exact.mean(0), np.atleast_2d(np.cov(exact, rowvar=False)),
-        real.mean.numpy(), real.covariance.numpy())
+        exact.mean(0),
+        np.atleast_2d(np.cov(exact, rowvar=False)),
+        real.mean.numpy(),
+        real.covariance.numpy(),
+    )
 
 
 def real_images(dataloader: DataLoader) -> LabelledImages:
@@ -253,13 +298,15 @@ class DomainMetric(GenerativeMetric):
             fit.
     """
 
-    def __init__(self,
-                 fake_nums: int,
-                 classifier: dict,
-                 checkpoint: str,
-                 prefix: str = 'domain',
-                 per_class: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        fake_nums: int,
+        classifier: dict,
+        checkpoint: str,
+        prefix: str = 'domain',
+        per_class: bool = False,
+        **kwargs,
+    ) -> None:
         check_number(fake_nums, 2)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
@@ -276,7 +323,9 @@ class DomainMetric(GenerativeMetric):
         self.real = kept_statistics(dataloader, self.classifier)
         print_log(
             f'{self.prefix}: the classifier that judges recognises '
-            f'{100 * self.real.accuracy:.1f} % of the real images', 'current')
+            f'{100 * self.real.accuracy:.1f} % of the real images',
+            'current',
+        )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect generated images, a row of pixels and label for each."""
@@ -285,18 +334,19 @@ class DomainMetric(GenerativeMetric):
             self._shape = image.shape
             label = sample['gt_label']['label']
             self.fake_results.append(
-                torch.cat([image.flatten().cpu(),
-                           label.flatten().cpu()])[None])
+                torch.cat([image.flatten().cpu(), label.flatten().cpu()])[None]
+            )
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """See :func:`domain_quality`."""
         rows = torch.cat(list(results)).cpu()
         fake = LabelledImages(
-            rows[:, :-1].view(-1, *self._shape) / 127.5 - 1,
-            rows[:, -1].long())
+            rows[:, :-1].view(-1, *self._shape) / 127.5 - 1, rows[:, -1].long()
+        )
         found = domain_quality(fake, self.real, self.classifier)
         if self.per_class:
             distances = class_distances(fake, self.real, self.classifier)
             found.update(
-                (f'kid/{label}', kid) for label, kid in distances.items())
+                (f'kid/{label}', kid) for label, kid in distances.items()
+            )
         return found

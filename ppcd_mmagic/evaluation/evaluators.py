@@ -1,4 +1,5 @@
 """What a config says of its metrics."""
+
 from typing import Any, Iterator
 
 

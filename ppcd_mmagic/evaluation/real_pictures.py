@@ -1,4 +1,5 @@
 """What a judge has to know of the real pictures, without keeping them."""
+
 import hashlib
 import os
 import os.path as osp
@@ -23,6 +24,7 @@ _PER_CLASS, _BYTES, _FEATURES = 256, 2**28, 5000
 
 class LabelledImages(NamedTuple):
     """Images (n, 3, h, w) in [-1, 1] with labels (n, )."""
+
     images: Tensor
     labels: Tensor
 
@@ -40,6 +42,7 @@ class RealStatistics(NamedTuple):
         features (Tensor): Of up to 5000 pictures chosen at random.
         labels (Tensor): Classes of these.
     """
+
     number: int
     accuracy: float
     mean: Tensor
@@ -65,8 +68,7 @@ class _Sample:
             self.kept.append(item.clone())
             self.labels.append(label)
             return
-        place = int(
-            torch.randint(self._seen, (1, ), generator=self._chance))
+        place = int(torch.randint(self._seen, (1,), generator=self._chance))
         if place < self.size:
             self.kept[place], self.labels[place] = item.clone(), label
 
@@ -81,19 +83,22 @@ def spreads_of(data: LabelledImages) -> Dict[int, float]:
     counts = torch.bincount(data.labels).tolist()
     return {
         label: mean_distance(data.images[data.labels == label])
-        for label, count in enumerate(counts) if count > 1
+        for label, count in enumerate(counts)
+        if count > 1
     }
 
 
 def features_of(images: Tensor, classifier: Any) -> Tensor:
     """What a classifier makes of images (n, 3, h, w), of a part at a time."""
     return torch.cat(
-        [classifier.features(chunk) for chunk in images.split(256)])
+        [classifier.features(chunk) for chunk in images.split(256)]
+    )
 
 
 @torch.no_grad()
-def real_statistics(batches: Iterable[LabelledImages],
-                    classifier: Any) -> RealStatistics:
+def real_statistics(
+    batches: Iterable[LabelledImages], classifier: Any
+) -> RealStatistics:
     """Go through the real pictures once, keeping none but samples.
 
     Args:
@@ -114,11 +119,13 @@ def real_statistics(batches: Iterable[LabelledImages],
         features = features_of(images, classifier)
         hits += int((classifier.head(features).argmax(1) == labels).sum())
         count += len(images)
-        for image, label, feature in zip(images, labels.tolist(),
-                                         features.cpu()):
+        for image, label, feature in zip(
+            images, labels.tolist(), features.cpu()
+        ):
             if label not in pictures:
                 pictures[label] = _Sample(
-                    min(_PER_CLASS, max(2, room)), seed=label)
+                    min(_PER_CLASS, max(2, room)), seed=label
+                )
             pictures[label].add(image, label)
             sample.add(feature, label)
         exact = features.double().cpu()
@@ -128,13 +135,21 @@ def real_statistics(batches: Iterable[LabelledImages],
         raise PPCDError('There are no real images to judge by.')
     mean = total / count
     covariance = (products - count * torch.outer(mean, mean)) / max(
-        1, count - 1)
+        1, count - 1
+    )
     return RealStatistics(
-        count, hits / count, mean, covariance, {
+        count,
+        hits / count,
+        mean,
+        covariance,
+        {
             label: mean_distance(torch.stack(chosen.kept))
             for label, chosen in sorted(pictures.items())
             if len(chosen.kept) > 1
-        }, torch.stack(sample.kept), torch.tensor(sample.labels))
+        },
+        torch.stack(sample.kept),
+        torch.tensor(sample.labels),
+    )
 
 
 def real_batches(dataloader: DataLoader) -> Iterator[LabelledImages]:
@@ -143,12 +158,12 @@ def real_batches(dataloader: DataLoader) -> Iterator[LabelledImages]:
     for batch in dataloader:
         # only in training mode does it normalise the images of the samples
         samples = preprocess(batch, training=True)['data_samples']
-        yield LabelledImages(samples.gt_img,
-                             samples.gt_label.label.flatten())
+        yield LabelledImages(samples.gt_img, samples.gt_label.label.flatten())
 
 
-def kept_statistics(dataloader: DataLoader,
-                    classifier: nn.Module) -> RealStatistics:
+def kept_statistics(
+    dataloader: DataLoader, classifier: nn.Module
+) -> RealStatistics:
     """:func:`real_statistics` of a data loader, kept beside pictures in files
     as long as files, their sizes, the pipeline and the classifier stay."""
     path = _record_of(dataloader.dataset, classifier)
@@ -185,8 +200,9 @@ def _record_of(dataset: BaseDataset, classifier: nn.Module) -> Optional[str]:
 
 
 def _packed(statistics: RealStatistics) -> Dict[str, Tensor]:
-    classes, spreads = zip(*statistics.spreads.items()) \
-        if statistics.spreads else ((), ())
+    classes, spreads = (
+        zip(*statistics.spreads.items()) if statistics.spreads else ((), ())
+    )
     return dict(
         number=torch.tensor(statistics.number),
         accuracy=torch.tensor(statistics.accuracy, dtype=torch.float64),
@@ -195,12 +211,17 @@ def _packed(statistics: RealStatistics) -> Dict[str, Tensor]:
         classes=torch.tensor(classes),
         spreads=torch.tensor(spreads, dtype=torch.float64),
         features=statistics.features,
-        feature_labels=statistics.labels)
+        feature_labels=statistics.labels,
+    )
 
 
 def _unpacked(found: Dict[str, Tensor]) -> RealStatistics:
     return RealStatistics(
-        int(found['number']), float(found['accuracy']), found['mean'],
+        int(found['number']),
+        float(found['accuracy']),
+        found['mean'],
         found['covariance'],
         dict(zip(found['classes'].tolist(), found['spreads'].tolist())),
-        found['features'], found['feature_labels'])
+        found['features'],
+        found['feature_labels'],
+    )

@@ -3,6 +3,7 @@
 Shared by the tools that reproduce tables and figures. Whatever has finished is
 kept in its work directory and not done again.
 """
+
 import json
 import os
 import os.path as osp
@@ -14,15 +15,28 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch.nn as nn
 from mmengine.config import Config
 from tqdm import tqdm
 
 from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
-from ppcd_mmagic.engine import (StopSignals, config_problems, find_problems,
-                                merge_options)
+from ppcd_mmagic.engine import (
+    StopSignals,
+    config_problems,
+    find_problems,
+    merge_options,
+)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import written_whole
@@ -30,9 +44,13 @@ from ppcd_mmagic.files import written_whole
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # tools and configs lie beside the package, or in it where it was installed
 HOME = next(
-    (home for home in (osp.dirname(PACKAGE), osp.join(PACKAGE, '.mim'))
-     if osp.isfile(osp.join(home, 'tools', 'train.py'))),
-    osp.dirname(PACKAGE))
+    (
+        home
+        for home in (osp.dirname(PACKAGE), osp.join(PACKAGE, '.mim'))
+        if osp.isfile(osp.join(home, 'tools', 'train.py'))
+    ),
+    osp.dirname(PACKAGE),
+)
 TOOLS, CONFIGS = (osp.join(HOME, name) for name in ('tools', 'configs'))
 # by data set, what the names of the configs of PPCD-GAN begin with
 STUDENTS = dict(digits_16='ppcd_digits_16', imagenet_128='ppcd_biggan_128')
@@ -52,6 +70,7 @@ class Run:
         start (Run, optional): The run whose last checkpoint it starts from.
         label (dict): Whatever else a plot needs to know.
     """
+
     name: str
     config: Config
     seed: int
@@ -83,15 +102,18 @@ class Run:
         """Config and checkpoint of what counts: the export of a student."""
         if self.is_masked:
             folder = osp.join(self.work_dir, 'export')
-            return (osp.join(folder, 'config.py'),
-                    osp.join(folder, 'generator.pth'))
+            return (
+                osp.join(folder, 'config.py'),
+                osp.join(folder, 'generator.pth'),
+            )
         return osp.join(self.work_dir, 'config.py'), self.checkpoint
 
     def generator(self) -> nn.Module:
         """It, with its trained weights."""
         config, checkpoint = self.tested
         return build_trained_generator(
-            Config.fromfile(config), checkpoint, self.name)
+            Config.fromfile(config), checkpoint, self.name
+        )
 
 
 def read_config(name: str) -> Config:
@@ -167,8 +189,12 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     _refuse_equal_runs(runs)
     _refuse_other_runs([*starts.values(), *runs])
     _refuse_faulty_runs([*starts.values(), *runs])
-    judges = dict.fromkeys(filter(_config_of_judge, (
-        path for run in runs for path in _judges(run.config))))
+    judges = dict.fromkeys(
+        filter(
+            _config_of_judge,
+            (path for run in runs for path in _judges(run.config)),
+        )
+    )
     _in_parallel(_train_judge, list(judges), 1, 'classifiers that judge')
     _in_parallel(_train, list(starts.values()), jobs, 'trainings to start from')
     results: Dict[str, List[Metrics]] = {}
@@ -195,16 +221,25 @@ def _is_finished(run: Run) -> bool:
     last = f'iter_{run.config.train_cfg.max_iters}.pth'
     written = last if not run.is_masked else osp.join('export', 'summary.json')
     return all(
-        osp.exists(osp.join(run.work_dir, name)) for name in (last, written))
+        osp.exists(osp.join(run.work_dir, name)) for name in (last, written)
+    )
 
 
 def _refuse_equal_runs(runs: Sequence[Run]) -> None:
     folders = [run.work_dir for run in runs]
-    equal = next((run for run, folder in zip(runs, folders)
-                  if folders.count(folder) > 1), None)
+    equal = next(
+        (
+            run
+            for run, folder in zip(runs, folders)
+            if folders.count(folder) > 1
+        ),
+        None,
+    )
     if equal:
-        raise PPCDError(f'"{equal.name}" with seed {equal.seed} was asked for '
-                        'twice: name each seed and each alpha once.')
+        raise PPCDError(
+            f'"{equal.name}" with seed {equal.seed} was asked for '
+            'twice: name each seed and each alpha once.'
+        )
 
 
 def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
@@ -224,8 +259,9 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
         for problem in config_problems(config) or find_problems(config):
             problems.setdefault(problem, run.name)
     if problems:
-        raise PPCDError(*(f'{name}: {problem}'
-                          for problem, name in problems.items()))
+        raise PPCDError(
+            *(f'{name}: {problem}' for problem, name in problems.items())
+        )
 
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
@@ -237,18 +273,22 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
         before = Config.fromfile(osp.join(run.work_dir, 'config.py')).to_dict()
         now = _seeded(run).to_dict()
         other = [
-            key for key in now
-            if key not in own and before.get(key) != now[key]
+            key for key in now if key not in own and before.get(key) != now[key]
         ]
         if other:
             raise PPCDError(
                 f'{run.work_dir} holds a run of another config (its '
                 f'{", ".join(other)} differ): name another --root, or delete '
-                'it')
+                'it'
+            )
 
 
-def _in_parallel(function: Callable[[Any, int, Event], Any],
-                 runs: Sequence[Any], jobs: int, what: str) -> list:
+def _in_parallel(
+    function: Callable[[Any, int, Event], Any],
+    runs: Sequence[Any],
+    jobs: int,
+    what: str,
+) -> list:
     """Results in order; the first failure, or a signal, ends all."""
     if not runs:
         return []
@@ -258,13 +298,16 @@ def _in_parallel(function: Callable[[Any, int, Event], Any],
         try:
             with tqdm(total=len(runs), desc=what, unit='run') as bar:
                 while not all(done.done() for done in work):
-                    found = wait(work, .5, FIRST_EXCEPTION).done
+                    found = wait(work, 0.5, FIRST_EXCEPTION).done
                     for done in found:
                         done.result()
                     bar.update(len(found) - bar.n)
                     if signals.received:
-                        print('stopped: what was trained is kept, go on with '
-                              'the same command', file=sys.stderr)
+                        print(
+                            'stopped: what was trained is kept, go on with '
+                            'the same command',
+                            file=sys.stderr,
+                        )
                         raise SystemExit(128 + signals.received)
             return [done.result() for done in work]
         finally:
@@ -283,8 +326,16 @@ def _judges(config: Config) -> Iterator[str]:
 def _train_judge(checkpoint: str, jobs: int, stop: Event) -> None:
     folder = osp.dirname(checkpoint)
     os.makedirs(folder, exist_ok=True)
-    _tool('train.py', folder, jobs, stop, str(_config_of_judge(checkpoint)),
-          '--work-dir', folder, '--resume')
+    _tool(
+        'train.py',
+        folder,
+        jobs,
+        stop,
+        str(_config_of_judge(checkpoint)),
+        '--work-dir',
+        folder,
+        '--resume',
+    )
 
 
 def _config_of_judge(checkpoint: Optional[str]) -> Optional[str]:
@@ -302,12 +353,22 @@ def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:
     if not osp.exists(path):
         _train_and_export(run, jobs, stop)
         out = osp.join(run.work_dir, 'test.json')
-        _tool('test.py', run.work_dir, jobs, stop, *run.tested, '--out', out,
-              '--work-dir', osp.join(run.work_dir, 'test'))
+        _tool(
+            'test.py',
+            run.work_dir,
+            jobs,
+            stop,
+            *run.tested,
+            '--out',
+            out,
+            '--work-dir',
+            osp.join(run.work_dir, 'test'),
+        )
         with open(out) as file:
             metrics = json.load(file)
         metrics['parameters'] = sum(
-            p.numel() for p in run.generator().parameters())
+            p.numel() for p in run.generator().parameters()
+        )
         with written_whole(path) as partial, open(partial, 'w') as file:
             json.dump(metrics, file, indent=2)
     with open(path) as file:
@@ -317,9 +378,16 @@ def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:
 def _train_and_export(run: Run, jobs: int, stop: Event) -> None:
     _train(run, jobs, stop)
     if run.is_masked:
-        _tool('export.py', run.work_dir, jobs, stop,
-              osp.join(run.work_dir, 'config.py'), run.checkpoint,
-              '--out-dir', osp.join(run.work_dir, 'export'))
+        _tool(
+            'export.py',
+            run.work_dir,
+            jobs,
+            stop,
+            osp.join(run.work_dir, 'config.py'),
+            run.checkpoint,
+            '--out-dir',
+            osp.join(run.work_dir, 'export'),
+        )
 
 
 def _train(run: Run, jobs: int, stop: Event) -> None:
@@ -330,8 +398,16 @@ def _train(run: Run, jobs: int, stop: Event) -> None:
     path = osp.join(run.work_dir, 'config.py')
     with written_whole(path) as partial, open(partial, 'w') as file:
         file.write(config.pretty_text)
-    _tool('train.py', run.work_dir, jobs, stop, path, '--work-dir',
-          run.work_dir, '--resume')
+    _tool(
+        'train.py',
+        run.work_dir,
+        jobs,
+        stop,
+        path,
+        '--work-dir',
+        run.work_dir,
+        '--resume',
+    )
 
 
 def _seeded(run: Run) -> Config:
@@ -342,8 +418,9 @@ def _seeded(run: Run) -> Config:
     return config
 
 
-def _tool(name: str, folder: str, jobs: int, stop: Event,
-          *arguments: str) -> None:
+def _tool(
+    name: str, folder: str, jobs: int, stop: Event, *arguments: str
+) -> None:
     """Run one of the tools, its output kept in ``folder``.
 
     Args:
@@ -363,23 +440,28 @@ def _tool(name: str, folder: str, jobs: int, stop: Event,
             [sys.executable, osp.join(TOOLS, name), *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=dict(os.environ, OMP_NUM_THREADS=threads))
-        while process.poll() is None and not stop.wait(.1):
+            env=dict(os.environ, OMP_NUM_THREADS=threads),
+        )
+        while process.poll() is None and not stop.wait(0.1):
             pass
         process.terminate()
         if not process.wait():
             return
     if stop.is_set():
-        raise PPCDError(f'{name} was stopped for {folder}: go on with the '
-                        'same command.')
+        raise PPCDError(
+            f'{name} was stopped for {folder}: go on with the same command.'
+        )
     with open(log) as file:
         lines = file.read().splitlines() or ['']
     errors = [
-        line.removeprefix('error: ') for line in lines
+        line.removeprefix('error: ')
+        for line in lines
         if line.startswith('error: ')
     ]
-    raise PPCDError(f'{name} failed for {folder} (see {log}): '
-                    f'{"; ".join(errors or lines[-1:])}')
+    raise PPCDError(
+        f'{name} failed for {folder} (see {log}): '
+        f'{"; ".join(errors or lines[-1:])}'
+    )
 
 
 def make_runs(lines: Dict[str, Config], args: Namespace) -> List[Run]:
@@ -392,7 +474,8 @@ def make_runs(lines: Dict[str, Config], args: Namespace) -> List[Run]:
     """
     return [
         Run(name, changed(config, args), seed, args.root)
-        for name, config in lines.items() for seed in args.seeds
+        for name, config in lines.items()
+        for seed in args.seeds
     ]
 
 

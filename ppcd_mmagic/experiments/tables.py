@@ -1,4 +1,5 @@
 """Tables and pictures of what was run."""
+
 import json
 import os
 import os.path as osp
@@ -13,8 +14,11 @@ from mmengine.runner import Runner
 from ppcd_mmagic.evaluation import build_classifier, recognise
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.visualization import (class_grids, confusion_heatmaps,
-                                       picture_table)
+from ppcd_mmagic.visualization import (
+    class_grids,
+    confusion_heatmaps,
+    picture_table,
+)
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -25,7 +29,7 @@ from .runs import Metrics, Run  # noqa: E402
 
 def mean_and_spread(values: Sequence[float]) -> tuple:
     """Mean and sample standard deviation (0 for a single value)."""
-    spread = statistics.stdev(values) if len(values) > 1 else 0.
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return statistics.mean(values), spread
 
 
@@ -55,8 +59,9 @@ def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
     return lines
 
 
-def save_table(results: Dict[str, List[Metrics]], root: str, title: str,
-               note: str) -> None:
+def save_table(
+    results: Dict[str, List[Metrics]], root: str, title: str, note: str
+) -> None:
     """Print the table, and write it as Markdown and JSON."""
     lines = table_of(results)
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -68,15 +73,20 @@ def save_table(results: Dict[str, List[Metrics]], root: str, title: str,
     text = '\n'.join([rows[0], rule, *rows[1:]])
     print(f'\n{title}\n{text}\n{note}')
     os.makedirs(root, exist_ok=True)
-    for name, content in (('table.md', f'# {title}\n\n{text}\n\n{note}\n'),
-                          ('results.json', json.dumps(results, indent=2))):
-        with written_whole(osp.join(root, name)) as path, \
-                open(path, 'w') as file:
+    for name, content in (
+        ('table.md', f'# {title}\n\n{text}\n\n{note}\n'),
+        ('results.json', json.dumps(results, indent=2)),
+    ):
+        with (
+            written_whole(osp.join(root, name)) as path,
+            open(path, 'w') as file,
+        ):
             file.write(content)
 
 
-def bar_chart(results: Dict[str, List[Metrics]], labels: Dict[str, str],
-              path: str) -> None:
+def bar_chart(
+    results: Dict[str, List[Metrics]], labels: Dict[str, str], path: str
+) -> None:
     """One panel a metric, one bar a name, error bars over the seeds.
 
     Args:
@@ -85,17 +95,20 @@ def bar_chart(results: Dict[str, List[Metrics]], labels: Dict[str, str],
         path (str): Picture to write.
     """
     figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.2 * len(labels), .45 * len(results) + 1.3))
+        1, len(labels), figsize=(3.2 * len(labels), 0.45 * len(results) + 1.3)
+    )
     names = list(results)
     for axis, (key, label) in zip(axes, labels.items()):
-        means, spreads = zip(*(mean_and_spread([m[key] for m in results[n]])
-                               for n in names))
+        means, spreads = zip(
+            *(mean_and_spread([m[key] for m in results[n]]) for n in names)
+        )
         axis.barh(
             names,
             means,
             xerr=spreads if any(spreads) else None,
             capsize=3,
-            color='#4477aa')
+            color='#4477aa',
+        )
         axis.set_xlabel(label)
         if max(means) >= 1e4:
             axis.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -106,23 +119,32 @@ def bar_chart(results: Dict[str, List[Metrics]], labels: Dict[str, str],
     _save(figure, path)
 
 
-def line_chart(points: Dict[str, Dict[float, List[Metrics]]],
-               labels: Dict[str, str], xlabel: str, path: str) -> None:
+def line_chart(
+    points: Dict[str, Dict[float, List[Metrics]]],
+    labels: Dict[str, str],
+    xlabel: str,
+    path: str,
+) -> None:
     """One panel a metric, one line a series, error bars over the seeds."""
     figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.4 * len(labels), 3.2))
+        1, len(labels), figsize=(3.4 * len(labels), 3.2)
+    )
     for axis, (key, label) in zip(axes, labels.items()):
         for name, series in points.items():
             xs = sorted(series)
-            means, spreads = zip(*(mean_and_spread([m[key] for m in series[x]])
-                                   for x in xs))
+            means, spreads = zip(
+                *(mean_and_spread([m[key] for m in series[x]]) for x in xs)
+            )
             axis.errorbar(xs, means, spreads, marker='o', capsize=3, label=name)
         axis.set_xlabel(xlabel)
         axis.set_ylabel(label)
-        axis.grid(alpha=.3)
-    figure.tight_layout(rect=(0, .08, 1, 1))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc='lower center',
-                  ncol=len(points))
+        axis.grid(alpha=0.3)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc='lower center',
+        ncol=len(points),
+    )
     _save(figure, path)
 
 
@@ -164,17 +186,23 @@ def draw_pictures(runs: Sequence[Run], path: str, columns: int = 4) -> None:
     pictures = {run.name: images_of(run, columns) for run in runs}
     classes = len(next(iter(pictures.values()))) // columns
     _save(
-        class_grids(pictures, [str(c) for c in range(classes)], columns,
-                    width=1.9), path)
+        class_grids(
+            pictures, [str(c) for c in range(classes)], columns, width=1.9
+        ),
+        path,
+    )
 
 
-def draw_picture_table(rows: Dict[str, Dict[str, Run]], path: str,
-                       per_class: int = 2) -> None:
+def draw_picture_table(
+    rows: Dict[str, Dict[str, Run]], path: str, per_class: int = 2
+) -> None:
     """Runs by row and column, each a small grid: its columns are classes."""
     pictures = {
         row: {
-            column: images_of(run, per_class).unflatten(
-                0, (-1, per_class)).transpose(0, 1).flatten(0, 1)
+            column: images_of(run, per_class)
+            .unflatten(0, (-1, per_class))
+            .transpose(0, 1)
+            .flatten(0, 1)
             for column, run in runs.items()
         }
         for row, runs in rows.items()
@@ -186,8 +214,10 @@ def draw_picture_table(rows: Dict[str, Dict[str, Run]], path: str,
 def draw_leakage(runs: Sequence[Run], path: str) -> None:
     """Classes asked for against classes recognised, where the runs are judged
     by a classifier of their domain."""
-    metric = next((m for m in runs[0].config.test_evaluator.metrics
-                   if 'classifier' in m), None)
+    metric = next(
+        (m for m in runs[0].config.test_evaluator.metrics if 'classifier' in m),
+        None,
+    )
     if metric is None:
         return
     init_default_scope('ppcd_mmagic')  # to find the data set
@@ -198,7 +228,8 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
         labels = torch.arange(classifier.num_classes).repeat_interleave(100)
         matrices[run.name] = recognise(classifier, images, labels)
     names = Runner.build_dataloader(
-        runs[0].config.test_dataloader).dataset.metainfo['classes']
+        runs[0].config.test_dataloader
+    ).dataset.metainfo['classes']
     _save(confusion_heatmaps(matrices, names), path)
 
 

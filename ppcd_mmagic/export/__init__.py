@@ -1,13 +1,28 @@
 """From a trained student to files that others can run."""
+
 from ppcd_mmagic.channels import ExportMismatch
 from .description import describe_images
 from .exporter import Export, build_student, compare, export_student
-from .formats import (FORMATS, FormatMismatch, call_by_name, check_formats,
-                      file_inputs)
+from .formats import (
+    FORMATS,
+    FormatMismatch,
+    call_by_name,
+    check_formats,
+    file_inputs,
+)
 from .writing import save_export
 
 __all__ = [
-    'FORMATS', 'Export', 'ExportMismatch', 'FormatMismatch', 'build_student',
-    'call_by_name', 'check_formats', 'compare', 'describe_images',
-    'export_student', 'file_inputs', 'save_export'
+    'FORMATS',
+    'Export',
+    'ExportMismatch',
+    'FormatMismatch',
+    'build_student',
+    'call_by_name',
+    'check_formats',
+    'compare',
+    'describe_images',
+    'export_student',
+    'file_inputs',
+    'save_export',
 ]

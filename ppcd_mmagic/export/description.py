@@ -1,4 +1,5 @@
 """What the images of a generator are, for those who read its files."""
+
 from typing import Any, Dict
 
 from mmengine.config import Config

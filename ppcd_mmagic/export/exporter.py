@@ -1,4 +1,5 @@
 """From a trained, masked student to an ordinary, smaller generator."""
+
 import inspect
 from copy import deepcopy
 from functools import partial
@@ -8,12 +9,22 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config, ConfigDict
 
-from ppcd_mmagic.channels import (ChannelMask, ExportMismatch, complexity,
-                                  discard_channels, largest_difference,
-                                  layer_sizes, link_masks, named_masks,
-                                  outputs_of)
-from ppcd_mmagic.checkpoints import (build_generator, build_trained_generator,
-                                     generator_names)
+from ppcd_mmagic.channels import (
+    ChannelMask,
+    ExportMismatch,
+    complexity,
+    discard_channels,
+    largest_difference,
+    layer_sizes,
+    link_masks,
+    named_masks,
+    outputs_of,
+)
+from ppcd_mmagic.checkpoints import (
+    build_generator,
+    build_trained_generator,
+    generator_names,
+)
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.generators import class_inputs, example_inputs
@@ -22,8 +33,16 @@ from .description import describe_images
 
 TOLERANCE = 1e-5
 # what a config needs beside the model to be tested by tools/test.py
-_TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator', 'visualizer',
-              'vis_backends', 'env_cfg', 'randomness', 'log_level')
+_TEST_KEYS = (
+    'test_dataloader',
+    'test_cfg',
+    'test_evaluator',
+    'visualizer',
+    'vis_backends',
+    'env_cfg',
+    'randomness',
+    'log_level',
+)
 # what a model needs to infer; other parts fall back to their defaults
 _INFERENCE_KEYS = ('generator', 'data_preprocessor', 'test_cfg')
 
@@ -38,6 +57,7 @@ class Export(NamedTuple):
         summary: Sizes before and after, the largest difference, and what
             images are, see :func:`describe_images`.
     """
+
     generators: Dict[str, nn.Module]
     config: Config
     summary: dict
@@ -48,9 +68,9 @@ class Export(NamedTuple):
         return next(iter(self.generators.values()))
 
 
-def build_student(config: Config,
-                  checkpoint: str,
-                  name: str = 'generator') -> nn.Module:
+def build_student(
+    config: Config, checkpoint: str, name: str = 'generator'
+) -> nn.Module:
     """The student of a training config, EMA weights preferred, in eval mode.
 
     Args:
@@ -64,15 +84,17 @@ def build_student(config: Config,
     """
     student = build_trained_generator(config, checkpoint, 'student', name)
     if not any(True for _ in named_masks(student)):
-        raise PPCDError('The generator of this config has no masks, there is '
-                        'nothing to export: give the config of a student.')
+        raise PPCDError(
+            'The generator of this config has no masks, there is '
+            'nothing to export: give the config of a student.'
+        )
     link_masks(student, example_inputs(student))
     return student
 
 
-def export_student(config: Config,
-                   checkpoint: str,
-                   max_classes: int = 16) -> Export:
+def export_student(
+    config: Config, checkpoint: str, max_classes: int = 16
+) -> Export:
     """Export a trained student and prove that nothing changed.
 
     Args:
@@ -87,25 +109,31 @@ def export_student(config: Config,
             :func:`build_student`.
     """
     if max_classes < 2:
-        raise PPCDError(f'max_classes={max_classes} must be at least 2: the '
-                        'first and the last class are always compared.')
+        raise PPCDError(
+            f'max_classes={max_classes} must be at least 2: the '
+            'first and the last class are always compared.'
+        )
     names = generator_names(checkpoint, 'student')
-    students = {name: build_student(config, checkpoint, name)
-                for name in names}
-    slim = {name: discard_channels(student, example_inputs(student))
-            for name, student in students.items()}
+    students = {name: build_student(config, checkpoint, name) for name in names}
+    slim = {
+        name: discard_channels(student, example_inputs(student))
+        for name, student in students.items()
+    }
     first = slim[names[0]]
     dense = _built(config, pruned_config(config.model, {}, first))
     generator_cfg = pruned_config(
-        config.model, _widest([_changed(dense, part) for part in
-                               slim.values()], dense), first)
+        config.model,
+        _widest([_changed(dense, part) for part in slim.values()], dense),
+        first,
+    )
     if len(names) > 1:
         generator_cfg['narrow_to_weights'] = True
 
     exported, differences, sparsity, channels = {}, [], {}, []
     for name, student in students.items():
-        channels += str(link_masks(
-            student, example_inputs(student))).splitlines()
+        channels += str(
+            link_masks(student, example_inputs(student))
+        ).splitlines()
         exported[name] = _built(config, generator_cfg)
         exported[name].load_state_dict(slim[name].state_dict())
         probes = list(class_inputs(student, max_classes))
@@ -120,7 +148,8 @@ def export_student(config: Config,
         classes_compared=len(probes),
         images=describe_images(config),
         sparsity=sparsity,
-        channels=channels)
+        channels=channels,
+    )
     return Export(exported, _export_config(config, generator_cfg), summary)
 
 
@@ -141,7 +170,8 @@ def _widest(changed: List[dict], dense: nn.Module) -> dict:
     found = {}
     for name in changed[0]:
         size = tuple(
-            map(max, zip(*(sizes.get(name, full[name]) for sizes in changed))))
+            map(max, zip(*(sizes.get(name, full[name]) for sizes in changed)))
+        )
         if size != tuple(full[name]):
             found[name] = size
     return found
@@ -151,7 +181,8 @@ def _changed(dense: nn.Module, slim: nn.Module) -> dict:
     before = layer_sizes(dense)
     return {
         name: size
-        for name, size in layer_sizes(slim).items() if size != before[name]
+        for name, size in layer_sizes(slim).items()
+        if size != before[name]
     }
 
 
@@ -166,7 +197,8 @@ def pruned_config(model: ConfigDict, sizes: dict, slim: nn.Module) -> dict:
     config = dict(
         type='ppcd_mmagic.PrunedGenerator',
         generator=deepcopy(model.generator),
-        layer_sizes=sizes)
+        layer_sizes=sizes,
+    )
     if hasattr(slim, 'input_shape'):
         config['input_shape'] = slim.input_shape
     return config
@@ -175,12 +207,12 @@ def pruned_config(model: ConfigDict, sizes: dict, slim: nn.Module) -> dict:
 def _built(config: Config, generator_cfg: dict) -> nn.Module:
     """Another generator in place of the config's own."""
     model = ConfigDict(config.model, generator=generator_cfg)
-    return build_generator(ConfigDict(model=model)).eval().requires_grad_(
-        False)
+    return build_generator(ConfigDict(model=model)).eval().requires_grad_(False)
 
 
-def compare(student: nn.Module, exported: nn.Module,
-            probes: Sequence[tuple]) -> float:
+def compare(
+    student: nn.Module, exported: nn.Module, probes: Sequence[tuple]
+) -> float:
     """Largest difference between the images of two generators.
 
     Args:
@@ -195,33 +227,39 @@ def compare(student: nn.Module, exported: nn.Module,
     worst = 0.0
     for number, inputs in enumerate(probes):
         difference = largest_difference(
-            outputs_of(student, inputs), outputs_of(exported, inputs))
+            outputs_of(student, inputs), outputs_of(exported, inputs)
+        )
         if not difference <= TOLERANCE:
             *_, given = inputs
-            what = f'class {int(given["label"])}' if given else (
-                f'input {number}')
+            what = (
+                f'class {int(given["label"])}' if given else (f'input {number}')
+            )
             raise ExportMismatch(
                 f'The export differs from the masked student by '
                 f'{difference:.3g} (allowed: {TOLERANCE}) for {what}, first '
                 f'at {_first_difference(student, exported, inputs)}; nothing '
-                'was written.')
+                'was written.'
+            )
         worst = max(worst, difference)
     return worst
 
 
-def _first_difference(student: nn.Module, exported: nn.Module,
-                      inputs: Any) -> str:
+def _first_difference(
+    student: nn.Module, exported: nn.Module, inputs: Any
+) -> str:
     """The first masked convolution that differs. Discarded channels are zero
     in the student, so the sums over channels agree where all is well."""
     names = [
-        name.removesuffix('.mask') for name, child in student.named_modules()
+        name.removesuffix('.mask')
+        for name, child in student.named_modules()
         if isinstance(child, ChannelMask)
     ]
     sums = [dict(_sums(g, names, inputs)) for g in (student, exported)]
     for name, expected in sums[0].items():
         found = sums[1].get(name)
         if found is None or not torch.allclose(
-                expected, found, rtol=1e-4, atol=1e-4):
+            expected, found, rtol=1e-4, atol=1e-4
+        ):
             return name
     return 'the output layer'
 
@@ -234,8 +272,8 @@ def _sums(generator: nn.Module, names: list, inputs: Any) -> Iterator[tuple]:
         found.setdefault(name, out.sum(1))
 
     handles = [
-        generator.get_submodule(name).register_forward_hook(
-            partial(note, name)) for name in names
+        generator.get_submodule(name).register_forward_hook(partial(note, name))
+        for name in names
     ]
     outputs_of(generator, inputs)
     for handle in handles:
@@ -247,8 +285,10 @@ def _export_config(config: Config, generator_cfg: dict) -> Config:
     exported = dict(
         default_scope='ppcd_mmagic',
         custom_imports=dict(
-            imports=['ppcd_mmagic'], allow_failed_imports=False),
-        model=inference_config(config.model, generator_cfg))
+            imports=['ppcd_mmagic'], allow_failed_imports=False
+        ),
+        model=inference_config(config.model, generator_cfg),
+    )
     for key in _TEST_KEYS:
         if key in config:
             exported[key] = deepcopy(config[key])
@@ -268,14 +308,18 @@ def inference_config(model: ConfigDict, generator_cfg: dict) -> dict:
     inference = {
         key: deepcopy(value)
         for key, value in model.items()
-        if key in _INFERENCE_KEYS or key not in optional
+        if key in _INFERENCE_KEYS
+        or key not in optional
         or not isinstance(value, (dict, list))
     }
     inference = dict(inference, generator=generator_cfg)
     for key, value in list(inference.items()):
         without = dict(inference, **{key: None})
-        if key not in _INFERENCE_KEYS and isinstance(
-                value, dict) and _can_be_built(without):
+        if (
+            key not in _INFERENCE_KEYS
+            and isinstance(value, dict)
+            and _can_be_built(without)
+        ):
             inference = without  # a translation takes no discriminator, too
     return inference
 
@@ -293,8 +337,10 @@ def _optional_arguments(kind: type) -> set:
     have a default."""
     return {
         name
-        for parent in kind.__mro__ if '__init__' in vars(parent)
+        for parent in kind.__mro__
+        if '__init__' in vars(parent)
         for name, argument in inspect.signature(
-            parent.__init__).parameters.items()
+            parent.__init__
+        ).parameters.items()
         if argument.default is not inspect.Parameter.empty
     }

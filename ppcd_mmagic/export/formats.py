@@ -5,6 +5,7 @@ arguments are the inputs, by name, the batch is dynamic, and a label out of
 range is an error in every format. What images are (range of values, order of
 channels, names of classes) stands in each file.
 """
+
 import json
 import os.path as osp
 from contextlib import redirect_stdout
@@ -50,7 +51,8 @@ class _Labelled(nn.Module):
     def forward(self, noise: Tensor, label: Tensor) -> Tensor:
         torch._assert_async(
             ((label >= 0) & (label < self.num_classes)).all(),
-            f'label out of range: it must be from 0 to {self.num_classes - 1}')
+            f'label out of range: it must be from 0 to {self.num_classes - 1}',
+        )
         # ONNX has no assertions. Its Gather refuses an index past the end,
         # but counts negative ones from the end: send them past it.
         label = torch.where(label < 0, self.num_classes, label)
@@ -74,13 +76,12 @@ def _program(generator: nn.Module) -> torch.export.ExportedProgram:
     batch = torch.export.Dim('batch', min=1)
     plain = _Labelled if 'label' in inputs else _Unlabelled
     return torch.export.export(
-        plain(generator), (),
+        plain(generator),
+        (),
         inputs,
-        dynamic_shapes={name: {
-            0: batch
-        }
-                        for name in inputs},
-        strict=False)
+        dynamic_shapes={name: {0: batch} for name in inputs},
+        strict=False,
+    )
 
 
 def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
@@ -100,8 +101,9 @@ def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
     return dict(noise=values, label=label)
 
 
-def _paths(generators: Generators, out_dir: str,
-           ending: str) -> Iterator[Tuple[nn.Module, str]]:
+def _paths(
+    generators: Generators, out_dir: str, ending: str
+) -> Iterator[Tuple[nn.Module, str]]:
     """A file for each generator: ``generator.pt2``, or the names of several,
     such as ``generators.photo.pt2``."""
     for name, generator in generators.items():
@@ -126,37 +128,45 @@ def _check_config(generators: Generators, path: str) -> None:
         _check(generator, partial(call_by_name, built), TORCH_TOLERANCE, path)
 
 
-def save_mmagic(generators: Generators, out_dir: str,
-                images: Description) -> None:
+def save_mmagic(
+    generators: Generators, out_dir: str, images: Description
+) -> None:
     """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
     path = osp.join(out_dir, 'generator.pth')
     torch.save(
-        dict(state_dict=_state(generators), meta=dict(images=images)), path)
+        dict(state_dict=_state(generators), meta=dict(images=images)), path
+    )
     _check_config(generators, path)
 
 
-def save_safetensors(generators: Generators, out_dir: str,
-                     images: Description) -> None:
+def save_safetensors(
+    generators: Generators, out_dir: str, images: Description
+) -> None:
     """``generator.safetensors``: the weights of ``generator.pth``."""
     from safetensors.torch import save_file
+
     path = osp.join(out_dir, 'generator.safetensors')
     save_file(_state(generators), path, metadata=dict(_texts(images)))
     _check_config(generators, path)
 
 
-def save_torch_export(generators: Generators, out_dir: str,
-                      images: Description) -> None:
+def save_torch_export(
+    generators: Generators, out_dir: str, images: Description
+) -> None:
     """``generator.pt2``, for ``torch.export.load``."""
     for generator, path in _paths(generators, out_dir, 'pt2'):
         torch.export.save(
-            _program(generator), path, extra_files=dict(_texts(images)))
+            _program(generator), path, extra_files=dict(_texts(images))
+        )
         loaded = torch.export.load(path).module()
-        _check(generator, lambda inputs: loaded(**inputs), TORCH_TOLERANCE,
-               path)
+        _check(
+            generator, lambda inputs: loaded(**inputs), TORCH_TOLERANCE, path
+        )
 
 
-def save_onnx(generators: Generators, out_dir: str,
-              images: Description) -> None:
+def save_onnx(
+    generators: Generators, out_dir: str, images: Description
+) -> None:
     """``generator.onnx``, checked under ONNX Runtime.
 
     Raises:
@@ -168,14 +178,17 @@ def save_onnx(generators: Generators, out_dir: str,
 
 def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
     with redirect_stdout(StringIO()):  # progress
-        program = torch.onnx.export(
-            _program(generator), dynamo=True)
+        program = torch.onnx.export(_program(generator), dynamo=True)
     for value, name in zip(program.model.graph.outputs, ['image']):
         value.name = name
     program.model.metadata_props.update(_texts(images))
     program.save(path, external_data=False)
-    _check(generator, partial(call_by_name, OnnxGenerator(path)),
-           ONNX_TOLERANCE, path)
+    _check(
+        generator,
+        partial(call_by_name, OnnxGenerator(path)),
+        ONNX_TOLERANCE,
+        path,
+    )
 
 
 def _texts(images: Description) -> Iterator[Tuple[str, str]]:
@@ -191,6 +204,7 @@ class Format(NamedTuple):
         packages: That must be installed.
         torch: The oldest version that can do it.
     """
+
     save: Callable[[Generators, str, Description], None]
     packages: Tuple[str, ...] = ()
     torch: str = '2.1'
@@ -199,9 +213,9 @@ class Format(NamedTuple):
 FORMATS = dict(
     mmagic=Format(save_mmagic),
     torch_export=Format(save_torch_export, torch='2.5'),
-    onnx=Format(
-        save_onnx, ('onnx', 'onnxscript', 'onnxruntime'), torch='2.6'),
-    safetensors=Format(save_safetensors, ('safetensors', )))
+    onnx=Format(save_onnx, ('onnx', 'onnxscript', 'onnxruntime'), torch='2.6'),
+    safetensors=Format(save_safetensors, ('safetensors',)),
+)
 
 
 def check_formats(names: Sequence[str]) -> None:
@@ -216,31 +230,39 @@ def check_formats(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in FORMATS:
-            raise PPCDError(f'There is no format "{name}": choose from '
-                            f'{", ".join(FORMATS)}.')
+            raise PPCDError(
+                f'There is no format "{name}": choose from '
+                f'{", ".join(FORMATS)}.'
+            )
         needs = FORMATS[name]
         if digit_version(torch.__version__) < digit_version(needs.torch):
             raise PPCDError(
                 f'The format {name} needs torch {needs.torch} or newer, and '
                 f'this is {torch.__version__}: export as mmagic or '
-                'safetensors, and write it where torch is newer.')
+                'safetensors, and write it where torch is newer.'
+            )
         missing = [pkg for pkg in needs.packages if find_spec(pkg) is None]
         if missing:
-            raise PPCDError(f'The format {name} needs {", ".join(missing)}: '
-                            'install ppcd_mmagic[export].')
+            raise PPCDError(
+                f'The format {name} needs {", ".join(missing)}: '
+                'install ppcd_mmagic[export].'
+            )
 
 
 @torch.no_grad()
-def _check(generator: nn.Module, written: Callable, tolerance: float,
-           path: str) -> None:
+def _check(
+    generator: nn.Module, written: Callable, tolerance: float, path: str
+) -> None:
     for count in (1, 16):  # neither is the batch of the example
         inputs = file_inputs(generator, count)
-        difference = largest_difference([call_by_name(generator, inputs)],
-                                        [written(inputs)])
+        difference = largest_difference(
+            [call_by_name(generator, inputs)], [written(inputs)]
+        )
         if not difference <= tolerance:
             raise FormatMismatch(
                 f'{osp.basename(path)} differs from the generator by '
-                f'{difference:.3g} (allowed: {tolerance}); it was not kept.')
+                f'{difference:.3g} (allowed: {tolerance}); it was not kept.'
+            )
 
 
 def call_by_name(generator: Callable, inputs: Dict[str, Tensor]) -> Tensor:

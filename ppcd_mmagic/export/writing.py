@@ -1,4 +1,5 @@
 """An export on disk: a folder that appears whole or not at all."""
+
 import json
 import os
 import os.path as osp
@@ -12,9 +13,9 @@ from .exporter import Export
 from .formats import FORMATS, check_formats
 
 
-def save_export(export: Export,
-                out_dir: str,
-                formats: Sequence[str] = ('mmagic', )) -> None:
+def save_export(
+    export: Export, out_dir: str, formats: Sequence[str] = ('mmagic',)
+) -> None:
     """Write ``config.py``, ``summary.json`` and the generator.
 
     An export that is there already is replaced as a whole, so that no file of
@@ -36,17 +37,21 @@ def save_export(export: Export,
     try:
         os.makedirs(osp.dirname(out_dir), exist_ok=True)
         written = tempfile.mkdtemp(
-            prefix=f'.{osp.basename(out_dir)}-', dir=osp.dirname(out_dir))
+            prefix=f'.{osp.basename(out_dir)}-', dir=osp.dirname(out_dir)
+        )
     except OSError as error:
-        raise PPCDError(f'The export cannot be written to {out_dir}: '
-                        f'{error.strerror}. Name another folder.') from error
+        raise PPCDError(
+            f'The export cannot be written to {out_dir}: '
+            f'{error.strerror}. Name another folder.'
+        ) from error
     try:
         _write(export, written, formats)
         _take_place(written, out_dir)
     except OSError as error:
         raise PPCDError(
             f'The export could not be written to {out_dir}: {error.strerror}. '
-            'What was there before is untouched.') from error
+            'What was there before is untouched.'
+        ) from error
     finally:
         shutil.rmtree(written, ignore_errors=True)
 
@@ -59,20 +64,24 @@ def _refuse_other_folders(out_dir: str) -> None:
     if os.listdir(out_dir) and not osp.isfile(osp.join(out_dir, SUMMARY)):
         raise PPCDError(
             f'{out_dir} holds other files than those of an export, which '
-            'would be lost: name another folder.')
+            'would be lost: name another folder.'
+        )
     if not os.access(out_dir, os.W_OK):
-        raise PPCDError(f'{out_dir} is read-only, so that the export in it is '
-                        'to stay: name another folder.')
+        raise PPCDError(
+            f'{out_dir} is read-only, so that the export in it is '
+            'to stay: name another folder.'
+        )
 
 
 def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
     os.chmod(folder, 0o755)
     export.config.dump(osp.join(folder, 'config.py'))
     for name in formats:
-        FORMATS[name].save(export.generators, folder,
-                           export.summary['images'])
-    files = {name: sha256_of(osp.join(folder, name))
-             for name in sorted(os.listdir(folder))}
+        FORMATS[name].save(export.generators, folder, export.summary['images'])
+    files = {
+        name: sha256_of(osp.join(folder, name))
+        for name in sorted(os.listdir(folder))
+    }
     with open(osp.join(folder, SUMMARY), 'w') as file:
         json.dump(dict(export.summary, sha256=files), file, indent=2)
     for name in os.listdir(folder):

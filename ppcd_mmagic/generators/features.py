@@ -1,4 +1,5 @@
 """Features of layers, by name."""
+
 from fnmatch import fnmatch
 from typing import Dict, Iterable, List, Sequence, Tuple, Union
 
@@ -30,10 +31,14 @@ class FeatureTap:
         PPCDError: If a pattern matches no layer.
     """
 
-    def __init__(self, module: nn.Module,
-                 layers: Union[str, Sequence[str]]) -> None:
-        self.module: nn.Module = getattr(
-            module, 'module', module) if is_model_wrapper(module) else module
+    def __init__(
+        self, module: nn.Module, layers: Union[str, Sequence[str]]
+    ) -> None:
+        self.module: nn.Module = (
+            getattr(module, 'module', module)
+            if is_model_wrapper(module)
+            else module
+        )
         self.names = find_layers(self.module, layers)
         self.features: Dict[str, Tensor] = {}
 
@@ -41,7 +46,9 @@ class FeatureTap:
         self.features = {}
         self._handles = [
             self.module.get_submodule(name).register_forward_hook(
-                self._recorder(name)) for name in self.names
+                self._recorder(name)
+            )
+            for name in self.names
         ]
         return self
 
@@ -60,13 +67,13 @@ class FeatureTap:
         """Features by their height, the last layer of each (so after
         self-attention, where a block has it)."""
         return {
-            feature.shape[-2]: feature
-            for feature in self.features.values()
+            feature.shape[-2]: feature for feature in self.features.values()
         }
 
 
-def common_features(student: Dict[int, Tensor],
-                    teacher: Dict[int, Tensor]) -> Tuple[dict, dict]:
+def common_features(
+    student: Dict[int, Tensor], teacher: Dict[int, Tensor]
+) -> Tuple[dict, dict]:
     """The features of the resolutions that both have.
 
     Raises:
@@ -77,13 +84,17 @@ def common_features(student: Dict[int, Tensor],
         raise PPCDError(
             f'The student has features of {sorted(student)} pixels and '
             f'the teacher of {sorted(teacher)}, none in common: choose '
-            '`distill_layers` and the teacher\'s `layers` alike.')
-    return ({size: student[size] for size in common},
-            {size: teacher[size] for size in common})
+            "`distill_layers` and the teacher's `layers` alike."
+        )
+    return (
+        {size: student[size] for size in common},
+        {size: teacher[size] for size in common},
+    )
 
 
-def find_layers(module: nn.Module,
-                patterns: Union[str, Sequence[str]]) -> List[str]:
+def find_layers(
+    module: nn.Module, patterns: Union[str, Sequence[str]]
+) -> List[str]:
     """Names of the submodules that match, in the order of the module."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names = [name for name, _ in module.named_modules() if name]
@@ -94,7 +105,8 @@ def find_layers(module: nn.Module,
             top = [name for name in names if name.count('.') <= 1]
             raise PPCDError(
                 f'No layer matches "{pattern}" in {type(module).__name__}; it '
-                f'has: {", ".join(top)} (and what is inside them).')
+                f'has: {", ".join(top)} (and what is inside them).'
+            )
         found.update(matched)
     return [name for name in names if name in found]
 

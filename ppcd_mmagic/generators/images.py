@@ -1,4 +1,5 @@
 """What the images of a generator are, as its model's config tells."""
+
 from typing import Optional
 
 import torch.nn as nn
@@ -11,7 +12,8 @@ def build_preprocessor(config: Config) -> nn.Module:
     """The data preprocessor of a model's config, MMagic's where it names
     none."""
     return MODELS.build(
-        config.model.get('data_preprocessor') or dict(type='DataPreprocessor'))
+        config.model.get('data_preprocessor') or dict(type='DataPreprocessor')
+    )
 
 
 def channel_order(preprocessor: nn.Module) -> Optional[str]:

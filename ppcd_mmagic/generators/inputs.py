@@ -1,4 +1,5 @@
 """Inputs that a generator can be run on."""
+
 import inspect
 from math import erf, sqrt
 from typing import Iterator, Optional, Tuple
@@ -63,21 +64,21 @@ def random_inputs(generator: nn.Module, batch: int) -> Tuple[tuple, dict]:
     parameter = next(generator.parameters())
     values = torch.randn(batch, *_input_shape(generator)).to(parameter)
     classes = getattr(generator, 'num_classes', None)
-    labels = torch.randint(classes, (batch, )) if classes else None
-    return (values, ), _keywords(generator, labels, parameter.device)
+    labels = torch.randint(classes, (batch,)) if classes else None
+    return (values,), _keywords(generator, labels, parameter.device)
 
 
 def takes_noise(generator: nn.Module) -> bool:
     """Whether :func:`random_inputs` are what the generator is trained with:
     it takes noise of its own size, and not an ``input_shape``."""
     return getattr(generator, 'input_shape', None) is None and (
-        'noise' in _arguments(generator) and hasattr(generator, 'noise_size'))
+        'noise' in _arguments(generator) and hasattr(generator, 'noise_size')
+    )
 
 
-def draw_noise(number: int,
-               size: int,
-               seed: int = 0,
-               truncation: Optional[float] = None) -> Tensor:
+def draw_noise(
+    number: int, size: int, seed: int = 0, truncation: Optional[float] = None
+) -> Tensor:
     """Noise that does not depend on how much of it is asked for.
 
     Args:
@@ -98,13 +99,13 @@ def draw_noise(number: int,
     """
     generator = torch.Generator().manual_seed(seed)
     if truncation is None:
-        rows = [
-            torch.randn(size, generator=generator) for _ in range(number)
-        ]
+        rows = [torch.randn(size, generator=generator) for _ in range(number)]
         return torch.stack(rows)
     if not truncation > 0:
-        raise PPCDError(f'truncation={truncation} must be above 0: it is the '
-                        'largest absolute value of the noise.')
+        raise PPCDError(
+            f'truncation={truncation} must be above 0: it is the '
+            'largest absolute value of the noise.'
+        )
     rows = [
         torch.rand(size, generator=generator, dtype=torch.float64)
         for _ in range(number)
@@ -130,18 +131,20 @@ def _input_shape(generator: nn.Module) -> tuple:
     if shape is not None:
         return tuple(shape)
     if takes_noise(generator):
-        return (generator.noise_size, )
+        return (generator.noise_size,)
     raise PPCDError(
         f'It is not known what {type(generator).__name__} takes: name the '
         'shape of its input without the batch, such as input_shape=(3, 64, '
-        '64), in the config of MaskedGenerator.')
+        '64), in the config of MaskedGenerator.'
+    )
 
 
-def _keywords(generator: nn.Module, labels: Optional[Tensor],
-              device) -> dict:
-    if labels is not None and getattr(
-            generator, 'num_classes', None) and 'label' in _arguments(
-            generator):
+def _keywords(generator: nn.Module, labels: Optional[Tensor], device) -> dict:
+    if (
+        labels is not None
+        and getattr(generator, 'num_classes', None)
+        and 'label' in _arguments(generator)
+    ):
         return dict(label=labels.to(device))
     return {}
 

@@ -1,4 +1,5 @@
 """What batch norms know of what passes through them."""
+
 from typing import Iterable, List
 
 import torch
@@ -9,7 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def batch_norms(generator: nn.Module) -> List[_BatchNorm]:
     """Norms with statistics of their own."""
     return [
-        norm for norm in generator.modules()
+        norm
+        for norm in generator.modules()
         if isinstance(norm, _BatchNorm) and norm.track_running_stats
     ]
 

@@ -1,4 +1,5 @@
 """The generators in a model of MMagic, whatever holds them."""
+
 from typing import Iterator, List, NamedTuple, Optional
 
 import torch.nn as nn
@@ -17,6 +18,7 @@ class TrainedGenerator(NamedTuple):
         ema (nn.Module, optional): The copy, out of what averages it.
         ema_name (str): What the names of the copy's weights begin with.
     """
+
     name: str
     module: nn.Module
     ema: Optional[nn.Module] = None
@@ -45,7 +47,8 @@ def generators_of(model: nn.Module) -> List[TrainedGenerator]:
     if not found:
         raise PPCDError(
             f'{type(model).__name__} has no generator: expected a module '
-            'named "generator", or several in "generators".')
+            'named "generator", or several in "generators".'
+        )
     return found
 
 
@@ -63,9 +66,11 @@ def _held(model: nn.Module, name: str) -> Iterator[TrainedGenerator]:
         return
     for key, child in held.named_children():
         yield TrainedGenerator(
-            f'{name}.{key}', _unwrapped(child),
+            f'{name}.{key}',
+            _unwrapped(child),
             None if ema is None else ema.get_submodule(key),
-            f'{ema_name}.{key}')
+            f'{ema_name}.{key}',
+        )
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

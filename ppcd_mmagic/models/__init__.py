@@ -7,8 +7,11 @@ from .image_distillation_gan import ImageDistillationGAN
 from .losses import AttentionDistillationLoss, MaskL1Loss
 from .ppcd_gan import PPCDGAN
 from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
-from .ppres_generators import (PPResBigGANGenerator, PPResSAGANGenerator,
-                               masked_generator)
+from .ppres_generators import (
+    PPResBigGANGenerator,
+    PPResSAGANGenerator,
+    masked_generator,
+)
 from .pruned_generator import pruned_generator
 from .teacher import GeneratorTeacher
 
@@ -16,10 +19,20 @@ flatten_labels()
 mend_initialization()
 
 __all__ = [
-    'AttentionDistillationLoss', 'AugmentedDiscriminator',
-    'ChunkedSelfAttentionBlock', 'DomainClassifier', 'GeneratorTeacher',
+    'AttentionDistillationLoss',
+    'AugmentedDiscriminator',
+    'ChunkedSelfAttentionBlock',
+    'DomainClassifier',
+    'GeneratorTeacher',
     'ImageDistillationGAN',
-    'MaskL1Loss', 'PPCDGAN', 'PPResBigGANGenResBlock', 'PPResBigGANGenerator',
-    'PPResSAGANGenerator', 'PPResSNGANGenResBlock', 'chunk_attention',
-    'masked_generator', 'pruned_generator', 'sample_twice_differentiable'
+    'MaskL1Loss',
+    'PPCDGAN',
+    'PPResBigGANGenResBlock',
+    'PPResBigGANGenerator',
+    'PPResSAGANGenerator',
+    'PPResSNGANGenResBlock',
+    'chunk_attention',
+    'masked_generator',
+    'pruned_generator',
+    'sample_twice_differentiable',
 ]

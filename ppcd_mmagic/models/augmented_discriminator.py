@@ -10,8 +10,9 @@ from ppcd_mmagic.registry import MODELS
 from .grid_sample import sample
 
 
-def random_affine(images: Tensor, shift: float, rotation: float,
-                  scale: float) -> Tensor:
+def random_affine(
+    images: Tensor, shift: float, rotation: float, scale: float
+) -> Tensor:
     """Move, turn and scale every image of a batch a little, differentiably.
 
     Args:
@@ -35,7 +36,8 @@ def random_affine(images: Tensor, shift: float, rotation: float,
     moved = 2 * shift * uniform(n, 2)
     matrix = torch.stack([cos, -sin, moved[:, 0], sin, cos, moved[:, 1]], 1)
     grid = F.affine_grid(
-        matrix.view(n, 2, 3).to(images), images.shape, align_corners=False)
+        matrix.view(n, 2, 3).to(images), images.shape, align_corners=False
+    )
     return sample(images + 1, grid) - 1
 
 
@@ -53,19 +55,23 @@ class AugmentedDiscriminator(nn.Module):
         num_classes (int, optional): Passed to the discriminator.
     """
 
-    def __init__(self,
-                 discriminator: dict,
-                 shift: float = 0.06,
-                 rotation: float = 5.0,
-                 scale: float = 0.05,
-                 num_classes: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        discriminator: dict,
+        shift: float = 0.06,
+        rotation: float = 5.0,
+        scale: float = 0.05,
+        num_classes: Optional[int] = None,
+    ) -> None:
         super().__init__()
         self.discriminator = MODELS.build(
-            discriminator, default_args=dict(num_classes=num_classes))
+            discriminator, default_args=dict(num_classes=num_classes)
+        )
         self.num_classes = self.discriminator.num_classes
         self.augmentation = dict(shift=shift, rotation=rotation, scale=scale)
 
     def forward(self, images: Tensor, label: Optional[Tensor] = None) -> Tensor:
         """Images (n, 3, h, w) to predictions (n, 1)."""
         return self.discriminator(
-            random_affine(images, **self.augmentation), label=label)
+            random_affine(images, **self.augmentation), label=label
+        )

@@ -31,10 +31,15 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
         queries = self.theta(x).flatten(2).transpose(1, 2)
         keys = F.max_pool2d(self.phi(x), 2).flatten(2)
         values = F.max_pool2d(self.g(x), 2).flatten(2)
-        attended = torch.cat([
-            torch.bmm(values, torch.bmm(chunk, keys).softmax(-1).transpose(1, 2))
-            for chunk in queries.split(self.chunk_size, dim=1)
-        ], dim=2)
+        attended = torch.cat(
+            [
+                torch.bmm(
+                    values, torch.bmm(chunk, keys).softmax(-1).transpose(1, 2)
+                )
+                for chunk in queries.split(self.chunk_size, dim=1)
+            ],
+            dim=2,
+        )
         return self.gamma * self.o(attended.unflatten(2, x.shape[2:])) + x
 
 
@@ -45,7 +50,8 @@ def chunk_attention(generator: nn.Module) -> None:
         for name, block in parent.named_children():
             if type(block) is SelfAttentionBlock:
                 chunked = ChunkedSelfAttentionBlock(
-                    block.in_channels, with_spectral_norm=False)
+                    block.in_channels, with_spectral_norm=False
+                )
                 for part in ('theta', 'phi', 'g', 'o', 'gamma'):
                     setattr(chunked, part, getattr(block, part))
                 setattr(parent, name, chunked.train(block.training))

@@ -25,34 +25,42 @@ class DomainClassifier(BaseModel):
         data_preprocessor (dict, optional): MMagic's ``DataPreprocessor``.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 base_channels: int = 32,
-                 feature_dim: int = 64,
-                 data_preprocessor: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        base_channels: int = 32,
+        feature_dim: int = 64,
+        data_preprocessor: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.num_classes = num_classes
         widths = [3, base_channels, 2 * base_channels, 2 * base_channels]
-        self.stages = nn.Sequential(*[
-            nn.Sequential(
-                nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(c_out), nn.ReLU(), nn.MaxPool2d(2))
-            for c_in, c_out in zip(widths, widths[1:])
-        ])
+        self.stages = nn.Sequential(
+            *[
+                nn.Sequential(
+                    nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(c_out),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2),
+                )
+                for c_in, c_out in zip(widths, widths[1:])
+            ]
+        )
         self.neck = nn.Sequential(
-            nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-            nn.Linear(4 * widths[-1], feature_dim), nn.ReLU())
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(4 * widths[-1], feature_dim),
+            nn.ReLU(),
+        )
         self.head = nn.Linear(feature_dim, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [-1, 1] to features (n, feature_dim)."""
         return self.neck(self.stages(images))
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: DataSample,
-                mode: str = 'tensor'
-                ) -> Union[Dict[str, Tensor], List[DataSample]]:
+    def forward(
+        self, inputs: Tensor, data_samples: DataSample, mode: str = 'tensor'
+    ) -> Union[Dict[str, Tensor], List[DataSample]]:
         """Loss of a batch of images (n, 3, h, w), or its predictions."""
         logits = self.head(self.features(inputs))
         if mode == 'loss':

@@ -1,4 +1,5 @@
 """Sampling images at points, with derivatives of every order."""
+
 from typing import Any, Tuple
 
 import torch
@@ -27,8 +28,9 @@ class _Spread(Function):
     """The transposed map: writes values at points into images."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, grid: Tensor,
-                shape: torch.Size) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, grid: Tensor, shape: torch.Size
+    ) -> Tensor:
         ctx.save_for_backward(grid)
         with torch.enable_grad():
             images = values.new_zeros(shape).requires_grad_()

@@ -38,12 +38,14 @@ class ImageDistillationGAN(PPCDGAN):
             Defaults to 'conv_blocks.*'.
     """
 
-    def __init__(self,
-                 *args,
-                 pixel_weight: float = 1.0,
-                 feature_weight: float = 0.0,
-                 feature_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        pixel_weight: float = 1.0,
+        feature_weight: float = 0.0,
+        feature_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.pixel_weight = pixel_weight
         self.feature_weight = feature_weight
@@ -51,8 +53,9 @@ class ImageDistillationGAN(PPCDGAN):
         if feature_weight:
             FeatureTap(self.discriminator, feature_layers)  # names are checked
 
-    def train_step(self, data: dict,
-                   optim_wrapper: OptimWrapperDict) -> Dict[str, Tensor]:
+    def train_step(
+        self, data: dict, optim_wrapper: OptimWrapperDict
+    ) -> Dict[str, Tensor]:
         """As its parent's; without a teacher a trained model can be tested,
         but not trained.
 
@@ -60,12 +63,15 @@ class ImageDistillationGAN(PPCDGAN):
             PPCDError: If there is no teacher.
         """
         if self.teacher is None:
-            raise PPCDError('ImageDistillationGAN needs a teacher to train: '
-                             'set `teacher` in the config.')
+            raise PPCDError(
+                'ImageDistillationGAN needs a teacher to train: '
+                'set `teacher` in the config.'
+            )
         return super().train_step(data, optim_wrapper)
 
-    def real_images(self, data_samples: DataSample, noise: Tensor,
-                    labels: Tensor) -> Tensor:
+    def real_images(
+        self, data_samples: DataSample, noise: Tensor, labels: Tensor
+    ) -> Tensor:
         """What the discriminator takes for real: the teacher's images."""
         return self.teacher.images(noise, labels)
 
@@ -74,12 +80,16 @@ class ImageDistillationGAN(PPCDGAN):
         fake_imgs = self.generator(noise, label=labels)
         target = self.teacher.images(noise, self._teacher_labels(labels))
         losses = dict(
-            loss_pixel=self.pixel_weight * F.l1_loss(fake_imgs, target))
+            loss_pixel=self.pixel_weight * F.l1_loss(fake_imgs, target)
+        )
         if self.feature_weight:
             losses['loss_feature'] = self.feature_weight * sum(
-                F.l1_loss(a, b) for a, b in zip(
+                F.l1_loss(a, b)
+                for a, b in zip(
                     self._features(fake_imgs, labels),
-                    self._features(target, labels)))
+                    self._features(target, labels),
+                )
+            )
         return fake_imgs, losses
 
     def _features(self, images: Tensor, labels: Tensor) -> Sequence[Tensor]:

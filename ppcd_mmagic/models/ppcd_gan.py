@@ -53,20 +53,25 @@ class PPCDGAN(BaseConditionalGAN):
             noise size, or a layer is unknown.
     """
 
-    def __init__(self,
-                 generator: ModelType,
-                 discriminator: Optional[ModelType] = None,
-                 teacher: Optional[dict] = None,
-                 loss_config: dict = dict(
-                     gan_loss=dict(type='GANLoss', gan_type='hinge')),
-                 pruning_loss: Optional[dict] = None,
-                 distillation_loss: dict = dict(
-                     type='ppcd_mmagic.AttentionDistillationLoss'),
-                 distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
-                 class_aware: bool = True,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        generator: ModelType,
+        discriminator: Optional[ModelType] = None,
+        teacher: Optional[dict] = None,
+        loss_config: dict = dict(
+            gan_loss=dict(type='GANLoss', gan_type='hinge')
+        ),
+        pruning_loss: Optional[dict] = None,
+        distillation_loss: dict = dict(
+            type='ppcd_mmagic.AttentionDistillationLoss'
+        ),
+        distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+        class_aware: bool = True,
+        **kwargs,
+    ) -> None:
         super().__init__(
-            generator, discriminator, loss_config=loss_config, **kwargs)
+            generator, discriminator, loss_config=loss_config, **kwargs
+        )
         self.class_aware = class_aware
         self.distill_layers = distill_layers
         self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
@@ -80,20 +85,25 @@ class PPCDGAN(BaseConditionalGAN):
 
     def _check_teacher(self, teacher: nn.Module) -> None:
         for name, what, owner, more in (
-            ('num_classes', 'number of classes', teacher,
-             ', or say which are which in the teacher\'s `class_map`'),
+            (
+                'num_classes',
+                'number of classes',
+                teacher,
+                ", or say which are which in the teacher's `class_map`",
+            ),
             ('output_scale', 'resolution', teacher.generator, ''),
-            ('noise_size', 'noise size', teacher.generator, '')):
+            ('noise_size', 'noise size', teacher.generator, ''),
+        ):
             of_student = getattr(self.generator, name)
             of_teacher = getattr(owner, name)
             if of_student != of_teacher:
                 raise PPCDError(
                     f'Student and teacher must have the same {what}, but the '
                     f'student has {of_student} and the teacher {of_teacher}: '
-                    f'set `{name}` alike in both configs{more}.')
+                    f'set `{name}` alike in both configs{more}.'
+                )
 
-    def data_sample_to_label(self,
-                             data_sample: DataSample) -> Optional[Tensor]:
+    def data_sample_to_label(self, data_sample: DataSample) -> Optional[Tensor]:
         """Labels (n, ) of a batch.
 
         Raises:
@@ -106,12 +116,16 @@ class PPCDGAN(BaseConditionalGAN):
             raise PPCDError(
                 f'Labels from {int(label.min())} to {int(label.max())} do not '
                 f'fit a model of {self.num_classes} classes (0 to '
-                f'{self.num_classes - 1}): set `num_classes` to the data.')
+                f'{self.num_classes - 1}): set `num_classes` to the data.'
+            )
         return label
 
-    def train_discriminator(self, inputs: dict, data_samples: DataSample,
-                            optimizer_wrapper: OptimWrapper
-                            ) -> Dict[str, Tensor]:
+    def train_discriminator(
+        self,
+        inputs: dict,
+        data_samples: DataSample,
+        optimizer_wrapper: OptimWrapper,
+    ) -> Dict[str, Tensor]:
         """UPDATEDISCRIMINATOR of Procedure 1."""
         labels = self.data_sample_to_label(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
@@ -125,36 +139,49 @@ class PPCDGAN(BaseConditionalGAN):
                 real_imgs=real_imgs,
                 disc_pred_fake=disc(fake_imgs),
                 disc_pred_real=disc(real_imgs),
-                loss_scaler=getattr(optimizer_wrapper, 'loss_scaler', None)))
+                loss_scaler=getattr(optimizer_wrapper, 'loss_scaler', None),
+            )
+        )
         optimizer_wrapper.update_params(loss)
         return log_vars
 
-    def train_generator(self, inputs: dict, data_samples: DataSample,
-                        optimizer_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+    def train_generator(
+        self,
+        inputs: dict,
+        data_samples: DataSample,
+        optimizer_wrapper: OptimWrapper,
+    ) -> Dict[str, Tensor]:
         """UPDATEGENERATOR of Procedure 1, on all the losses at once."""
         labels = self.data_sample_to_label(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
         fake_imgs, losses = self.distill(noise, labels)
         if self.pruning_loss is not None:
-            generator = self.generator.module if is_model_wrapper(
-                self.generator) else self.generator
+            generator = (
+                self.generator.module
+                if is_model_wrapper(self.generator)
+                else self.generator
+            )
             losses[self.pruning_loss.loss_name()] = self.pruning_loss(
-                mask for _, mask in named_masks(generator))
+                mask for _, mask in named_masks(generator)
+            )
         losses['loss_adv'] = self.gan_loss(
             self.discriminator(fake_imgs, label=labels),
             target_is_real=True,
-            is_disc=False)
+            is_disc=False,
+        )
         loss, log_vars = self.parse_losses(losses)
         optimizer_wrapper.update_params(loss)
         return log_vars
 
-    def real_images(self, data_samples: DataSample, noise: Tensor,
-                    labels: Tensor) -> Tensor:
+    def real_images(
+        self, data_samples: DataSample, noise: Tensor, labels: Tensor
+    ) -> Tensor:
         """What the discriminator takes for real."""
         return data_samples.gt_img
 
-    def distill(self, noise: Tensor,
-                labels: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:
+    def distill(
+        self, noise: Tensor, labels: Tensor
+    ) -> Tuple[Tensor, Dict[str, Tensor]]:
         """The student's images and the distillation losses.
 
         Args:
@@ -167,19 +194,23 @@ class PPCDGAN(BaseConditionalGAN):
             fake_imgs = self.generator(noise, label=labels)
         student, teacher = self._compared(
             tap.by_resolution(),
-            self.teacher(noise, label=self._teacher_labels(labels)))
+            self.teacher(noise, label=self._teacher_labels(labels)),
+        )
         loss = self.distillation_loss(student, teacher)
         return fake_imgs, {self.distillation_loss.loss_name(): loss}
 
-    def _compared(self, student: Dict[int, Tensor],
-                  teacher: Dict[int, Tensor]) -> Tuple[dict, dict]:
+    def _compared(
+        self, student: Dict[int, Tensor], teacher: Dict[int, Tensor]
+    ) -> Tuple[dict, dict]:
         """The features of the resolutions that both have; the log says once
         which."""
         student, teacher = common_features(student, teacher)
         if self._logged_sizes != list(student):
             self._logged_sizes = list(student)
-            print_log(f'distillation compares features of {list(student)} '
-                      'pixels', 'current')
+            print_log(
+                f'distillation compares features of {list(student)} pixels',
+                'current',
+            )
         return student, teacher
 
     def _teacher_labels(self, labels: Tensor) -> Tensor:

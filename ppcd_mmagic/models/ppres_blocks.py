@@ -1,4 +1,5 @@
 """PP-Res: a residual block with a learnable mask after each convolution."""
+
 from typing import Dict, Sequence
 
 import torch.nn as nn
@@ -12,8 +13,12 @@ from ppcd_mmagic.registry import MODELS
 RESIDUAL_MASKS = ('independent', 'shared')
 
 
-def _mask_block(block: nn.Module, names: Dict[str, str],
-                masked_convs: Sequence[str], residual_masks: str) -> None:
+def _mask_block(
+    block: nn.Module,
+    names: Dict[str, str],
+    masked_convs: Sequence[str],
+    residual_masks: str,
+) -> None:
     """Attach the masks of one residual block.
 
     Args:
@@ -26,15 +31,19 @@ def _mask_block(block: nn.Module, names: Dict[str, str],
     if unknown or not masked_convs:
         raise PPCDError(
             f'masked_convs={tuple(masked_convs)} must name one or more of '
-            f'{tuple(names)}.')
+            f'{tuple(names)}.'
+        )
     if residual_masks not in RESIDUAL_MASKS:
-        raise PPCDError(f'residual_masks="{residual_masks}" must be one of '
-                         f'{RESIDUAL_MASKS}.')
+        raise PPCDError(
+            f'residual_masks="{residual_masks}" must be one of '
+            f'{RESIDUAL_MASKS}.'
+        )
     if not hangs_masks():
         return
     masked = {
         key: getattr(block, names[key]).conv
-        for key in masked_convs if hasattr(block, names[key])
+        for key in masked_convs
+        if hasattr(block, names[key])
     }
     for conv in masked.values():
         hang_mask(conv)
@@ -62,11 +71,13 @@ class PPResSNGANGenResBlock(SNGANGenResBlock):
         PPCDError: On an unknown name in either argument.
     """
 
-    def __init__(self,
-                 *args,
-                 masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
-                 residual_masks: str = 'independent',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
+        residual_masks: str = 'independent',
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         names = dict(conv_1='conv_1', conv_2='conv_2', shortcut='shortcut')
         _mask_block(self, names, masked_convs, residual_masks)
@@ -76,11 +87,13 @@ class PPResSNGANGenResBlock(SNGANGenResBlock):
 class PPResBigGANGenResBlock(BigGANGenResBlock):
     """PP-Res block of BigGAN; arguments as :class:`PPResSNGANGenResBlock`."""
 
-    def __init__(self,
-                 *args,
-                 masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
-                 residual_masks: str = 'independent',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
+        residual_masks: str = 'independent',
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         names = dict(conv_1='conv1', conv_2='conv2', shortcut='shortcut')
         _mask_block(self, names, masked_convs, residual_masks)

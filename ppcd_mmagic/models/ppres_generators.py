@@ -1,4 +1,5 @@
 """MMagic's generators with PP-Res blocks, and masks on any other generator."""
+
 from typing import Optional, Sequence, Union
 
 import torch.nn as nn
@@ -34,15 +35,18 @@ class PPResSAGANGenerator(SNGANGenerator):
     [-1, 1].
     """
 
-    def __init__(self,
-                 *args,
-                 masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
-                 residual_masks: str = 'independent',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
+        residual_masks: str = 'independent',
+        **kwargs,
+    ) -> None:
         blocks_cfg = dict(
             type='ppcd_mmagic.PPResSNGANGenResBlock',
             masked_convs=masked_convs,
-            residual_masks=residual_masks)
+            residual_masks=residual_masks,
+        )
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
         _link(self)
 
@@ -55,26 +59,31 @@ class PPResBigGANGenerator(BigGANGenerator):
     ``BigGANGenerator``.
     """
 
-    def __init__(self,
-                 *args,
-                 masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
-                 residual_masks: str = 'independent',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
+        residual_masks: str = 'independent',
+        **kwargs,
+    ) -> None:
         blocks_cfg = dict(
             type='ppcd_mmagic.PPResBigGANGenResBlock',
             masked_convs=masked_convs,
-            residual_masks=residual_masks)
+            residual_masks=residual_masks,
+        )
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
         _link(self)
 
 
 @MODELS.register_module(name='MaskedGenerator')
-def masked_generator(generator: dict,
-                     convs: Union[str, Sequence[str]] = '*',
-                     exclude: Union[str, Sequence[str]] = (),
-                     tie: bool = False,
-                     input_shape: Optional[Sequence[int]] = None,
-                     **defaults) -> nn.Module:
+def masked_generator(
+    generator: dict,
+    convs: Union[str, Sequence[str]] = '*',
+    exclude: Union[str, Sequence[str]] = (),
+    tie: bool = False,
+    input_shape: Optional[Sequence[int]] = None,
+    **defaults,
+) -> nn.Module:
     """Build any registered generator and mask its convolutions by name.
 
     Registered as ``MaskedGenerator``. The log says what was masked, what can

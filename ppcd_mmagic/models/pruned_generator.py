@@ -5,8 +5,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ppcd_mmagic.channels import (fold_computed_weights, narrow_to_state,
-                                  resize_layers, without_masks)
+from ppcd_mmagic.channels import (
+    fold_computed_weights,
+    narrow_to_state,
+    resize_layers,
+    without_masks,
+)
 from ppcd_mmagic.compat import is_compiling
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
@@ -14,11 +18,13 @@ from .chunked_attention import chunk_attention
 
 
 @MODELS.register_module(name='PrunedGenerator')
-def pruned_generator(generator: dict,
-                     layer_sizes: Dict[str, Sequence[int]],
-                     input_shape: Optional[Sequence[int]] = None,
-                     narrow_to_weights: bool = False,
-                     **defaults) -> nn.Module:
+def pruned_generator(
+    generator: dict,
+    layer_sizes: Dict[str, Sequence[int]],
+    input_shape: Optional[Sequence[int]] = None,
+    narrow_to_weights: bool = False,
+    **defaults,
+) -> nn.Module:
     """Build a generator with layers narrower than its config says.
 
     Registered as ``PrunedGenerator``; what ``tools/export.py`` writes. The
@@ -59,18 +65,23 @@ def pruned_generator(generator: dict,
     return built
 
 
-def _narrow(generator: nn.Module, state: Dict[str, Tensor], prefix: str,
-            *args) -> None:
+def _narrow(
+    generator: nn.Module, state: Dict[str, Tensor], prefix: str, *args
+) -> None:
     """Pre-hook of loading."""
     narrow_to_state(
-        generator, {
+        generator,
+        {
             key.removeprefix(prefix): value
-            for key, value in state.items() if key.startswith(prefix)
-        })
+            for key, value in state.items()
+            if key.startswith(prefix)
+        },
+    )
 
 
-def refuse_unknown_labels(generator: nn.Module, args: tuple,
-                          kwargs: dict) -> None:
+def refuse_unknown_labels(
+    generator: nn.Module, args: tuple, kwargs: dict
+) -> None:
     """Forward pre-hook of a generator. An embedding by itself says only that
     an index is out of range, and on a GPU it ends the process.
 
@@ -84,9 +95,11 @@ def refuse_unknown_labels(generator: nn.Module, args: tuple,
     # BigGAN takes embeddings of its own as well, which are no indices
     if not isinstance(label, torch.Tensor) or label.is_floating_point():
         return
-    if label.numel() and (label.min() < 0
-                          or label.max() >= generator.num_classes):
+    if label.numel() and (
+        label.min() < 0 or label.max() >= generator.num_classes
+    ):
         raise PPCDError(
             f'Labels from {int(label.min())} to {int(label.max())} are out of '
             f'range: this generator knows classes 0 to '
-            f'{generator.num_classes - 1}.')
+            f'{generator.num_classes - 1}.'
+        )

@@ -1,4 +1,5 @@
 """A frozen generator that guides the student."""
+
 from inspect import signature
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Union
@@ -45,11 +46,13 @@ class GeneratorTeacher(nn.Module):
             is unknown, or ``class_map`` names a class that the teacher lacks.
     """
 
-    def __init__(self,
-                 generator: dict,
-                 checkpoint: Optional[str] = None,
-                 layers: Union[str, Sequence[str]] = 'conv_blocks.*',
-                 class_map: Union[str, Sequence[int], None] = None) -> None:
+    def __init__(
+        self,
+        generator: dict,
+        checkpoint: Optional[str] = None,
+        layers: Union[str, Sequence[str]] = 'conv_blocks.*',
+        class_map: Union[str, Sequence[int], None] = None,
+    ) -> None:
         super().__init__()
         built = MODELS.build(generator)
         self.num_classes = getattr(built, 'num_classes', None)
@@ -57,7 +60,8 @@ class GeneratorTeacher(nn.Module):
         self.register_buffer(
             '_classes',
             _class_map(class_map, self.num_classes),
-            persistent=False)
+            persistent=False,
+        )
         if self._classes is not None:
             self.num_classes = len(self._classes)
         if checkpoint is not None:
@@ -105,23 +109,27 @@ class GeneratorTeacher(nn.Module):
         return self.generator(*bound.args, **bound.kwargs)
 
 
-def _class_map(given: Union[str, Sequence[int], None],
-               num_classes: Optional[int]) -> Optional[Tensor]:
+def _class_map(
+    given: Union[str, Sequence[int], None], num_classes: Optional[int]
+) -> Optional[Tensor]:
     if given is None:
         return None
     try:
-        numbers = Path(given).read_text().split() if isinstance(
-            given, str) else given
+        numbers = (
+            Path(given).read_text().split() if isinstance(given, str) else given
+        )
         classes = [int(number) for number in numbers]
     except (OSError, ValueError) as error:
         raise PPCDError(
             f'class_map={given!r} cannot be read ({error}): expected the '
             "teacher's class for each class of the student, in a list or in "
-            'a text file, a number a line.') from error
+            'a text file, a number a line.'
+        ) from error
     wrong = [c for c in classes if not 0 <= c < (num_classes or 0)]
     if wrong or not classes:
         raise PPCDError(
             f'class_map has {wrong[0] if wrong else "no class"}: its numbers '
             f'must be from 0 to {(num_classes or 0) - 1}, the classes of the '
-            'teacher.')
+            'teacher.'
+        )
     return torch.tensor(classes)

@@ -1,10 +1,23 @@
-from .figures import (class_grids, confusion_heatmaps, curves, picture_table,
-                      read_scalars, speed_bars)
+from .figures import (
+    class_grids,
+    confusion_heatmaps,
+    curves,
+    picture_table,
+    read_scalars,
+    speed_bars,
+)
 from .html_report import HtmlReport
 from .interpolation import interpolate_classes, interpolate_noises, slerp
 
 __all__ = [
-    'HtmlReport', 'class_grids', 'confusion_heatmaps', 'curves',
-    'interpolate_classes', 'interpolate_noises', 'picture_table',
-    'read_scalars', 'slerp', 'speed_bars'
+    'HtmlReport',
+    'class_grids',
+    'confusion_heatmaps',
+    'curves',
+    'interpolate_classes',
+    'interpolate_noises',
+    'picture_table',
+    'read_scalars',
+    'slerp',
+    'speed_bars',
 ]

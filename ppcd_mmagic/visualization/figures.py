@@ -1,4 +1,5 @@
 """Pictures people look at instead of reading figures."""
+
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -17,10 +18,12 @@ from torchvision.utils import make_grid  # noqa: E402
 Series = Dict[str, List[Tuple[int, float]]]
 
 
-def class_grids(images: Dict[str, Tensor],
-                class_names: Sequence[str],
-                columns: int,
-                width: float = 3.6) -> Figure:
+def class_grids(
+    images: Dict[str, Tensor],
+    class_names: Sequence[str],
+    columns: int,
+    width: float = 3.6,
+) -> Figure:
     """Grids side by side, one a model: rows are classes.
 
     Args:
@@ -35,15 +38,18 @@ def class_grids(images: Dict[str, Tensor],
         1,
         len(images),
         squeeze=False,
-        figsize=(width * len(images), width * rows / columns + .6))
+        figsize=(width * len(images), width * rows / columns + 0.6),
+    )
     for axis, (name, pictures) in zip(axes.flat, images.items()):
         height = _show_grid(axis, pictures, columns)
         # about twelve letters an inch
         title = fill(name, int(12 * width), break_on_hyphens=False)
         axis.set_title(title, fontsize=10)
         step = height / rows
-        axis.set_yticks([(row + .5) * step for row in range(rows)],
-                        class_names if axis is axes.flat[0] else [''] * rows)
+        axis.set_yticks(
+            [(row + 0.5) * step for row in range(rows)],
+            class_names if axis is axes.flat[0] else [''] * rows,
+        )
     axes.flat[0].set_ylabel('class asked for')
     figure.tight_layout()
     return figure
@@ -56,11 +62,13 @@ def _show_grid(axis: plt.Axes, images: Tensor, columns: int) -> int:
         images.cpu().add(1).div(2).clamp(0, 1),
         nrow=columns,
         padding=max(1, width // 16),
-        pad_value=1)
+        pad_value=1,
+    )
     axis.imshow(
         grid.flip(0).permute(1, 2, 0),  # MMagic's images are BGR
         # pixels of small images are to be seen, large ones to be scaled down
-        interpolation='nearest' if width <= 32 else 'antialiased')
+        interpolation='nearest' if width <= 32 else 'antialiased',
+    )
     axis.set_xticks([])
     axis.set_yticks([])
     axis.tick_params(length=0)
@@ -69,8 +77,7 @@ def _show_grid(axis: plt.Axes, images: Tensor, columns: int) -> int:
     return grid.shape[1]
 
 
-def picture_table(images: Dict[str, Dict[str, Tensor]],
-                  columns: int) -> Figure:
+def picture_table(images: Dict[str, Dict[str, Tensor]], columns: int) -> Figure:
     """Small grids of pictures in the cells of a table.
 
     Args:
@@ -84,9 +91,12 @@ def picture_table(images: Dict[str, Dict[str, Tensor]],
         len(images),
         len(cells),
         squeeze=False,
-        figsize=(2.6 * len(cells) + 1.5,
-                 (2.6 * lines / columns + .06) * len(images) + .4),
-        layout='constrained')
+        figsize=(
+            2.6 * len(cells) + 1.5,
+            (2.6 * lines / columns + 0.06) * len(images) + 0.4,
+        ),
+        layout='constrained',
+    )
     for index, (row, cells) in enumerate(images.items()):
         for axis, (column, pictures) in zip(axes[index], cells.items()):
             _show_grid(axis, pictures, columns)
@@ -110,10 +120,9 @@ def read_scalars(work_dir: str) -> Series:
     return {name: sorted(points.items()) for name, points in series.items()}
 
 
-def curves(series: Series,
-           names: Dict[str, str],
-           ylabel: str,
-           stepwise: bool = False) -> Figure:
+def curves(
+    series: Series, names: Dict[str, str], ylabel: str, stepwise: bool = False
+) -> Figure:
     """Curves over the iterations.
 
     Args:
@@ -128,7 +137,7 @@ def curves(series: Series,
     for index, (name, label) in enumerate(names.items()):
         points = series[name]
         if stepwise:
-            points = [(0, 0.), *points, (last, points[-1][1])]
+            points = [(0, 0.0), *points, (last, points[-1][1])]
         steps, values = zip(*points)
         axis.plot(
             steps,
@@ -136,18 +145,20 @@ def curves(series: Series,
             label=label,
             # curves that coincide stay visible through one another
             linestyle=['-', '--', ':'][index % 3] if stepwise else '-',
-            linewidth=2.4 - .3 * index if stepwise else 1.2,
-            drawstyle='steps-post' if stepwise else 'default')
+            linewidth=2.4 - 0.3 * index if stepwise else 1.2,
+            drawstyle='steps-post' if stepwise else 'default',
+        )
     axis.set_xlabel('iteration')
     axis.set_ylabel(ylabel)
-    axis.grid(alpha=.3)
-    axis.legend(fontsize=8, loc='center left', bbox_to_anchor=(1.01, .5))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc='center left', bbox_to_anchor=(1.01, 0.5))
     figure.tight_layout()
     return figure
 
 
-def confusion_heatmaps(matrices: Dict[str, Tensor],
-                       class_names: Sequence[str]) -> Figure:
+def confusion_heatmaps(
+    matrices: Dict[str, Tensor], class_names: Sequence[str]
+) -> Figure:
     """Class leakage of several models, side by side: percentages of the class
     asked for (rows) that are recognised as a class (columns).
 
@@ -159,12 +170,13 @@ def confusion_heatmaps(matrices: Dict[str, Tensor],
         1,
         len(matrices),
         squeeze=False,
-        figsize=(3.3 * len(matrices) + .8, 3.6),
-        layout='constrained')
+        figsize=(3.3 * len(matrices) + 0.8, 3.6),
+        layout='constrained',
+    )
     for axis, (name, matrix) in zip(axes.flat, matrices.items()):
         share = matrix.double() / matrix.sum(1, keepdim=True).clamp_min(1)
         shown = axis.imshow(share, cmap='Blues', vmin=0, vmax=1)
-        for row, column in torch.nonzero(share >= .005).tolist():
+        for row, column in torch.nonzero(share >= 0.005).tolist():
             value = float(share[row, column])
             axis.text(
                 column,
@@ -173,14 +185,16 @@ def confusion_heatmaps(matrices: Dict[str, Tensor],
                 ha='center',
                 va='center',
                 fontsize=7,
-                color='white' if value > .5 else 'black')
+                color='white' if value > 0.5 else 'black',
+            )
         axis.set_title(name, fontsize=10)
         axis.set_xticks(range(len(class_names)), class_names)
         axis.set_yticks(range(len(class_names)), class_names)
         axis.set_xlabel('recognised')
     axes.flat[0].set_ylabel('asked for')
     figure.colorbar(
-        shown, ax=axes, label='share of the row (numbers: %)', shrink=.8)
+        shown, ax=axes, label='share of the row (numbers: %)', shrink=0.8
+    )
     return figure
 
 
@@ -192,19 +206,27 @@ def speed_bars(found: Sequence[Any]) -> Figure:
     """
     sizes = sorted({speed.batch_size for speed in found})
     figure, axes = plt.subplots(
-        1, len(sizes), squeeze=False, sharey=True, layout='constrained',
-        figsize=(4.2 * len(sizes) + 1.5, .4 * len(found) / len(sizes) + 1.2))
+        1,
+        len(sizes),
+        squeeze=False,
+        sharey=True,
+        layout='constrained',
+        figsize=(4.2 * len(sizes) + 1.5, 0.4 * len(found) / len(sizes) + 1.2),
+    )
     for axis, size in zip(axes.flat, sizes):
         rows = [speed for speed in found if speed.batch_size == size]
         each = [speed.milliseconds / size for speed in rows]
-        bars = axis.barh([speed.name for speed in rows], each,
-                         color='tab:blue')
-        axis.bar_label(bars, [
-            f' {ms:.3g} ms, {speed.limit:.0%}'
-            for ms, speed in zip(each, rows)
-        ], fontsize=8)
+        bars = axis.barh([speed.name for speed in rows], each, color='tab:blue')
+        axis.bar_label(
+            bars,
+            [
+                f' {ms:.3g} ms, {speed.limit:.0%}'
+                for ms, speed in zip(each, rows)
+            ],
+            fontsize=8,
+        )
         axis.set_xlim(0, 1.45 * max(each))
         axis.set_title(f'batch of {size}', fontsize=10)
-        axis.set_xlabel('ms an image (%: of the machine\'s limit)')
+        axis.set_xlabel("ms an image (%: of the machine's limit)")
     axes.flat[0].invert_yaxis()
     return figure

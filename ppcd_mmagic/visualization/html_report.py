@@ -37,7 +37,8 @@ class HtmlReport:
 
         def line(cells: Sequence, tag: str) -> str:
             inner = ''.join(
-                f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)
+                f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells
+            )
             return f'<tr>{inner}</tr>'
 
         body = ''.join(line(row, 'td') for row in rows)
@@ -50,10 +51,13 @@ class HtmlReport:
         caption = html.escape(caption)
         self._parts.append(
             f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f'<figcaption>{caption}</figcaption></figure>')
+            f'<figcaption>{caption}</figcaption></figure>'
+        )
 
     def save(self, path: str) -> None:
         with open(path, 'w') as file:
-            file.write('<!doctype html><html lang="en"><meta charset="utf-8">'
-                       f'<title>{self.title}</title><style>{_STYLE}</style>'
-                       f'<h1>{self.title}</h1>{"".join(self._parts)}</html>')
+            file.write(
+                '<!doctype html><html lang="en"><meta charset="utf-8">'
+                f'<title>{self.title}</title><style>{_STYLE}</style>'
+                f'<h1>{self.title}</h1>{"".join(self._parts)}</html>'
+            )

@@ -1,4 +1,5 @@
 """Walking through noises and classes (figures F and G)."""
+
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -25,13 +26,15 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     t = t[:, None]
     if torch.sin(angle) < 1e-4:  # parallel: the straight line is the arc
         return (1 - t) * a + t * b
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / \
-        torch.sin(angle)
+    return (
+        torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b
+    ) / torch.sin(angle)
 
 
 @contextmanager
-def mixed_classes(generator: nn.Module, other: Tensor,
-                  t: Tensor) -> Iterator[None]:
+def mixed_classes(
+    generator: nn.Module, other: Tensor, t: Tensor
+) -> Iterator[None]:
     """Let a generator draw something between two classes.
 
     Inside, every class embedding of the generator returns the mixture of the
@@ -47,8 +50,10 @@ def mixed_classes(generator: nn.Module, other: Tensor,
     """
     tables = [m for m in generator.modules() if isinstance(m, nn.Embedding)]
     if not tables:
-        raise PPCDError(f'{type(generator).__name__} has no class embeddings '
-                        'to interpolate between.')
+        raise PPCDError(
+            f'{type(generator).__name__} has no class embeddings '
+            'to interpolate between.'
+        )
 
     def mix(table: nn.Embedding, args: tuple, out: Tensor) -> Tensor:
         there = table.forward(other)
@@ -63,26 +68,28 @@ def mixed_classes(generator: nn.Module, other: Tensor,
 
 
 @torch.no_grad()
-def interpolate_classes(generator: nn.Module, noise: Tensor, start: int,
-                        end: int, steps: int) -> Tensor:
+def interpolate_classes(
+    generator: nn.Module, noise: Tensor, start: int, end: int, steps: int
+) -> Tensor:
     """Figure F: one noise (d, ), from one class to another.
 
     Returns:
         Tensor: Images (steps, 3, h, w).
     """
     t = torch.linspace(0, 1, steps)
-    labels = torch.full((steps, ), start)
+    labels = torch.full((steps,), start)
     with mixed_classes(generator, torch.full_like(labels, end), t):
         return generator(noise.expand(steps, -1), label=labels)
 
 
 @torch.no_grad()
-def interpolate_noises(generator: nn.Module, start: Tensor, end: Tensor,
-                       label: int, steps: int) -> Tensor:
+def interpolate_noises(
+    generator: nn.Module, start: Tensor, end: Tensor, label: int, steps: int
+) -> Tensor:
     """Figure G: one class, from one noise (d, ) to another.
 
     Returns:
         Tensor: Images (steps, 3, h, w).
     """
     noise = slerp(start, end, torch.linspace(0, 1, steps))
-    return generator(noise, label=torch.full((steps, ), label))
+    return generator(noise, label=torch.full((steps,), label))

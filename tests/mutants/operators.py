@@ -4,6 +4,7 @@ Left out is what changes no behaviour (docstrings, annotations, the text of
 errors and logs) and what could only crash (``x = None``), so that the share of
 noticed mutants means something.
 """
+
 import ast
 from dataclasses import dataclass
 from itertools import islice
@@ -15,16 +16,37 @@ import libcst.matchers as m
 from mutmut.mutation import mutators as mutmut
 
 LOGGING = ('print', 'print_log', 'warn', 'info', 'warning', 'debug')
-SAME_SHAPE = ('abs', 'clone', 'contiguous', 'detach', 'double', 'eval', 'exp',
-              'float', 'log', 'round', 'sqrt', 'square', 'train')
-ORDERED_BY_TYPE = ('isinstance', 'issubclass', 'getattr', 'hasattr', 'setattr',
-                   'super', 'len')
+SAME_SHAPE = (
+    'abs',
+    'clone',
+    'contiguous',
+    'detach',
+    'double',
+    'eval',
+    'exp',
+    'float',
+    'log',
+    'round',
+    'sqrt',
+    'square',
+    'train',
+)
+ORDERED_BY_TYPE = (
+    'isinstance',
+    'issubclass',
+    'getattr',
+    'hasattr',
+    'setattr',
+    'super',
+    'len',
+)
 SYMMETRIC = ('max', 'maximum', 'min', 'minimum')
 
 
 @dataclass(frozen=True)
 class Mutant:
     """One wrong change: the lines ``was`` of ``path`` become ``becomes``."""
+
     path: str
     was: str
     becomes: str
@@ -51,8 +73,7 @@ def _argument_left_out(node):
         # without an earlier one the others slip, and it crashes; and a
         # machine with one device cannot tell
         if (name or i == len(node.args) - 1) and name != 'device':
-            yield node.with_changes(
-                args=[*node.args[:i], *node.args[i + 1:]])
+            yield node.with_changes(args=[*node.args[:i], *node.args[i + 1 :]])
 
 
 def _arguments_swapped(node):
@@ -62,10 +83,11 @@ def _arguments_swapped(node):
         if not (a.keyword or b.keyword or a.star or b.star):
             swapped = [
                 a.with_changes(value=b.value),
-                b.with_changes(value=a.value)
+                b.with_changes(value=a.value),
             ]
             yield node.with_changes(
-                args=[*node.args[:i], *swapped, *node.args[i + 2:]])
+                args=[*node.args[:i], *swapped, *node.args[i + 2 :]]
+            )
 
 
 def _method_left_out(node):
@@ -75,9 +97,18 @@ def _method_left_out(node):
 
 
 def _statement_left_out(node):
-    if m.matches(node, m.SimpleStatementLine(body=[m.Expr(m.Call())])) and \
-            not m.matches(node, m.SimpleStatementLine(body=[m.Expr(m.Call(
-                func=m.Attribute(value=m.Call(func=m.Name('super'))))) ])):
+    if m.matches(
+        node, m.SimpleStatementLine(body=[m.Expr(m.Call())])
+    ) and not m.matches(
+        node,
+        m.SimpleStatementLine(
+            body=[
+                m.Expr(
+                    m.Call(func=m.Attribute(value=m.Call(func=m.Name('super'))))
+                )
+            ]
+        ),
+    ):
         yield node.with_changes(body=[cst.Pass()])
 
 
@@ -92,7 +123,8 @@ def _context_left_out(node):
         yield cst.If(
             test=cst.Name('True'),
             body=node.body,
-            leading_lines=node.leading_lines)
+            leading_lines=node.leading_lines,
+        )
 
 
 OPERATORS = [
@@ -117,9 +149,14 @@ OPERATORS = [
 ]
 
 NO_BEHAVIOUR = (
-    m.Annotation() | m.Decorator() | m.Raise() | m.Import() | m.ImportFrom()
+    m.Annotation()
+    | m.Decorator()
+    | m.Raise()
+    | m.Import()
+    | m.ImportFrom()
     | m.Expr(m.SimpleString() | m.ConcatenatedString())
-    | m.Assign(targets=[m.AssignTarget(m.Name('__all__'))]))
+    | m.Assign(targets=[m.AssignTarget(m.Name('__all__'))])
+)
 
 
 def _name(function) -> str:
@@ -134,13 +171,15 @@ def _is_text(node) -> bool:
     if isinstance(node, cst.FormattedString):
         return any(
             isinstance(part, cst.FormattedStringText) and ' ' in part.value
-            for part in node.parts)
-    return m.matches(node, m.SimpleStatementLine(body=[m.Expr(m.Call())])) \
+            for part in node.parts
+        )
+    return (
+        m.matches(node, m.SimpleStatementLine(body=[m.Expr(m.Call())]))
         and _name(node.body[0].value.func) in LOGGING
+    )
 
 
 class _Changes(cst.CSTVisitor):
-
     def __init__(self):
         super().__init__()
         self.found = []
@@ -158,7 +197,7 @@ def _changed_lines(old: List[str], new: List[str]):
     start = len(commonprefix([old, new]))
     end = len(commonprefix([old[start:][::-1], new[start:][::-1]]))
     return [
-        ' '.join(line.strip() for line in lines[start:len(lines) - end])
+        ' '.join(line.strip() for line in lines[start : len(lines) - end])
         for lines in (old, new)
     ]
 
@@ -178,15 +217,17 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
             yield Mutant(path, *lines, number, ahead + code + source[end:])
 
 
-def _changed(module: cst.Module, statement: cst.CSTNode,
-             was: str) -> Iterator[str]:
+def _changed(
+    module: cst.Module, statement: cst.CSTNode, was: str
+) -> Iterator[str]:
     """The text of a statement of a module after each change."""
     changes = _Changes()
     statement.visit(changes)
     seen = {ast.dump(ast.parse(was))}
     for node, other in changes.found:
-        changed = other if node is statement else statement.deep_replace(
-            node, other)
+        changed = (
+            other if node is statement else statement.deep_replace(node, other)
+        )
         code = module.code_for_node(changed)
         try:
             tree = ast.dump(ast.parse(code))

@@ -11,6 +11,7 @@ the mutants of a file that was edited, those whose test was, and, if any test
 of the module was, those that nothing has noticed. The table in
 ``docs/tests.md`` is written anew after each module.
 """
+
 import argparse
 import fcntl
 import hashlib
@@ -28,8 +29,10 @@ from mutants.trial import ROOT, Known, Trial, copy_repository, rehearse
 PACKAGE = 'ppcd_mmagic'
 RESULTS = ROOT / 'work_dirs' / 'mutants'
 # the tests of which channels are which
-WHICH = ('channels_answers channels_attacks channels_functions '
-         'channels_numbers channels_toys')
+WHICH = (
+    'channels_answers channels_attacks channels_functions '
+    'channels_numbers channels_toys'
+)
 # the sources of each module, and the tests that are held to know them
 PARTS = dict(
     losses={'models/losses/*': 'losses ppcd_gan'},
@@ -40,7 +43,7 @@ PARTS = dict(
     },
     checkpoints={
         'checkpoints': 'checkpoints resumption teacher',
-        'conversion': 'conversion teacher'
+        'conversion': 'conversion teacher',
     },
     hooks={
         'engine/hooks/extra_losses_hook': 'extra_losses',
@@ -52,14 +55,14 @@ PARTS = dict(
         'engine/hooks/safe_checkpoint_hook': 'resumption stop_signals',
         'engine/hooks/short_history_hook': 'hooks',
         'engine/hooks/shrink_hook': 'hooks shrinking',
-        'engine/hooks/stop_signal_hook': 'stop_signals'
+        'engine/hooks/stop_signal_hook': 'stop_signals',
     },
     evaluation={'evaluation/*': 'metrics real_pictures'},
     export={
         'export/description': 'formats several_generators',
         'export/exporter': 'export several_generators',
         'export/formats': 'formats several_generators',
-        'export/writing': 'export_folder'
+        'export/writing': 'export_folder',
     },
     channels={
         'channels/__init__': 'channels_verification',
@@ -77,12 +80,17 @@ PARTS = dict(
         'channels/speedup': 'channels_functions channels_toys '
         'channels_verification',
         'channels/verification': 'channels_verification',
-        'channels/widths': 'channels_numbers channels_training'
-    })
+        'channels/widths': 'channels_numbers channels_training',
+    },
+)
 MODULES = {
-    name: [(f'{PACKAGE}/{sources}.py',
-            [f'tests/test_{part}.py' for part in tests.split()])
-           for sources, tests in parts.items()]
+    name: [
+        (
+            f'{PACKAGE}/{sources}.py',
+            [f'tests/test_{part}.py' for part in tests.split()],
+        )
+        for sources, tests in parts.items()
+    ]
     for name, parts in PARTS.items()
 }
 
@@ -99,14 +107,14 @@ class Results:
     with what it depends on: the mutated file, the helpers of tests, and the
     file with the test that noticed it, or else all the tests."""
 
-    def __init__(self, module: str, base: Path, tests_of: Dict[str,
-                                                               List[str]]):
+    def __init__(self, module: str, base: Path, tests_of: Dict[str, List[str]]):
         self.path = RESULTS / f'{module}.json'
         self.entries: Dict[str, dict] = {}
         if self.path.exists():
             self.entries = json.loads(self.path.read_text())
         helpers = [
-            path for path in sorted((base / 'tests').glob('*.py'))
+            path
+            for path in sorted((base / 'tests').glob('*.py'))
             if not path.name.startswith('test_')
         ]
         self._base, self._tests_of, self._helpers = base, tests_of, helpers
@@ -115,7 +123,8 @@ class Results:
     def valid_for(self, mutant: Mutant) -> bool:
         entry = self.entries.get(mutant.key)
         return entry is not None and entry['of'] == self._state(
-            mutant, entry['by'])
+            mutant, entry['by']
+        )
 
     def by(self, mutant: Mutant) -> Optional[str]:
         return self.entries.get(mutant.key, dict(by=None))['by']
@@ -131,21 +140,28 @@ class Results:
         key = (mutant.path, *tests)
         if key not in self._digests:
             self._digests[key] = digest(
-                [*(self._base / name for name in key), *self._helpers])
+                [*(self._base / name for name in key), *self._helpers]
+            )
         return self._digests[key]
 
 
 def sample(found: List[Mutant], size: int) -> List[Mutant]:
     """The same ones at each call, those of a smaller sample among them."""
-    drawn = sorted((hashlib.sha256(mutant.key.encode()).digest(), mutant.key)
-                   for mutant in found)[:size]
+    drawn = sorted(
+        (hashlib.sha256(mutant.key.encode()).digest(), mutant.key)
+        for mutant in found
+    )[:size]
     keys = {key for _, key in drawn}
     return [mutant for mutant in found if mutant.key in keys]
 
 
-def trials(todo: List[Mutant], results: Results, trees: List[Path],
-           tests: List[str],
-           known: Known) -> Iterator[Tuple[Mutant, Optional[str]]]:
+def trials(
+    todo: List[Mutant],
+    results: Results,
+    trees: List[Path],
+    tests: List[str],
+    known: Known,
+) -> Iterator[Tuple[Mutant, Optional[str]]]:
     """Each mutant and what noticed it, one at a time in each tree."""
     todo, running, free = todo[::-1], [], list(trees)
     last = None  # what has noticed one often notices the next
@@ -153,9 +169,14 @@ def trials(todo: List[Mutant], results: Results, trees: List[Path],
         while todo or running:
             while todo and free:
                 mutant = todo.pop()
-                trial = Trial(free.pop(), tests, known, mutant.path,
-                              mutant.source,
-                              results.by(mutant) or last)
+                trial = Trial(
+                    free.pop(),
+                    tests,
+                    known,
+                    mutant.path,
+                    mutant.source,
+                    results.by(mutant) or last,
+                )
                 running.append((mutant, trial))
             time.sleep(0.02)
             for mutant, trial in [r for r in running if r[1].ended()]:
@@ -171,8 +192,9 @@ def trials(todo: List[Mutant], results: Results, trees: List[Path],
             trial.result()
 
 
-def run_module(module: str, size: int, trees: List[Path],
-               fixtures: Dict) -> None:
+def run_module(
+    module: str, size: int, trees: List[Path], fixtures: Dict
+) -> None:
     # of the copy: the repository may be edited meanwhile
     base = trees[0]
     tests_of = {
@@ -182,7 +204,8 @@ def run_module(module: str, size: int, trees: List[Path],
     }
     results = Results(module, base, tests_of)
     every = [
-        mutant for name in sorted(tests_of)
+        mutant
+        for name in sorted(tests_of)
         for mutant in mutants(name, (base / name).read_text())
     ]
     found = sample(every, size)
@@ -190,17 +213,28 @@ def run_module(module: str, size: int, trees: List[Path],
     print(
         f'{module}: {len(every)} mutants, {len(found)} drawn, {len(todo)} of '
         'them to be run',
-        flush=True)
+        flush=True,
+    )
     for tests in dict.fromkeys(map(tuple, tests_of.values())):
-        run_part([m for m in todo if tests_of[m.path] == list(tests)],
-                 results, trees, list(tests), fixtures)
-    write_table(module, len(every),
-                {mutant.key: results.by(mutant)
-                 for mutant in found})
+        run_part(
+            [m for m in todo if tests_of[m.path] == list(tests)],
+            results,
+            trees,
+            list(tests),
+            fixtures,
+        )
+    write_table(
+        module, len(every), {mutant.key: results.by(mutant) for mutant in found}
+    )
 
 
-def run_part(todo: List[Mutant], results: Results, trees: List[Path],
-             tests: List[str], fixtures: Dict) -> None:
+def run_part(
+    todo: List[Mutant],
+    results: Results,
+    trees: List[Path],
+    tests: List[str],
+    fixtures: Dict,
+) -> None:
     """Run the mutants of those sources that the same tests know."""
     if not todo:
         return
@@ -208,14 +242,16 @@ def run_part(todo: List[Mutant], results: Results, trees: List[Path],
     fixtures.update(known.fixtures)
     start = time.monotonic()
     for n, (mutant, by) in enumerate(
-            trials(todo, results, trees, tests, known), 1):
+        trials(todo, results, trees, tests, known), 1
+    ):
         results.keep(mutant, by)
         if by is None:
             print(f'  not noticed: {mutant.key}', flush=True)
         if n % 25 == 0 or n == len(todo):
             print(
                 f'  {n} of {len(todo)}, {time.monotonic() - start:.0f} s',
-                flush=True)
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -224,18 +260,22 @@ def main() -> None:
         'modules',
         nargs='*',
         default=list(MODULES),
-        help=f'of {", ".join(MODULES)} (default: all)')
+        help=f'of {", ".join(MODULES)} (default: all)',
+    )
     parser.add_argument(
         '--sample',
         type=int,
         default=300,
-        help='run so many of a module at most (default: 300)')
+        help='run so many of a module at most (default: 300)',
+    )
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     args = parser.parse_args()
     unknown = set(args.modules) - set(MODULES)
     if unknown:
-        parser.error(f'no module {", ".join(sorted(unknown))}: choose from '
-                     f'{", ".join(MODULES)}')
+        parser.error(
+            f'no module {", ".join(sorted(unknown))}: choose from '
+            f'{", ".join(MODULES)}'
+        )
     RESULTS.mkdir(parents=True, exist_ok=True)
     with open(RESULTS / 'lock', 'w') as lock:
         try:

@@ -1,4 +1,5 @@
 """The part of docs/tests.md that `make mutants` writes."""
+
 import json
 import re
 from pathlib import Path
@@ -11,11 +12,13 @@ BEGIN, END = '<!-- written by make mutants -->', '<!-- until here -->'
 HEADING = re.compile(r'^(\w+): (\d+) mutants, (\d+) run, (\d+) noticed$', re.M)
 
 
-def write_table(module: str,
-                mutants: int,
-                noticed_by: Dict[str, Optional[str]],
-                doc: Path = DOC,
-                reasons: Path = REASONS) -> None:
+def write_table(
+    module: str,
+    mutants: int,
+    noticed_by: Dict[str, Optional[str]],
+    doc: Path = DOC,
+    reasons: Path = REASONS,
+) -> None:
     """Put a module's figures into the document; the other modules' stay.
 
     Args:
@@ -32,35 +35,50 @@ def write_table(module: str,
         for text in block.split('\n### ')[1:]
     }
     sections[module] = _section(
-        module, mutants, noticed_by,
-        json.loads(reasons.read_text()).get(module, {}))
-    rows = [
-        HEADING.match(sections[name]).groups() for name in sorted(sections)
-    ]
-    doc.write_text('\n'.join([
-        before + BEGIN, '',
-        '| module | mutants | run | noticed | not noticed | |',
-        '| --- | ---: | ---: | ---: | ---: | ---: |',
-        *(f'| {name} | {n} | {run} | {noticed} | {int(run) - int(noticed)} | '
-          f'{100 * int(noticed) / int(run):.1f} % |'
-          for name, n, run, noticed in rows), '',
-        *(f'### {sections[name]}' for name in sorted(sections)), END + after
-    ]))
+        module,
+        mutants,
+        noticed_by,
+        json.loads(reasons.read_text()).get(module, {}),
+    )
+    rows = [HEADING.match(sections[name]).groups() for name in sorted(sections)]
+    doc.write_text(
+        '\n'.join(
+            [
+                before + BEGIN,
+                '',
+                '| module | mutants | run | noticed | not noticed | |',
+                '| --- | ---: | ---: | ---: | ---: | ---: |',
+                *(
+                    f'| {name} | {n} | {run} | {noticed} | {int(run) - int(noticed)} | '
+                    f'{100 * int(noticed) / int(run):.1f} % |'
+                    for name, n, run, noticed in rows
+                ),
+                '',
+                *(f'### {sections[name]}' for name in sorted(sections)),
+                END + after,
+            ]
+        )
+    )
 
 
-def _section(module: str, mutants: int, noticed_by: Dict[str, Optional[str]],
-             reasons: Dict[str, str]) -> str:
+def _section(
+    module: str,
+    mutants: int,
+    noticed_by: Dict[str, Optional[str]],
+    reasons: Dict[str, str],
+) -> str:
     stay = [key for key, by in noticed_by.items() if by is None]
     for key in (reasons.keys() & noticed_by.keys()) - set(stay):
         print(f'{module}: noticed, it needs no reason: {key}')
     lines = [
         f'{module}: {mutants} mutants, {len(noticed_by)} run, '
-        f'{len(noticed_by) - len(stay)} noticed', ''
+        f'{len(noticed_by) - len(stay)} noticed',
+        '',
     ]
     for key in stay:
         path, change = key.split(': ', 1)
         lines += [
             f'- `{path}`: `` {change} ``',
-            f'  {reasons.get(key, "**no reason given**")}'
+            f'  {reasons.get(key, "**no reason given**")}',
         ]
     return '\n'.join(lines) + '\n'

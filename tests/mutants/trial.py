@@ -1,4 +1,5 @@
 """A mutant's tests, run in a fork of a process that has imported the rest."""
+
 import ast
 import compileall
 import gc
@@ -29,7 +30,7 @@ from hypothesis import Phase, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 # what takes long is made by the unchanged package, once
-KEPT_FIXTURES = ('trained_student', )
+KEPT_FIXTURES = ('trained_student',)
 TOOL_FAILED = 99
 GIB = 2**30
 # what waits for so many seconds on end, and not for a processor, hangs
@@ -43,6 +44,7 @@ class Known:
     ``called`` has by test the functions of the package that ran, as (file,
     first line); those without a test ran before them. None: not looked at.
     """
+
     seconds: Dict[str, float] = field(default_factory=dict)  # of each test
     called: Optional[Dict[str, List[list]]] = None
     fixtures: Dict[str, str] = field(default_factory=dict)  # pickled
@@ -94,20 +96,26 @@ class Calls:
         sys.setprofile(None)
         found = {'': self._places([self.by['']])}
         for test, fixtures in self.uses.items():
-            found[test] = self._places([
-                self.by[self._unit(test)],
-                *(self.fixtures[f] for f in fixtures if f in self.fixtures)
-            ])
+            found[test] = self._places(
+                [
+                    self.by[self._unit(test)],
+                    *(self.fixtures[f] for f in fixtures if f in self.fixtures),
+                ]
+            )
         return found
 
     def _places(self, parts: List[dict]) -> Optional[List[list]]:
         codes = [code for part in parts for code in part.values()]
         if any(code is Popen.__init__.__code__ for code in codes):
             return None
-        return sorted({(code.co_filename[len(self.package):],
-                        code.co_firstlineno)
-                       for code in codes if code.co_name != '<module>'
-                       and code.co_filename.startswith(self.package)})
+        return sorted(
+            {
+                (code.co_filename[len(self.package) :], code.co_firstlineno)
+                for code in codes
+                if code.co_name != '<module>'
+                and code.co_filename.startswith(self.package)
+            }
+        )
 
 
 class Plan:
@@ -121,8 +129,13 @@ class Plan:
         calls (Calls, optional): Is told which test begins.
     """
 
-    def __init__(self, known: Known, favourite: Optional[str],
-                 chosen: Optional[set], calls: Optional[Calls]):
+    def __init__(
+        self,
+        known: Known,
+        favourite: Optional[str],
+        chosen: Optional[set],
+        calls: Optional[Calls],
+    ):
         self.known, self.favourite, self.chosen = known, favourite, chosen
         self.calls = calls
         self.failed, self.seconds, self.fixtures = None, {}, {}
@@ -131,8 +144,12 @@ class Plan:
     def pytest_collection_modifyitems(self, items):
         if self.chosen is not None:
             items[:] = [i for i in items if i.nodeid in self.chosen]
-        items.sort(key=lambda item: (item.nodeid != self.favourite,
-                                     self.known.seconds.get(item.nodeid, 0)))
+        items.sort(
+            key=lambda item: (
+                item.nodeid != self.favourite,
+                self.known.seconds.get(item.nodeid, 0),
+            )
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
@@ -160,7 +177,8 @@ class Plan:
 
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] = report.duration + self.seconds.get(
-            report.nodeid, 0)
+            report.nodeid, 0
+        )
         self._first_failure(report)
 
     def _first_failure(self, report):
@@ -181,15 +199,17 @@ class Trial:
         watch (bool): Whether to note what each test runs.
     """
 
-    def __init__(self,
-                 tree: Path,
-                 tests: List[str],
-                 known: Known,
-                 path: Optional[str] = None,
-                 source: str = '',
-                 favourite: Optional[str] = None,
-                 temporary: str = 'tmp',
-                 watch: bool = False):
+    def __init__(
+        self,
+        tree: Path,
+        tests: List[str],
+        known: Known,
+        path: Optional[str] = None,
+        source: str = '',
+        favourite: Optional[str] = None,
+        temporary: str = 'tmp',
+        watch: bool = False,
+    ):
         self.tree, self.known = tree, known
         self.temporary = tree / temporary
         self.changed = tree / path if path else None
@@ -219,9 +239,13 @@ class Trial:
             # running, or waiting for a processor (R) or a disk (D)
             if not {'R', 'D'}.isdisjoint(_states(self.child)):
                 self.ran = now
-        return now - self.ran > HANGS or os.waitid(
-            os.P_PID, self.child,
-            os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return (
+            now - self.ran > HANGS
+            or os.waitid(
+                os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+            )
+            is not None
+        )
 
     def result(self) -> dict:
         """``passed``, the first that ``failed``, and the seconds of ``cpu``;
@@ -241,22 +265,30 @@ class Trial:
         if status == TOOL_FAILED << 8:
             raise RuntimeError((self.tree / 'output.txt').read_text())
         late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (
-            signal.SIGXCPU, signal.SIGKILL)
+            signal.SIGXCPU,
+            signal.SIGKILL,
+        )
         result = dict(
-            passed=False, failed='(out of time)' if late else '(crashed)')
+            passed=False, failed='(out of time)' if late else '(crashed)'
+        )
         if self.answer.exists():
             result = json.loads(self.answer.read_text())
         return dict(result, cpu=usage.ru_utime + usage.ru_stime)
 
-    def _run(self, tests: List[str], favourite: Optional[str],
-             chosen: Optional[set], watch: bool) -> None:
+    def _run(
+        self,
+        tests: List[str],
+        favourite: Optional[str],
+        chosen: Optional[set],
+        watch: bool,
+    ) -> None:
         os.setsid()
         limit(self.known.cpu_limit)
         os.chdir(self.tree)
         os.environ['PYTHONPATH'] = str(self.tree)
-        sys.path[:] = [
-            str(self.tree), str(self.tree / 'tests')
-        ] + [p for p in sys.path if not Path(p).is_relative_to(ROOT)]
+        sys.path[:] = [str(self.tree), str(self.tree / 'tests')] + [
+            p for p in sys.path if not Path(p).is_relative_to(ROOT)
+        ]
         with open(self.tree / 'output.txt', 'w') as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
@@ -265,20 +297,24 @@ class Trial:
             'mutants',
             phases=[Phase.explicit, Phase.generate],
             database=None,
-            derandomize=True)
+            derandomize=True,
+        )
         settings.load_profile('mutants')
         options = ['-x', '-q', '--tb=native', '-m', 'not slow']
         options += ['-p', 'no:cacheprovider', f'--basetemp={self.temporary}']
         if chosen is not None:
             # the first is collected even if nothing of it is to be run
-            tests = sorted({test.partition('::')[0]
-                            for test in chosen}) or tests[:1]
+            tests = (
+                sorted({test.partition('::')[0] for test in chosen})
+                or tests[:1]
+            )
         calls = Calls(self.tree) if watch else None
         plan = Plan(self.known, favourite, chosen, calls)
         code = pytest.main([*options, *tests], plugins=[plan])
         sys.stdout.flush()
         passed = code == pytest.ExitCode.OK or (
-            chosen == set() and code == pytest.ExitCode.NO_TESTS_COLLECTED)
+            chosen == set() and code == pytest.ExitCode.NO_TESTS_COLLECTED
+        )
         failed = plan.failed or '(what all the tests need)'
         self.answer.write_text(
             json.dumps(
@@ -289,9 +325,13 @@ class Trial:
                     fixtures=plan.fixtures,
                     called=calls and calls.called(),
                     imported=[
-                        name for name, module in sys.modules.items()
+                        name
+                        for name, module in sys.modules.items()
                         if not self._is_of_tree(module)
-                    ])))
+                    ],
+                )
+            )
+        )
 
     def _is_of_tree(self, module) -> bool:
         # not by getattr, which would import the lazy ones
@@ -299,8 +339,7 @@ class Trial:
         return path is not None and path.startswith(f'{self.tree}/')
 
 
-def tests_of(known: Known, path: str, before: str,
-             after: str) -> Optional[set]:
+def tests_of(known: Known, path: str, before: str, after: str) -> Optional[set]:
     """The tests that run the function in which two texts of a file differ;
     None (all of them) where it is in no function, or one that is run before
     the tests are."""
@@ -309,20 +348,25 @@ def tests_of(known: Known, path: str, before: str,
     lines = zip(before.split('\n'), after.split('\n'))
     line = next(n for n, (a, b) in enumerate(lines, 1) if a != b)
     functions = [
-        range(min(n.lineno for n in [node, *node.decorator_list]),
-              node.end_lineno + 1) for node in ast.walk(ast.parse(before))
+        range(
+            min(n.lineno for n in [node, *node.decorator_list]),
+            node.end_lineno + 1,
+        )
+        for node in ast.walk(ast.parse(before))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
     around = max((f for f in functions if line in f), key=len, default=None)
 
     def runs_it(places):
         return places is None or any(
-            name == path and first in around for name, first in places)
+            name == path and first in around for name, first in places
+        )
 
     if around is None or runs_it(known.called['']):
         return None
     return {
-        test for test, places in known.called.items()
+        test
+        for test, places in known.called.items()
         if test and runs_it(places)
     }
 
@@ -354,21 +398,24 @@ def copy_repository(tree: Path) -> Path:
         cwd=ROOT,
         check=True,
         capture_output=True,
-        text=True).stdout
+        text=True,
+    ).stdout
     for name in names.splitlines():
         if (ROOT / name).exists():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     # by time and size, mutants of the same second would not be told apart
     compileall.compile_dir(
-        tree, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+        tree, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH
+    )
     return tree
 
 
 def import_third_party(names: List[str]) -> None:
     """What this process has imported, its forks need not."""
-    spec = spec_from_file_location('_compat',
-                                   ROOT / 'ppcd_mmagic' / 'compat.py')
+    spec = spec_from_file_location(
+        '_compat', ROOT / 'ppcd_mmagic' / 'compat.py'
+    )
     spec.loader.exec_module(module_from_spec(spec))
     for name in names:
         try:
@@ -395,10 +442,13 @@ def rehearse(tree: Path, tests: List[str], fixtures: Dict[str, str]) -> Known:
         result = trial.result()
         if not result['passed']:
             output = (tree / 'output.txt').read_text()
-            sys.exit(f'{output[-3000:]}\nThe tests fail on the unchanged '
-                     f'package, first {result["failed"]}: mend them first.')
+            sys.exit(
+                f'{output[-3000:]}\nThe tests fail on the unchanged '
+                f'package, first {result["failed"]}: mend them first.'
+            )
         import_third_party(result['imported'])
         known.fixtures.update(result['fixtures'])
         known.called = known.called or result['called']
     return replace(
-        known, seconds=result['seconds'], cpu_limit=int(10 + 3 * result['cpu']))
+        known, seconds=result['seconds'], cpu_limit=int(10 + 3 * result['cpu'])
+    )

@@ -12,19 +12,22 @@ dataset = dict(
         dict(type='LoadImageFromFile', key='gt'),
         dict(type='CenterCropLongEdge', keys='gt'),
         dict(type='Resize', keys='gt', scale=(64, 64), backend='pillow'),
-        dict(type='PackInputs', keys='gt')
-    ])
+        dict(type='PackInputs', keys='gt'),
+    ],
+)
 
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
     dataset=dataset,
-    sampler=dict(type='ResumableSampler', shuffle=True))
+    sampler=dict(type='ResumableSampler', shuffle=True),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
     dataset=dataset,
-    sampler=dict(type='DefaultSampler', shuffle=False))
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
 test_dataloader = val_dataloader

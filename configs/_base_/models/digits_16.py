@@ -18,7 +18,9 @@ biggan_generator = dict(
         out_channels=[64, 32],
         upsample=[True, True],
         resolution=[8, 16],
-        attention=[False, False]))
+        attention=[False, False],
+    ),
+)
 # the student, dense: SAGAN
 sagan_generator = dict(
     type='SAGANGenerator',
@@ -29,7 +31,8 @@ sagan_generator = dict(
     channels_cfg=[2, 2],
     attention_after_nth_block=1,
     with_spectral_norm=True,
-    auto_sync_bn=False)
+    auto_sync_bn=False,
+)
 
 model = dict(
     num_classes=num_classes,
@@ -39,6 +42,9 @@ model = dict(
             input_scale=16,
             num_classes=num_classes,
             channels_cfg=[2, 2],
-            downsample_cfg=[True, False])),
+            downsample_cfg=[True, False],
+        )
+    ),
     loss_config=dict(disc_auxiliary_loss=dict(loss_weight=0.02)),
-    ema_config=dict(momentum=0.01))
+    ema_config=dict(momentum=0.01),
+)

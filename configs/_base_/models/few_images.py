@@ -7,13 +7,16 @@ model = dict(
     discriminator=dict(
         type='AugmentedDiscriminator',
         discriminator=dict(
-            type='ProjDiscriminator',
-            base_channels=32,
-            with_spectral_norm=False)),
+            type='ProjDiscriminator', base_channels=32, with_spectral_norm=False
+        ),
+    ),
     loss_config=dict(
         gan_loss=dict(type='GANLoss', gan_type='hinge'),
         disc_auxiliary_loss=dict(
             type='R1GradientPenaltyComps',
             norm_mode='HWC',
-            data_info=dict(discriminator='disc', real_data='real_imgs'))),
-    ema_config=dict(type='ExponentialMovingAverage', interval=1))
+            data_info=dict(discriminator='disc', real_data='real_imgs'),
+        ),
+    ),
+    ema_config=dict(type='ExponentialMovingAverage', interval=1),
+)

@@ -13,12 +13,15 @@ biggan_generator = dict(
     base_channels=32,
     shared_dim=64,
     sn_style='torch',
-    auto_sync_bn=False)
+    auto_sync_bn=False,
+)
 
 model = dict(
     num_classes=num_classes,
     noise_size=noise_size,
     discriminator=dict(
-        discriminator=dict(input_scale=64, num_classes=num_classes)),
+        discriminator=dict(input_scale=64, num_classes=num_classes)
+    ),
     loss_config=dict(disc_auxiliary_loss=dict(loss_weight=0.1)),
-    ema_config=dict(momentum=0.001))
+    ema_config=dict(momentum=0.001),
+)

@@ -15,7 +15,8 @@ biggan_generator = dict(
     sn_eps=1e-6,
     split_noise=True,
     auto_sync_bn=False,
-    init_cfg=dict(type='N02'))
+    init_cfg=dict(type='N02'),
+)
 
 # the student, dense: SAGAN as in MMagic's ImageNet config (BigGAN's
 # launch_SAGAN scripts), 42 million parameters
@@ -31,7 +32,8 @@ sagan_generator = dict(
     norm_eps=1e-5,
     sn_eps=1e-8,
     auto_sync_bn=False,
-    init_cfg=dict(type='BigGAN'))
+    init_cfg=dict(type='BigGAN'),
+)
 
 model = dict(
     type='PPCDGAN',
@@ -46,9 +48,12 @@ model = dict(
         attention_after_nth_block=1,
         with_spectral_norm=True,
         sn_eps=1e-8,
-        init_cfg=dict(type='BigGAN')),
+        init_cfg=dict(type='BigGAN'),
+    ),
     ema_config=dict(
         type='ExponentialMovingAverage',
         interval=1,
         momentum=0.001,
-        start_iter=2000))
+        start_iter=2000,
+    ),
+)

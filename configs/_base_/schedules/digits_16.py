@@ -1,14 +1,19 @@
 _base_ = '../default_runtime.py'
 
 max_iters = 800
-train_cfg = dict(type='ResumableTrainLoop', max_iters=max_iters, val_interval=400)
+train_cfg = dict(
+    type='ResumableTrainLoop', max_iters=max_iters, val_interval=400
+)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.999)),
         # the scores of the masks live on another scale than the weights
-        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})),
+        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)}),
+    ),
     discriminator=dict(
-        optimizer=dict(type='Adam', lr=2e-3, betas=(0.0, 0.999))))
+        optimizer=dict(type='Adam', lr=2e-3, betas=(0.0, 0.999))
+    ),
+)
 # constant for the first half, then down to a twentieth
 param_scheduler = dict(
     type='LinearLR',
@@ -16,18 +21,19 @@ param_scheduler = dict(
     end_factor=0.05,
     begin=max_iters // 2,
     end=max_iters,
-    by_epoch=False)
+    by_epoch=False,
+)
 
 domain_metric = dict(
     type='DomainMetric',
     fake_nums=1000,
     classifier=dict(type='DomainClassifier', num_classes=10),
-    checkpoint='work_dirs/classifier_digits_16/iter_400.pth')
+    checkpoint='work_dirs/classifier_digits_16/iter_400.pth',
+)
 val_evaluator = dict(metrics=[domain_metric])
 test_evaluator = val_evaluator
 
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
 custom_hooks = [
     dict(type='IterSeedHook'),
     dict(
@@ -36,5 +42,6 @@ custom_hooks = [
         fixed_input=True,
         n_samples=64,
         n_row=8,
-        vis_kwargs_list=dict(type='Noise', name='fake_img'))
+        vis_kwargs_list=dict(type='Noise', name='fake_img'),
+    ),
 ]

@@ -2,13 +2,17 @@
 _base_ = '../default_runtime.py'
 
 train_cfg = dict(
-    type='ResumableTrainLoop', max_iters=1000000, val_interval=10000)
+    type='ResumableTrainLoop', max_iters=1000000, val_interval=10000
+)
 optim_wrapper = dict(
     generator=dict(
         optimizer=dict(type='Adam', lr=1e-4, betas=(0.0, 0.999)),
-        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})),
+        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)}),
+    ),
     discriminator=dict(
-        optimizer=dict(type='Adam', lr=4e-4, betas=(0.0, 0.999))))
+        optimizer=dict(type='Adam', lr=4e-4, betas=(0.0, 0.999))
+    ),
+)
 
 custom_hooks = [
     dict(type='IterSeedHook'),
@@ -20,7 +24,9 @@ custom_hooks = [
             type='Noise',
             name='fake_img',
             sample_model='ema/orig',
-            target_keys=['ema.fake_img', 'orig.fake_img']))
+            target_keys=['ema.fake_img', 'orig.fake_img'],
+        ),
+    ),
 ]
 
 # Inception of StyleGAN2-ADA, from disk; never fetched by itself.
@@ -34,14 +40,16 @@ metrics = [
         real_key='gt_img',
         inception_style='StyleGAN',
         inception_path=inception_path,
-        sample_model='ema'),
+        sample_model='ema',
+    ),
     dict(
         type='InceptionScore',
         prefix='IS-50k',
         fake_nums=50000,
         inception_style='StyleGAN',
         inception_path=inception_path,
-        sample_model='ema')
+        sample_model='ema',
+    ),
 ]
 val_evaluator = dict(metrics=metrics)
 test_evaluator = val_evaluator
@@ -49,4 +57,6 @@ default_hooks = dict(
     checkpoint=dict(
         max_keep_ckpts=5,
         save_best=['FID-Full-50k/fid', 'IS-50k/is'],
-        rule=['less', 'greater']))
+        rule=['less', 'greater'],
+    )
+)

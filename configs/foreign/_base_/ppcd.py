@@ -8,5 +8,5 @@ masked = dict(type='MaskedGenerator', tie=True)
 # After the base's own hooks; the last one is told when to begin and to end.
 pruning = [
     dict(type='ExtraLossesHook'),
-    dict(type='MaskBinarizationHook', alpha=0.5, schedule='cubic')
+    dict(type='MaskBinarizationHook', alpha=0.5, schedule='cubic'),
 ]

@@ -9,7 +9,14 @@ from .shrink_hook import ShrinkHook
 from .stop_signal_hook import StopSignalHook, StopSignals
 
 __all__ = [
-    'ExtraLossesHook', 'FiniteGuardHook', 'IterSeedHook',
-    'MaskBinarizationHook', 'OnceForAllHook', 'SafeCheckpointHook',
-    'ShortHistoryHook', 'ShrinkHook', 'StopSignalHook', 'StopSignals'
+    'ExtraLossesHook',
+    'FiniteGuardHook',
+    'IterSeedHook',
+    'MaskBinarizationHook',
+    'OnceForAllHook',
+    'SafeCheckpointHook',
+    'ShortHistoryHook',
+    'ShrinkHook',
+    'StopSignalHook',
+    'StopSignals',
 ]

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (FeatureTap, TrainedGenerator,
-                                    common_features, generators_of)
+from ppcd_mmagic.generators import (
+    FeatureTap,
+    TrainedGenerator,
+    common_features,
+    generators_of,
+)
 from ppcd_mmagic.registry import HOOKS, MODELS
 from ..optimizers import holds_only, optim_wrapper_of
 from .mask_binarization_hook import masked_generators
@@ -19,6 +23,7 @@ from .mask_binarization_hook import masked_generators
 
 class _Pass(NamedTuple):
     """One forward pass of a generator."""
+
     nodes: Set[Any]  # of the autograd graph, which wrote its outputs
     args: tuple
     kwargs: dict
@@ -68,12 +73,15 @@ class ExtraLossesHook(Hook):
         pruning_loss: Optional[dict] = dict(type='ppcd_mmagic.MaskL1Loss'),
         teacher: Optional[dict] = None,
         distillation_loss: dict = dict(
-            type='ppcd_mmagic.AttentionDistillationLoss'),
-        distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*'
+            type='ppcd_mmagic.AttentionDistillationLoss'
+        ),
+        distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
     ) -> None:
         if pruning_loss is None and teacher is None:
-            raise PPCDError('ExtraLossesHook has nothing to add: give a '
-                            'pruning_loss or a teacher.')
+            raise PPCDError(
+                'ExtraLossesHook has nothing to add: give a '
+                'pruning_loss or a teacher.'
+            )
         self.pruning_loss = pruning_loss and MODELS.build(pruning_loss)
         self.distillation_loss = MODELS.build(distillation_loss)
         self.teacher = teacher and MODELS.build(teacher)
@@ -90,7 +98,8 @@ class ExtraLossesHook(Hook):
         if self.teacher and len(generators) > 1:
             raise PPCDError(
                 'ExtraLossesHook has one teacher, but '
-                f'{", ".join(g.name for g in generators)} are trained.')
+                f'{", ".join(g.name for g in generators)} are trained.'
+            )
         everything = [g.module for g in generators_of(runner.model)]
         added: Dict[int, _AddedLosses] = {}
         for generator in generators:
@@ -98,39 +107,47 @@ class ExtraLossesHook(Hook):
             if wrapper is None:
                 raise PPCDError(
                     f'No optimizer holds parameters of {generator.name}: its '
-                    'losses would train nothing.')
+                    'losses would train nothing.'
+                )
             if id(wrapper) not in added:
                 added[id(wrapper)] = _AddedLosses(
-                    wrapper, holds_only(wrapper, *everything))
+                    wrapper, holds_only(wrapper, *everything)
+                )
             source = _Source(self, generator)
             added[id(wrapper)].sources.append(source)
             self._remove.append(source.remove)
         self._remove += [to.remove for to in added.values()]
         self._added = list(added.values())
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         self._logs = {}
         for added in self._added:
             added.begin()
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         known = set(self._logs) & set(outputs or ())
         if known:
             raise PPCDError(
                 f'{type(runner.model).__name__} has the loss '
                 f'{sorted(known)[0]} itself: remove ExtraLossesHook, or give '
-                'its loss another loss_name.')
+                'its loss another loss_name.'
+            )
         if isinstance(outputs, dict):
             # as MMagic's models do where they take several steps
-            outputs.update({name: torch.stack(values).mean()
-                            for name, values in self._logs.items()})
+            outputs.update(
+                {
+                    name: torch.stack(values).mean()
+                    for name, values in self._logs.items()
+                }
+            )
 
     def log(self, name: str, value: Tensor) -> None:
         """Note a loss of this iteration."""
@@ -138,17 +155,21 @@ class ExtraLossesHook(Hook):
 
     def distance(self, one: _Pass) -> Tensor:
         """L_CD of one pass."""
-        first, = [*one.args, *one.kwargs.values()][:1]
+        (first,) = [*one.args, *one.kwargs.values()][:1]
         if not isinstance(first, Tensor):
             raise PPCDError(
                 'The generator draws its input itself, so that the teacher '
-                'cannot be given the same: hand it tensors.')
+                'cannot be given the same: hand it tensors.'
+            )
         student, teacher = common_features(
-            one.features, self.teacher(*one.args, **one.kwargs))
+            one.features, self.teacher(*one.args, **one.kwargs)
+        )
         if self._logged_sizes != list(student):
             self._logged_sizes = list(student)
-            print_log(f'distillation compares features of {list(student)} '
-                      'pixels', 'current')
+            print_log(
+                f'distillation compares features of {list(student)} pixels',
+                'current',
+            )
         return self.distillation_loss(student, teacher)
 
     def after_train(self, runner: Runner) -> None:
@@ -160,8 +181,9 @@ class ExtraLossesHook(Hook):
 class _Source:
     """The losses of one generator, and its passes in this iteration."""
 
-    def __init__(self, hook: ExtraLossesHook,
-                 generator: TrainedGenerator) -> None:
+    def __init__(
+        self, hook: ExtraLossesHook, generator: TrainedGenerator
+    ) -> None:
         self.hook = hook
         self.name = generator.name
         self.module = generator.module
@@ -173,7 +195,7 @@ class _Source:
             self._tap = FeatureTap(self.module, hook.distill_layers)
         self._handles = [
             self.module.register_forward_pre_hook(self._enter),
-            self.module.register_forward_hook(self._note, with_kwargs=True)
+            self.module.register_forward_hook(self._note, with_kwargs=True),
         ]
 
     def remove(self) -> None:
@@ -208,10 +230,12 @@ class _Source:
         hook, found = self.hook, {}
         if hook.pruning_loss:
             found[hook.pruning_loss.loss_name() + self.suffix] = (
-                hook.pruning_loss(mask for _, mask in named_masks(self.module)))
+                hook.pruning_loss(mask for _, mask in named_masks(self.module))
+            )
         if hook.teacher:
             found[hook.distillation_loss.loss_name() + self.suffix] = sum(
-                map(hook.distance, reached))
+                map(hook.distance, reached)
+            )
         for name, value in found.items():
             hook.log(name, value.detach())
         return found
@@ -250,7 +274,8 @@ class _AddedLosses:
     def _with_losses(self, loss: Tensor) -> Tensor:
         graph = _graph(loss)
         found = [
-            value for source in self.sources
+            value
+            for source in self.sources
             for value in source.losses(graph).values()
         ]
         if self.only and not found and not self._called:
@@ -259,7 +284,8 @@ class _AddedLosses:
                 f'ExtraLossesHook cannot add its losses: what the optimizer '
                 f'of {names} is given does not depend on an output of its '
                 'forward in training mode. Add the losses in the train step '
-                'of the model.')
+                'of the model.'
+            )
         self._called = True
         return loss + sum(found)
 

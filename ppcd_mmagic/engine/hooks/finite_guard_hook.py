@@ -37,28 +37,39 @@ class FiniteGuardHook(Hook):
         self.patience = patience
         self._in_a_row = 0
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
-        wrong = next((name for name in outputs or ()
-                      if not math.isfinite(_logged(runner, name))), None)
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        wrong = next(
+            (
+                name
+                for name in outputs or ()
+                if not math.isfinite(_logged(runner, name))
+            ),
+            None,
+        )
         self._in_a_row = self._in_a_row + 1 if wrong else 0
-        if wrong and self._in_a_row > (self.patience
-                                       if _is_scaled(runner) else 0):
+        if wrong and self._in_a_row > (
+            self.patience if _is_scaled(runner) else 0
+        ):
             raise PPCDError(
                 f'{wrong} is {_logged(runner, wrong)} at iteration '
                 f'{runner.iter + 1}: the training has diverged and was ended. '
-                + _advice(runner))
+                + _advice(runner)
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         wrong = first_not_finite(checkpoint)
         if wrong is not None:
             raise PPCDError(
                 f'{wrong} is not finite after iteration {runner.iter + 1}: the '
-                'training has diverged and was ended, unsaved. ' +
-                _advice(runner))
+                'training has diverged and was ended, unsaved. '
+                + _advice(runner)
+            )
 
 
 def _logged(runner: Runner, name: str) -> float:
@@ -67,14 +78,17 @@ def _logged(runner: Runner, name: str) -> float:
 
 def _is_scaled(runner: Runner) -> bool:
     wrapper = runner.optim_wrapper
-    wrappers = wrapper.values() if isinstance(
-        wrapper, OptimWrapperDict) else [wrapper]
+    wrappers = (
+        wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    )
     return any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
 
 
 def _advice(runner: Runner) -> str:
     last = runner.message_hub.runtime_info.get('last_ckpt')
     start = f'from {last}, the last that was good,' if last else 'again'
-    return (f'Start {start} with a smaller learning rate or loss weight '
-            '(--cfg-options load_from=PATH optim_wrapper...lr=RATE), or in '
-            'full precision.')
+    return (
+        f'Start {start} with a smaller learning rate or loss weight '
+        '(--cfg-options load_from=PATH optim_wrapper...lr=RATE), or in '
+        'full precision.'
+    )

@@ -22,10 +22,9 @@ class IterSeedHook(Hook):
 
     priority = 'HIGHEST'
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: dict = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict = None
+    ) -> None:
         entropy = [runner.seed or 0, get_rank(), runner.iter]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(seed)

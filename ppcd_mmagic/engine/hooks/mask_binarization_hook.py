@@ -6,11 +6,19 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ppcd_mmagic.channels import (ChannelMask, copy_masks, is_linked,
-                                  link_masks, named_masks)
+from ppcd_mmagic.channels import (
+    ChannelMask,
+    copy_masks,
+    is_linked,
+    link_masks,
+    named_masks,
+)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (TrainedGenerator, example_inputs,
-                                    generators_of)
+from ppcd_mmagic.generators import (
+    TrainedGenerator,
+    example_inputs,
+    generators_of,
+)
 from ppcd_mmagic.registry import HOOKS
 from .pruning_plan import PruningPlan, cap
 
@@ -23,7 +31,7 @@ def _below_threshold(mask: ChannelMask, threshold: float) -> int:
 SCHEDULES = {
     'threshold': None,
     'linear': lambda progress: progress,
-    'cubic': lambda progress: 1 - (1 - progress)**3,
+    'cubic': lambda progress: 1 - (1 - progress) ** 3,
 }
 
 
@@ -81,43 +89,52 @@ class MaskBinarizationHook(Hook):
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self,
-                 alpha: Optional[float] = None,
-                 schedule: Optional[str] = None,
-                 threshold: float = 0.5,
-                 interval: int = 1,
-                 begin: int = 0,
-                 end: Optional[int] = None,
-                 multiple_of: int = 1,
-                 budget: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        alpha: Optional[float] = None,
+        schedule: Optional[str] = None,
+        threshold: float = 0.5,
+        interval: int = 1,
+        begin: int = 0,
+        end: Optional[int] = None,
+        multiple_of: int = 1,
+        budget: Optional[dict] = None,
+    ) -> None:
         if budget is not None:
             _check_budget(budget)
         elif alpha is None:
             raise PPCDError(
                 'MaskBinarizationHook needs alpha, the largest fraction of '
-                'the channels of a mask that may be pruned, or a budget.')
+                'the channels of a mask that may be pruned, or a budget.'
+            )
         alpha = 0.9 if alpha is None else alpha
         if schedule is None:
             schedule = 'threshold' if budget is None else 'cubic'
         if not 0 <= alpha < 1:
             raise PPCDError(
                 f'alpha={alpha} must be in [0, 1): it is the largest fraction '
-                'of the channels of a mask that may be pruned.')
+                'of the channels of a mask that may be pruned.'
+            )
         if schedule not in SCHEDULES:
-            raise PPCDError(f'schedule="{schedule}" must be one of '
-                             f'{tuple(SCHEDULES)}.')
+            raise PPCDError(
+                f'schedule="{schedule}" must be one of {tuple(SCHEDULES)}.'
+            )
         if budget is not None and schedule == 'threshold':
             raise PPCDError(
                 'schedule="threshold" cannot promise a budget, for it prunes '
-                'what training has pushed down: take "linear" or "cubic".')
+                'what training has pushed down: take "linear" or "cubic".'
+            )
         if interval < 1:
             raise PPCDError(f'interval={interval} must be at least 1.')
         if not _is_whole(multiple_of) or multiple_of < 1:
-            raise PPCDError(f'multiple_of={multiple_of} must be a whole '
-                            'number of at least 1.')
+            raise PPCDError(
+                f'multiple_of={multiple_of} must be a whole '
+                'number of at least 1.'
+            )
         if begin < 0 or (end is not None and end <= begin):
             raise PPCDError(
-                f'begin={begin} must be at least 0 and before end={end}.')
+                f'begin={begin} must be at least 0 and before end={end}.'
+            )
         self.alpha = alpha
         self.schedule = schedule
         self.threshold = threshold
@@ -138,8 +155,11 @@ class MaskBinarizationHook(Hook):
                 # of the sizes that it was built with: a checkpoint to resume
                 # from, which may be of a shrunk one, is loaded after this
                 self._plans[generator.name] = PruningPlan(
-                    generator.module, self.alpha, self.multiple_of,
-                    *(self.budget or ()))
+                    generator.module,
+                    self.alpha,
+                    self.multiple_of,
+                    *(self.budget or ()),
+                )
 
     def before_train(self, runner: Runner) -> None:
         if self.end is None:
@@ -147,17 +167,20 @@ class MaskBinarizationHook(Hook):
         if self.end <= self.begin:
             raise PPCDError(
                 f'begin={self.begin} must be before the end of the training '
-                f'at iteration {self.end}.')
+                f'at iteration {self.end}.'
+            )
         for name, plan in self._plans.items():
             if self.budget is not None:
                 self._require_reachable(name, plan)
         self._mean = _mean_sparsity(generators_of(runner.model))
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         done = runner.iter + 1
         generators = generators_of(runner.model)
         if self._is_due(done):
@@ -169,10 +192,12 @@ class MaskBinarizationHook(Hook):
 
     def _is_due(self, done: int) -> bool:
         return self.begin < done <= self.end and (
-            (done - self.begin) % self.interval == 0 or done == self.end)
+            (done - self.begin) % self.interval == 0 or done == self.end
+        )
 
-    def _binarize(self, runner: Runner, generators: List[TrainedGenerator],
-                  done: int) -> None:
+    def _binarize(
+        self, runner: Runner, generators: List[TrainedGenerator], done: int
+    ) -> None:
         # counting waits for the GPU, so here and not every iteration
         before = _sparsities(generators)
         for generator in generators:
@@ -191,7 +216,8 @@ class MaskBinarizationHook(Hook):
                 mask.prune(self.target(mask, done))
         elif self.budget is None:
             plan.prune_groups(
-                lambda built, below: self._count(built, below, done))
+                lambda built, below: self._count(built, below, done)
+            )
         else:
             budget = self._budget_of(plan)
             share = self._progress(done)
@@ -199,12 +225,12 @@ class MaskBinarizationHook(Hook):
 
     def _budget_of(self, plan: PruningPlan) -> float:
         """In parameters or multiply-adds."""
-        value, = (self.budget or {}).values()
+        (value,) = (self.budget or {}).values()
         # 0.3 * 50 is 15.000...: and 14.999... would be one atom too few
         return value if _is_whole(value) else value * plan.dense * (1 + 1e-9)
 
     def _require_reachable(self, name: str, plan: PruningPlan) -> None:
-        (what, value), = (self.budget or {}).items()
+        ((what, value),) = (self.budget or {}).items()
         budget, least = self._budget_of(plan), plan.least()
         if budget < least:
             raise PPCDError(
@@ -212,22 +238,27 @@ class MaskBinarizationHook(Hook):
                 f'alpha={self.alpha} and multiple_of={self.multiple_of} '
                 f'{math.ceil(least)} of {round(plan.dense)} '
                 f'({least / plan.dense:.4f}) are the least. Raise the budget '
-                'or alpha.')
+                'or alpha.'
+            )
         if budget >= plan.dense:
             raise PPCDError(
                 f'budget: {what}={value} is no less than the '
                 f'{round(plan.dense)} that {name} has, so that nothing would '
-                'be pruned: lower it.')
+                'be pruned: lower it.'
+            )
 
     def target(self, mask: ChannelMask, done: int) -> int:
         """How many channels of a mask are to be pruned after ``done``
         iterations."""
-        return self._count(mask.channels,
-                           lambda threshold: _below_threshold(mask, threshold),
-                           done)
+        return self._count(
+            mask.channels,
+            lambda threshold: _below_threshold(mask, threshold),
+            done,
+        )
 
-    def _count(self, channels: int, below: Callable[[float], int],
-               done: int) -> int:
+    def _count(
+        self, channels: int, below: Callable[[float], int], done: int
+    ) -> int:
         most = cap(self.alpha, channels)
         if self.schedule == 'threshold':
             return min(below(self.threshold), most)
@@ -237,7 +268,8 @@ class MaskBinarizationHook(Hook):
         """How much of all that falls has to have fallen, in [0, 1]."""
         assert self.end is not None
         return SCHEDULES[self.schedule](
-            (done - self.begin) / (self.end - self.begin))
+            (done - self.begin) / (self.end - self.begin)
+        )
 
 
 def _is_whole(value: Any) -> bool:
@@ -246,15 +278,22 @@ def _is_whole(value: Any) -> bool:
 
 def _check_budget(budget: Any) -> None:
     kinds = ('multiply_adds', 'parameters')
-    if not isinstance(budget, dict) or len(budget) != 1 or not set(
-            budget) <= set(kinds):
+    if (
+        not isinstance(budget, dict)
+        or len(budget) != 1
+        or not set(budget) <= set(kinds)
+    ):
         raise PPCDError(f'budget={budget} must be a dict of one of {kinds}.')
-    (what, value), = budget.items()
-    if not _is_whole(value) and not isinstance(value, float) or not (
-            value >= 1 if _is_whole(value) else 0 < value < 1):
+    ((what, value),) = budget.items()
+    if (
+        not _is_whole(value)
+        and not isinstance(value, float)
+        or not (value >= 1 if _is_whole(value) else 0 < value < 1)
+    ):
         raise PPCDError(
             f'budget: {what}={value} must be a fraction of the dense '
-            "generator's in (0, 1), or a whole number of them.")
+            "generator's in (0, 1), or a whole number of them."
+        )
 
 
 def masked_generators(runner: Runner, who: str) -> List[TrainedGenerator]:
@@ -273,7 +312,8 @@ def masked_generators(runner: Runner, who: str) -> List[TrainedGenerator]:
         kinds = ', '.join(type(g.module).__name__ for g in generators)
         raise PPCDError(
             f'{who} found no masks in {kinds}: build the generator from '
-            'PP-Res blocks or wrap it in MaskedGenerator.')
+            'PP-Res blocks or wrap it in MaskedGenerator.'
+        )
     return masked
 
 

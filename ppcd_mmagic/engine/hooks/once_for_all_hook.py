@@ -8,13 +8,22 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
 
-from ppcd_mmagic.channels import (copy_masks, link_masks, named_masks,
-                                  remaining_complexity)
+from ppcd_mmagic.channels import (
+    copy_masks,
+    link_masks,
+    named_masks,
+    remaining_complexity,
+)
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import (TrainedGenerator, batch_norms,
-                                    example_inputs, generators_of,
-                                    random_inputs, settle_statistics,
-                                    takes_noise)
+from ppcd_mmagic.generators import (
+    TrainedGenerator,
+    batch_norms,
+    example_inputs,
+    generators_of,
+    random_inputs,
+    settle_statistics,
+    takes_noise,
+)
 from ppcd_mmagic.registry import HOOKS
 
 
@@ -49,11 +58,13 @@ class OnceForAllHook(Hook):
             no training to calibrate norms by.
     """
 
-    def __init__(self,
-                 budget: float,
-                 widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
-                 candidates: int = 8,
-                 metric: str = 'domain/frechet') -> None:
+    def __init__(
+        self,
+        budget: float,
+        widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
+        candidates: int = 8,
+        metric: str = 'domain/frechet',
+    ) -> None:
         if not 0 < budget <= 1:
             raise PPCDError(f'budget={budget} must be in (0, 1].')
         if not all(0 < width <= 1 for width in widths):
@@ -68,37 +79,42 @@ class OnceForAllHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse what would fail only after the training."""
         if runner.val_loop is None:
-            raise PPCDError('OnceForAllHook needs a validation to choose by: '
-                             'set val_dataloader, val_cfg and val_evaluator.')
+            raise PPCDError(
+                'OnceForAllHook needs a validation to choose by: '
+                'set val_dataloader, val_cfg and val_evaluator.'
+            )
         generator = _only(runner).module
-        least, = _costs(generator, [_everywhere(generator, min(self.widths))])
+        (least,) = _costs(generator, [_everywhere(generator, min(self.widths))])
         if least > self.budget:
             raise PPCDError(
                 f'budget={self.budget} cannot be met: with the narrowest of '
                 f'widths={self.widths} everywhere {least:.3f} of the '
-                'multiply-adds are left. Allow narrower ones or more.')
+                'multiply-adds are left. Allow narrower ones or more.'
+            )
         self._inputs.watch(generator)
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         generator = _only(runner).module
         _set_widths(generator, _of_rank_0(self._sample(generator)))
         self._inputs.listens = (
-            runner.max_iters - runner.iter <= _LastInputs.MOST)
+            runner.max_iters - runner.iter <= _LastInputs.MOST
+        )
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         # what other hooks run the generator with is no training
         self._inputs.listens = False
 
-    def after_val_epoch(self,
-                        runner: Runner,
-                        metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(
+        self, runner: Runner, metrics: Optional[dict] = None
+    ) -> None:
         self._metrics = metrics or {}
 
     def after_train(self, runner: Runner) -> None:
@@ -116,16 +132,19 @@ class OnceForAllHook(Hook):
             raise PPCDError(
                 f'{self.metric} is nan or inf for every sub-network, so that '
                 'none is the best and none was chosen: the training has '
-                'diverged, resume it from an earlier checkpoint.')
+                'diverged, resume it from an earlier checkpoint.'
+            )
         self._apply(runner, best)
         runner.save_checkpoint(
-            runner.work_dir, f'iter_{runner.iter}.pth', by_epoch=False)
+            runner.work_dir, f'iter_{runner.iter}.pth', by_epoch=False
+        )
 
     def _value(self) -> float:
         if self.metric not in self._metrics:
             raise PPCDError(
                 f'OnceForAllHook chooses by metric="{self.metric}", which the '
-                f'validation does not give; it gives {list(self._metrics)}.')
+                f'validation does not give; it gives {list(self._metrics)}.'
+            )
         return self._metrics[self.metric]
 
     def _apply(self, runner: Runner, widths: Dict[str, float]) -> None:
@@ -142,7 +161,8 @@ class OnceForAllHook(Hook):
             raise PPCDError(
                 'OnceForAllHook calibrates norms with what the generator was '
                 'trained with in the last iterations, which were none: resume '
-                'from an earlier checkpoint.')
+                'from an earlier checkpoint.'
+            )
         return self._inputs.passes
 
     def _sample(self, generator: nn.Module) -> Dict[str, float]:
@@ -159,11 +179,12 @@ class OnceForAllHook(Hook):
         # few masks of few widths: the same one would be evaluated again
         tried = list({tuple(w.values()): w for w in tried}.values())
         found = [
-            pair for pair in zip(_costs(generator, tried), tried)
+            pair
+            for pair in zip(_costs(generator, tried), tried)
             if pair[0] <= self.budget
         ]
         found.sort(key=lambda pair: -pair[0])
-        return [widths for _, widths in found[:self.candidates]]
+        return [widths for _, widths in found[: self.candidates]]
 
 
 def _only(runner: Runner) -> TrainedGenerator:
@@ -171,7 +192,8 @@ def _only(runner: Runner) -> TrainedGenerator:
     if len(generators) > 1:
         raise PPCDError(
             'OnceForAllHook searches the widths of one generator, but '
-            f'{", ".join(g.name for g in generators)} are trained.')
+            f'{", ".join(g.name for g in generators)} are trained.'
+        )
     return generators[0]
 
 
@@ -200,6 +222,7 @@ class _LastInputs:
         listens (bool): Whether anything is noted now.
         passes (list): Positional and keyword arguments of each pass.
     """
+
     MOST = 256  # samples
 
     def __init__(self) -> None:
@@ -209,7 +232,8 @@ class _LastInputs:
 
     def watch(self, generator: nn.Module) -> None:
         self._handle = generator.register_forward_pre_hook(
-            self._note, with_kwargs=True)
+            self._note, with_kwargs=True
+        )
 
     def remove(self) -> None:
         self._handle.remove()
@@ -218,15 +242,22 @@ class _LastInputs:
         if not self.listens or not torch.is_grad_enabled():
             return
         self.passes.append(
-            apply_to((args, kwargs), torch.is_tensor, torch.Tensor.detach))
+            apply_to((args, kwargs), torch.is_tensor, torch.Tensor.detach)
+        )
         while sum(map(_samples, self.passes[1:])) >= self.MOST:
             self.passes.pop(0)
 
 
 def _samples(inputs: Tuple[tuple, dict]) -> int:
     args, kwargs = inputs
-    return next((len(value) for value in (*args, *kwargs.values())
-                 if torch.is_tensor(value)), 1)
+    return next(
+        (
+            len(value)
+            for value in (*args, *kwargs.values())
+            if torch.is_tensor(value)
+        ),
+        1,
+    )
 
 
 def _recalibrate(generator: nn.Module, inputs: Iterable[tuple]) -> None:
@@ -237,8 +268,9 @@ def _recalibrate(generator: nn.Module, inputs: Iterable[tuple]) -> None:
             all_reduce(mean, 'mean')
 
 
-def _costs(generator: nn.Module,
-           candidates: Sequence[Dict[str, float]]) -> List[float]:
+def _costs(
+    generator: nn.Module, candidates: Sequence[Dict[str, float]]
+) -> List[float]:
     """Multiply-adds of sub-networks, as fractions of the dense network's."""
     channels = link_masks(generator, example_inputs(generator))
     totals = []

@@ -1,5 +1,6 @@
 """Which channels fall next, where widths or the size of the whole network are
 asked for and not a fraction of each mask alone."""
+
 import math
 from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
 
@@ -23,8 +24,9 @@ class Cost:
         what (str): 'parameters' or 'multiply_adds'.
     """
 
-    def __init__(self, channels: Channels, groups: Sequence[Group],
-                 what: str) -> None:
+    def __init__(
+        self, channels: Channels, groups: Sequence[Group], what: str
+    ) -> None:
         terms = complexity_terms(channels)[what]
         sides = list(dict.fromkeys(s for term in terms for s in term.sides))
         number = {side: i for i, side in enumerate(sides)}
@@ -35,13 +37,18 @@ class Cost:
                     self._per_unit[number[side], column] = count
         widths = [width_of(channels, side) for side in sides] + [1]
         self._rest = np.array(widths) - self._per_unit @ [
-            len(group.units) for group in groups]
+            len(group.units) for group in groups
+        ]
         self._factors = np.array([term.factor for term in terms])
         most = max(len(term.sides) for term in terms)
         none = len(sides)  # a side of one channel that always stays
-        self._sides = np.array([[number[s] for s in term.sides] +
-                                [none] * (most - len(term.sides))
-                                for term in terms])
+        self._sides = np.array(
+            [
+                [number[s] for s in term.sides]
+                + [none] * (most - len(term.sides))
+                for term in terms
+            ]
+        )
 
     def __call__(self, living: np.ndarray) -> float:
         """Where so many units of each group live."""
@@ -51,6 +58,7 @@ class Cost:
 
 class Step(NamedTuple):
     """Units of one group that fall together."""
+
     group: int
     units: int
     worth: float
@@ -70,16 +78,20 @@ class PruningPlan:
         what (str, optional): What the plan counts.
     """
 
-    def __init__(self, module: nn.Module, alpha: float, multiple_of: int,
-                 what: str = 'parameters') -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        alpha: float,
+        multiple_of: int,
+        what: str = 'parameters',
+    ) -> None:
         self.module = module
         self.alpha = alpha
         self.multiple_of = multiple_of
         self.what = what
         self._analyse()
         self._built = {g.key: len(g.units) for g in self.groups}
-        self.dense = self.cost(
-            np.array([len(g.units) for g in self.groups]))
+        self.dense = self.cost(np.array([len(g.units) for g in self.groups]))
 
     def _sizes(self) -> tuple:
         return tuple(mask.present for _, mask in named_masks(self.module))
@@ -92,8 +104,14 @@ class PruningPlan:
         starts = np.cumsum([0, *(mask.present for mask in self._masks)])
         first = dict(zip(channels.masks, starts.tolist()))
         self._entries = [
-            np.array(_even([[first[name] + i for name, i in unit]
-                            for unit in group.units]))
+            np.array(
+                _even(
+                    [
+                        [first[name] + i for name, i in unit]
+                        for unit in group.units
+                    ]
+                )
+            )
             for group in self.groups
         ]
         self._analysed = self._sizes()
@@ -120,8 +138,10 @@ class PruningPlan:
     def _widths(self, group: int) -> Iterator[int]:
         """Numbers of living units that a group may have next, from the
         largest on."""
-        now, built = len(self._living[group]), self._built.get(
-            self.groups[group].key)
+        now, built = (
+            len(self._living[group]),
+            self._built.get(self.groups[group].key),
+        )
         if built is None:
             return  # it is not known how many it had
         step = self.multiple_of
@@ -138,7 +158,7 @@ class PruningPlan:
         for group, count in counts.items():
             fallen[torch.from_numpy(self._living[group][:count].ravel())] = True
         for mask, start in zip(self._masks, starts.tolist()):
-            part = fallen[start:start + mask.present]
+            part = fallen[start : start + mask.present]
             if part.any():
                 mask.pruned.logical_or_(part.to(mask.pruned.device))
 
@@ -179,10 +199,14 @@ class PruningPlan:
     def least(self) -> float:
         """What is left where everything is pruned as far as it may be."""
         self._read()
-        return self.cost(np.array([
-            min(self._widths(number), default=now)
-            for number, now in enumerate(self._now())
-        ]))
+        return self.cost(
+            np.array(
+                [
+                    min(self._widths(number), default=now)
+                    for number, now in enumerate(self._now())
+                ]
+            )
+        )
 
     def prune_to(self, wanted: float, budget: float) -> None:
         """Prune the weakest units, whatever their group, until no more than
@@ -195,9 +219,14 @@ class PruningPlan:
         now = self._now()
         if self.cost(now) <= wanted:
             return
-        steps = sorted((step for number in range(len(self.groups))
-                        for step in self._steps(number)),
-                       key=lambda step: step.worth)
+        steps = sorted(
+            (
+                step
+                for number in range(len(self.groups))
+                for step in self._steps(number)
+            ),
+            key=lambda step: step.worth,
+        )
         low, high = 1, len(steps)
         while low < high:
             middle = (low + high) // 2
@@ -211,8 +240,14 @@ class PruningPlan:
         pruned = now - _after(now, chosen)
         self._prune(dict(enumerate(pruned.tolist())))
 
-    def _without_leap(self, now: np.ndarray, steps: List[Step], count: int,
-                      wanted: float, budget: float) -> List[Step]:
+    def _without_leap(
+        self,
+        now: np.ndarray,
+        steps: List[Step],
+        count: int,
+        wanted: float,
+        budget: float,
+    ) -> List[Step]:
         """The first so many steps, and further ones in order, but for those
         that would lead below the budget. Where only such are left it is the
         one that leads least below."""
@@ -229,8 +264,12 @@ class PruningPlan:
             chosen, living = [*chosen, step], after
             if cost <= wanted:
                 return chosen
-        return chosen + [max(leaps.values(), key=lambda step: self.cost(
-            _after(living, [step])))]
+        return chosen + [
+            max(
+                leaps.values(),
+                key=lambda step: self.cost(_after(living, [step])),
+            )
+        ]
 
     def _steps(self, group: int) -> Iterator[Step]:
         saved = self._saved(group)
@@ -240,14 +279,17 @@ class PruningPlan:
         now = len(worth)
         start = 0
         for living in self._widths(group):
-            yield Step(group, now - living - start,
-                       float(worth[start:now - living].mean()))
+            yield Step(
+                group,
+                now - living - start,
+                float(worth[start : now - living].mean()),
+            )
             start = now - living
 
     def _saved(self, group: int) -> float:
         """What the next unit of a group saves."""
         now = self._now()
-        one = Step(group, 1, 0.)
+        one = Step(group, 1, 0.0)
         return self.cost(now) - self.cost(_after(now, [one]))
 
 
@@ -280,5 +322,5 @@ def comparable(scores: np.ndarray) -> np.ndarray:
     Args:
         scores (np.ndarray): In ascending order. Below zero counts as zero.
     """
-    squares = np.clip(scores, 0, None)**2 + 1e-12
+    squares = np.clip(scores, 0, None) ** 2 + 1e-12
     return squares / np.cumsum(squares[::-1])[::-1]

@@ -56,7 +56,8 @@ class SafeCheckpointHook(CheckpointHook):
         if unknown:
             raise PPCDError(
                 f'SafeCheckpointHook has no setting {", ".join(unknown)}; it '
-                f'has {", ".join(known)}.')
+                f'has {", ".join(known)}.'
+            )
         if max_keep_ckpts > 0:
             max_keep_ckpts = max(2, max_keep_ckpts)
         super().__init__(max_keep_ckpts=max_keep_ckpts, **kwargs)
@@ -93,8 +94,9 @@ class SafeCheckpointHook(CheckpointHook):
         model = model.module if is_model_wrapper(model) else model
         checkpoint['state_dict'] = weights_to_cpu(get_state_dict(model))
         checkpoint['meta']['world_size'] = get_world_size()
-        checkpoint['message_hub']['runtime_info'][
-            'outdated_ckpts'] = list(self._outdated)
+        checkpoint['message_hub']['runtime_info']['outdated_ckpts'] = list(
+            self._outdated
+        )
 
     def save_now(self, runner: Runner, done: int) -> str:
         """Save although none is due, unless that has just been done.
@@ -109,11 +111,13 @@ class SafeCheckpointHook(CheckpointHook):
         path = osp.join(self.out_dir, self.filename_tmpl.format(done))
         if self.last_ckpt != path:
             self._save_checkpoint_with_step(
-                runner, done, meta=dict(epoch=runner.epoch, iter=done))
+                runner, done, meta=dict(epoch=runner.epoch, iter=done)
+            )
         return path
 
-    def _save_checkpoint_with_step(self, runner: Runner, *args,
-                                   **kwargs) -> None:
+    def _save_checkpoint_with_step(
+        self, runner: Runner, *args, **kwargs
+    ) -> None:
         super()._save_checkpoint_with_step(runner, *args, **kwargs)
         if is_main_process():
             pointer = osp.join(runner.work_dir, 'last_checkpoint')

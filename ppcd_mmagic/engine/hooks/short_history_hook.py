@@ -33,20 +33,25 @@ class ShortHistoryHook(Hook):
     def before_train(self, runner: Runner) -> None:
         processor = runner.log_processor
         for window in [processor.window_size] + [
-                rule['window_size'] for rule in processor.custom_cfg
-                if 'window_size' in rule]:
+            rule['window_size']
+            for rule in processor.custom_cfg
+            if 'window_size' in rule
+        ]:
             if not isinstance(window, int) or window > self.length:
                 raise PPCDError(
                     f'The log processor means over window_size={window}, but '
                     f'ShortHistoryHook keeps {self.length} values: set '
                     'default_hooks.short_history.length to as many (to '
-                    '1000000, MMEngine\'s, where all are needed).')
+                    "1000000, MMEngine's, where all are needed)."
+                )
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         # a buffer cuts itself when the next value comes
         for name, buffer in runner.message_hub.log_scalars.items():
             if name.startswith('train/'):

@@ -7,8 +7,12 @@ from mmengine.model import BaseAveragedModel
 from mmengine.runner import Runner, get_state_dict
 from torch.optim import Optimizer
 
-from ppcd_mmagic.channels import (fit_to_state, named_masks, shrink_channels,
-                                  zero_dead_channels)
+from ppcd_mmagic.channels import (
+    fit_to_state,
+    named_masks,
+    shrink_channels,
+    zero_dead_channels,
+)
 from ppcd_mmagic.checkpoints import rename_to_fit
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import example_inputs
@@ -47,6 +51,7 @@ class ShrinkHook(Hook):
             that does: one that is not ``DistributedDataParallel``, or has a
             communication hook or mixed precision of its own.
     """
+
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 1000, remove: bool = True) -> None:
@@ -61,42 +66,52 @@ class ShrinkHook(Hook):
             raise PPCDError(
                 'ShrinkHook cannot shrink the copy that EMAHook keeps of the '
                 'model: average by the model (ema_config), or remove one of '
-                'the two.')
+                'the two.'
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over the sizes of a checkpoint before it is loaded."""
         state = rename_to_fit(
             checkpoint.get('state_dict', checkpoint),
-            get_state_dict(runner.model))
+            get_state_dict(runner.model),
+        )
         with wrappers_follow(runner.model):
             for generator in masked_generators(runner, type(self).__name__):
-                fit_to_state(generator.module,
-                             example_inputs(generator.module),
-                             _part(state, f'{generator.name}.'),
-                             _optimizer(runner, generator.module))
+                fit_to_state(
+                    generator.module,
+                    example_inputs(generator.module),
+                    _part(state, f'{generator.name}.'),
+                    _optimizer(runner, generator.module),
+                )
                 if generator.ema is not None:
-                    fit_to_state(generator.ema, example_inputs(generator.ema),
-                                 _part(state, f'{generator.ema_name}.'))
+                    fit_to_state(
+                        generator.ema,
+                        example_inputs(generator.ema),
+                        _part(state, f'{generator.ema_name}.'),
+                    )
         _refresh_averages(runner.model)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         if (runner.iter + 1) % self.interval:
             return
         with wrappers_follow(runner.model):
             for generator in masked_generators(runner, type(self).__name__):
-                self._change(generator.module,
-                             _optimizer(runner, generator.module))
+                self._change(
+                    generator.module, _optimizer(runner, generator.module)
+                )
                 if generator.ema is not None:
                     self._change(generator.ema)
         _refresh_averages(runner.model)
 
-    def _change(self,
-                module: nn.Module,
-                optimizer: Optional[Optimizer] = None) -> None:
+    def _change(
+        self, module: nn.Module, optimizer: Optional[Optimizer] = None
+    ) -> None:
         for _, mask in named_masks(module):
             broadcast(mask.pruned)
         self.change(module, example_inputs(module), optimizer)
@@ -110,7 +125,8 @@ def _optimizer(runner: Runner, generator: nn.Module) -> Optional[Optimizer]:
 def _part(state: dict, prefix: str) -> dict:
     return {
         key.removeprefix(prefix): value
-        for key, value in state.items() if key.startswith(prefix)
+        for key, value in state.items()
+        if key.startswith(prefix)
     }
 
 
@@ -120,5 +136,7 @@ def _refresh_averages(model: nn.Module) -> None:
         if isinstance(average, BaseAveragedModel):
             module = average.module
             average.avg_parameters = (
-                module.state_dict() if average.update_buffers else dict(
-                    module.named_parameters()))
+                module.state_dict()
+                if average.update_buffers
+                else dict(module.named_parameters())
+            )

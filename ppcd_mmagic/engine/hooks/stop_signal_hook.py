@@ -68,11 +68,13 @@ class StopSignalHook(Hook):
 
     priority = 'LOWEST'  # after the checkpoint that may be due
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         self._stop_if_asked(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, *args, **kwargs) -> None:
@@ -89,12 +91,16 @@ class StopSignalHook(Hook):
         if not number:
             return
         saved = [
-            hook.save_now(runner, done) for hook in runner.hooks
+            hook.save_now(runner, done)
+            for hook in runner.hooks
             if isinstance(hook, SafeCheckpointHook)
         ]
         if is_main_process():
             name = signal.Signals(number).name
             where = f', saved as {saved[0]}' if saved else ', unsaved'
-            print(f'stopped by {name} after iteration {done}{where}: go on '
-                  'with --resume', file=sys.stderr)
+            print(
+                f'stopped by {name} after iteration {done}{where}: go on '
+                'with --resume',
+                file=sys.stderr,
+            )
         raise SystemExit(128 + number)

@@ -45,26 +45,28 @@ class AttentionDistillationLoss(nn.Module):
         loss_name (str): Name in the logs. Defaults to 'loss_cd'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 p: float = 2.0,
-                 distance: str = 'l2',
-                 reduction: str = 'mean',
-                 loss_name: str = 'loss_cd') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        p: float = 2.0,
+        distance: str = 'l2',
+        reduction: str = 'mean',
+        loss_name: str = 'loss_cd',
+    ) -> None:
         super().__init__()
         if distance not in ('l2', 'mse'):
             raise PPCDError(f'distance="{distance}" must be "l2" or "mse".')
         if reduction not in ('mean', 'sum'):
-            raise PPCDError(
-                f'reduction="{reduction}" must be "mean" or "sum".')
+            raise PPCDError(f'reduction="{reduction}" must be "mean" or "sum".')
         self.loss_weight = loss_weight
         self.p = p
         self.distance = distance
         self.reduction = reduction
         self._loss_name = loss_name
 
-    def forward(self, student: Dict[Hashable, Tensor],
-                teacher: Dict[Hashable, Tensor]) -> Tensor:
+    def forward(
+        self, student: Dict[Hashable, Tensor], teacher: Dict[Hashable, Tensor]
+    ) -> Tensor:
         """Compare features that go by the same key.
 
         Args:
@@ -81,18 +83,22 @@ class AttentionDistillationLoss(nn.Module):
         if set(student) != set(teacher):
             raise PPCDError(
                 f'Student features at {sorted(student)} have no counterpart '
-                f'in the teacher\'s at {sorted(teacher)}: choose layers of '
-                'the same resolutions.')
+                f"in the teacher's at {sorted(teacher)}: choose layers of "
+                'the same resolutions.'
+            )
         return self.loss_weight * sum(
-            self._layer(student[key], teacher[key]) for key in student)
+            self._layer(student[key], teacher[key]) for key in student
+        )
 
     def _layer(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.shape[2:] != teacher.shape[2:]:
             raise PPCDError(
                 f'Student feature of size {tuple(student.shape[2:])} cannot be '
-                f'compared with the teacher\'s {tuple(teacher.shape[2:])}.')
+                f"compared with the teacher's {tuple(teacher.shape[2:])}."
+            )
         difference = attention_map(student, self.p) - attention_map(
-            teacher.detach(), self.p)
+            teacher.detach(), self.p
+        )
         if self.distance == 'l2':
             per_sample = difference.norm(dim=1)
         else:

@@ -27,24 +27,28 @@ class MaskL1Loss(nn.Module):
         loss_name (str): Name in the logs. Defaults to 'loss_pp'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 reduction: str = 'mean',
-                 loss_name: str = 'loss_pp') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_pp',
+    ) -> None:
         super().__init__()
         if reduction not in ('mean', 'sum'):
-            raise PPCDError(
-                f'reduction="{reduction}" must be "mean" or "sum".')
+            raise PPCDError(f'reduction="{reduction}" must be "mean" or "sum".')
         self.loss_weight = loss_weight
         self.reduction = reduction
         self._loss_name = loss_name
 
     def forward(self, masks: Iterable[ChannelMask]) -> Tensor:
         """Args: masks: The masks of one generator. Returns: A scalar."""
-        norms = torch.stack([
-            mask.weight.masked_fill(mask.pruned, 0).abs().sum() / mask.channels
-            for mask in masks
-        ])
+        norms = torch.stack(
+            [
+                mask.weight.masked_fill(mask.pruned, 0).abs().sum()
+                / mask.channels
+                for mask in masks
+            ]
+        )
         return self.loss_weight * getattr(norms, self.reduction)()
 
     def loss_name(self) -> str:
