@@ -173,9 +173,7 @@ def signal_trials(stage: Stage) -> Iterator[Trial]:
             if moment(process):
                 process.send(number, to_all)
 
-        code = (
-            128 + number if not at_once or number == signal.SIGINT else -number
-        )
+        code = -number if number == signal.SIGKILL else 128 + number
         yield Trial(
             'signals',
             f'{number.name} {when}' + ' to all processes' * to_all,

@@ -1,6 +1,9 @@
 """A user's mistake is a line; a fault of the program keeps its traceback."""
 
 import errno
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +13,7 @@ from tool_calls import TOOLS
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.building import building
 from ppcd_mmagic.engine import lost_processes_named
+from ppcd_mmagic.files import written_whole
 
 sys.path.insert(0, TOOLS)
 from command_line import run  # noqa: E402
@@ -102,7 +106,57 @@ def test_a_file_that_is_missing_may_be_a_fault_of_the_program():
 
 
 def test_control_c_is_no_traceback(outcome):
-    assert outcome(raising(KeyboardInterrupt())) == (130, ['stopped'])
+    assert outcome(raising(KeyboardInterrupt())) == (130, ['stopped by SIGINT'])
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+def test_a_tool_that_is_ended_clears_up(name, outcome, tmp_path):
+    number, before = getattr(signal, name), signal.getsignal(signal.SIGTERM)
+
+    def main():
+        with written_whole(str(tmp_path / 'result')) as partial:
+            open(partial, 'w').close()
+            signal.raise_signal(number)
+
+    assert outcome(main) == (128 + number, [f'stopped by {name}'])
+    assert not any(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_processes_of_a_tool_are_ended_at_once(outcome):
+    def main():
+        child = os.fork()
+        if not child:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert outcome(main) == (-signal.SIGTERM, [])
+
+
+def test_the_same_signal_again_ends_a_tool_that_clears_up():
+    done = subprocess.run(
+        [sys.executable, '-c', CLEARS_UP],
+        cwd=TOOLS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == 'clears up\n'
+    assert done.returncode == -signal.SIGTERM, done.stderr
+
+
+CLEARS_UP = """
+from command_line import run
+import signal
+def main():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        print('clears up', flush=True)
+        signal.raise_signal(signal.SIGTERM)
+        print('still there', flush=True)
+run(main)
+"""
 
 
 PARTS = Registry('part', scope='test')

@@ -7,13 +7,15 @@ import os
 import os.path as osp
 import signal
 import sys
-from typing import Any, Callable, NoReturn, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, NoReturn, Optional
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from ppcd_mmagic.building import building
 from ppcd_mmagic.engine import SafeRunner, lost_processes_named, merge_options
+from ppcd_mmagic.engine.hooks import SIGNALS
 from ppcd_mmagic.errors import PPCDError
 
 
@@ -33,16 +35,40 @@ _REFUSALS = {
 }
 
 
+@contextmanager
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """What else asks for an end lets the tool clear up what it has begun, too;
+    the same signal again ends it at once. Trainings note all of them."""
+    process = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:  # one that loads data has nothing to clear
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt(number)
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in set(SIGNALS) - {signal.SIGINT}
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """The entry of every tool: a user's mistake, or what the machine refuses,
     is one line and exit code 2; a fault of the program keeps its traceback."""
     logging.raiseExceptions = False  # a full disk is said once
     try:
-        with lost_processes_named():
+        with _signals_like_ctrl_c(), lost_processes_named():
             main()
-    except KeyboardInterrupt:
-        print('stopped', file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as asked:
+        number = signal.Signals(*asked.args or (signal.SIGINT,))
+        print(f'stopped by {number.name}', file=sys.stderr)
+        sys.exit(128 + number)
     except PPCDError as error:
         for problem in error.args:
             # what loads data in another process wraps its traceback around

@@ -6,9 +6,10 @@ from .once_for_all_hook import OnceForAllHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .short_history_hook import ShortHistoryHook
 from .shrink_hook import ShrinkHook
-from .stop_signal_hook import StopSignalHook, StopSignals
+from .stop_signal_hook import SIGNALS, StopSignalHook, StopSignals
 
 __all__ = [
+    'SIGNALS',
     'ExtraLossesHook',
     'FiniteGuardHook',
     'IterSeedHook',

@@ -13,7 +13,12 @@ from ppcd_mmagic.registry import HOOKS
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 # Ctrl-C, `kill` and most schedulers, and what SLURM sends before the end
-SIGNALS = ('SIGINT', 'SIGTERM', 'SIGUSR1')
+# (Windows has no SIGUSR1)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ('SIGINT', 'SIGTERM', 'SIGUSR1')
+    if hasattr(signal, name)
+)
 # how long the processes that load data outlive a signal to all of them
 _GRACE = 120
 
@@ -37,10 +42,8 @@ class StopSignals:
     def __enter__(self) -> 'StopSignals':
         if threading.current_thread() is not threading.main_thread():
             return self  # Python sets handlers in the main thread alone
-        for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGUSR1
-            if number is not None:
-                self._before[number] = signal.signal(number, self._note)
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception) -> None:
