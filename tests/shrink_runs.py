@@ -4,14 +4,15 @@ import copy
 from unittest.mock import Mock
 
 import torch
-from conftest import CLASSES, STUDENTS, every_class
+from conftest import CLASSES, NOISE, STUDENTS, every_class
 from gans import build_gan
 from mmagic.structures import DataSample
-from mmengine import MessageHub
+from mmengine import Config, MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import get_state_dict, load_state_dict
 
+from ppcd_mmagic.export import export_student
 from ppcd_mmagic.registry import HOOKS
 
 ITERATIONS, INTERVAL = 14, 3
@@ -114,6 +115,22 @@ class GanRun(Run):
 
     def images(self, part='generator'):
         noise, labels = every_class(2)
-        generator = getattr(self.model, part).eval()
+        generator = getattr(self.network, part).eval()
         with torch.no_grad():
             return generator(noise.double(), label=labels)
+
+
+def exported(state, generator_cfg, path):
+    """The export of a training's weights, in the precision of users."""
+    state = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+    }
+    torch.save(dict(state_dict=state), path)
+    model = dict(
+        type='PPCDGAN',
+        num_classes=CLASSES,
+        noise_size=NOISE,
+        generator=generator_cfg,
+    )
+    return export_student(Config(dict(model=model)), str(path))

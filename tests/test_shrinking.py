@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn as nn
-from conftest import CLASSES, NOISE, STUDENTS, build_generator, every_class
-from mmengine.config import Config
-from shrink_runs import MASKING, SHRINKING, GanRun as Run
+from conftest import STUDENTS, build_generator, every_class
+from shrink_runs import MASKING, SHRINKING, GanRun as Run, exported
 
 from ppcd_mmagic.channels import (
     fit_to_state,
@@ -16,7 +15,6 @@ from ppcd_mmagic.channels import (
     shrink_channels,
     zero_dead_channels,
 )
-from ppcd_mmagic.export import export_student
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import HOOKS
 
@@ -156,23 +154,9 @@ def test_checkpoint_of_a_shrunk_run_is_exported(name, residual_masks, tmp_path):
         run.train()
         expected = run.images('generator_ema')
         torch.set_default_dtype(torch.float32)
-        state = {
-            key: value.float() if value.is_floating_point() else value
-            for key, value in run.model.state_dict().items()
-        }
-        path = tmp_path / 'run.pth'
-        torch.save(dict(state_dict=state), path)
-        config = Config(
-            dict(
-                model=dict(
-                    type='PPCDGAN',
-                    num_classes=CLASSES,
-                    noise_size=NOISE,
-                    generator=run.generator_cfg,
-                )
-            )
+        export = exported(
+            run.model.state_dict(), run.generator_cfg, tmp_path / 'run.pth'
         )
-        export = export_student(config, str(path))
         sizes.append(export.summary['after'])
         # floor(0.6 * 16) of 16 and floor(0.6 * 8) of 8
         assert set(export.summary['sparsity'].values()) == {9 / 16, 4 / 8}
@@ -473,3 +457,13 @@ def test_bad_use_is_refused():
     )
     with pytest.raises(ValueError, match='the copy that EMAHook keeps'):
         hook.before_train(averaged)
+
+
+def test_zeroing_again_changes_nothing():
+    """Nor would cutting again; the singular vectors stay as well."""
+    generator, optimizer = pruned_by_hand()
+    zero_dead_channels(generator, example_inputs(generator), optimizer)
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    zero_dead_channels(generator, example_inputs(generator), optimizer)
+    for key, value in generator.state_dict().items():
+        assert torch.equal(value, before[key]), key

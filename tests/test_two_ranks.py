@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn as nn
-from conftest import CLASSES, NOISE, SAGAN, build_generator
+from conftest import CLASSES, NOISE, SAGAN, build_generator, every_class
 from mmagic.structures import DataSample
 from mmengine.logging import MMLogger
 from mmengine.model import (
@@ -17,7 +17,15 @@ from mmengine.model import (
     MMSeparateDistributedDataParallel,
 )
 from mmengine.registry import DefaultScope
-from shrink_runs import MASKING, SHRINKING, GanRun, Prepared, Run, adam
+from shrink_runs import (
+    MASKING,
+    SHRINKING,
+    GanRun,
+    Prepared,
+    Run,
+    adam,
+    exported,
+)
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -113,6 +121,17 @@ def trained(build, *hooks):
     run = build(*hooks)
     losses = run.train()
     return dict(run.checkpoint(), losses=losses)
+
+
+def exportable():
+    """What a training has come to, and the images of its averaged weights."""
+    run = RUNS['gan'](MASKING, SHRINKING)
+    run.train()
+    return dict(
+        run.checkpoint(),
+        generator_cfg=run.generator_cfg,
+        images=run.images('generator_ema'),
+    )
 
 
 def resumed(build, *hooks):
@@ -247,6 +266,7 @@ def in_rank(rank, folder):
     for name, build in RUNS.items():
         seen[name] = trained(build, MASKING, SHRINKING)
         seen[f'resumed {name}'] = resumed(build, MASKING, SHRINKING)
+    seen['exported'] = exportable()
     seen['unanswered'] = unanswered()
     torch.save(seen, f'{folder}/{rank}.pth')
     os._exit(0)  # the group that was not answered would be waited for
@@ -334,6 +354,20 @@ def test_processes_do_not_come_apart(ranks, name):
         assert torch.equal(value, two[key]), key
     for key, first in moments(ranks[0], name).items():
         assert torch.equal(first, moments(ranks[1], name)[key])
+
+
+def test_what_two_processes_have_trained_is_exported(ranks, tmp_path):
+    run = ranks[0]['exported']
+    torch.set_default_dtype(torch.float32)
+    export = exported(
+        run['state_dict'], run['generator_cfg'], tmp_path / 'run.pth'
+    )
+    torch.set_default_dtype(torch.float64)
+    noise, labels = every_class(2)
+    images = export.generator.double()(noise.double(), label=labels)
+    torch.testing.assert_close(images, run['images'], rtol=0, atol=1e-3)
+    after, before = (export.summary[key] for key in ('after', 'before'))
+    assert after['parameters'] < before['parameters']
 
 
 def moments(rank, name):

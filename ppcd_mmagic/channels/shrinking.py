@@ -98,6 +98,7 @@ def zero_dead_channels(
     """
     device = next(module.parameters()).device
     channels = link_masks(module, example_inputs)
+    before = _nonzero(module)
     for (owner, side), kept in channels.kept().items():
         if isinstance(side, int):
             continue
@@ -109,7 +110,12 @@ def zero_dead_channels(
         zero_channels(
             layer, side, dead.nonzero().flatten().to(device), optimizer
         )
-    settle_computed_weights(module)
+    if _nonzero(module) != before:  # else nothing would be cut now
+        settle_computed_weights(module)
+
+
+def _nonzero(module: nn.Module) -> int:
+    return sum(int(weight.count_nonzero()) for weight in module.parameters())
 
 
 @torch.no_grad()
