@@ -22,6 +22,7 @@ class DomainClassifier(BaseModel):
         base_channels (int): Width of the first of three stages.
             Defaults to 32.
         feature_dim (int): Length of the feature vector. Defaults to 64.
+        depth (int): Convolutions in each stage. Defaults to 1.
         data_preprocessor (dict, optional): MMagic's ``DataPreprocessor``.
     """
 
@@ -30,6 +31,7 @@ class DomainClassifier(BaseModel):
         num_classes: int,
         base_channels: int = 32,
         feature_dim: int = 64,
+        depth: int = 1,
         data_preprocessor: Optional[dict] = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
@@ -38,9 +40,21 @@ class DomainClassifier(BaseModel):
         self.stages = nn.Sequential(
             *[
                 nn.Sequential(
-                    nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(c_out),
-                    nn.ReLU(),
+                    *[
+                        layer
+                        for index in range(depth)
+                        for layer in (
+                            nn.Conv2d(
+                                c_out if index else c_in,
+                                c_out,
+                                3,
+                                padding=1,
+                                bias=False,
+                            ),
+                            nn.BatchNorm2d(c_out),
+                            nn.ReLU(),
+                        )
+                    ],
                     nn.MaxPool2d(2),
                 )
                 for c_in, c_out in zip(widths, widths[1:])
