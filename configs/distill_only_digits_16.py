@@ -3,5 +3,6 @@
 _base_ = 'tinygan_digits_16.py'
 
 model = dict(
-    feature_weight=0.0, loss_config=dict(gan_loss=dict(loss_weight=0.0))
+    distillation_loss=[dict(type='PixelDistillationLoss', loss_weight=10.0)],
+    loss_config=dict(gan_loss=dict(loss_weight=0.0)),
 )

@@ -3,7 +3,7 @@
 _base_ = 'tinygan_imagenet_128.py'
 
 model = dict(
-    feature_weight=0.0,
+    distillation_loss=[dict(type='PixelDistillationLoss', loss_weight=10.0)],
     loss_config=dict(
         gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)
     ),

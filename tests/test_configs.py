@@ -48,7 +48,9 @@ def test_config_builds(name):
         resolution = next(
             (
                 size
-                for word, size in dict(digits=16, folder=64).items()
+                for word, size in dict(
+                    digits=16, cifar10_16=16, folder=64
+                ).items()
                 if word in name
             ),
             128,
@@ -57,7 +59,12 @@ def test_config_builds(name):
 
 
 # learning rates of generator and discriminator
-RATES = dict(digits=(5e-4, 2e-3), folder=(2e-4, 4e-4), full=(1e-4, 4e-4))
+RATES = dict(
+    digits=(5e-4, 2e-3),
+    cifar10=(2e-4, 4e-4),
+    folder=(2e-4, 4e-4),
+    full=(1e-4, 4e-4),
+)
 
 
 def rates(name):
@@ -135,7 +142,7 @@ def test_classifier_has_one_optimizer_with_weight_decay(name):
     assert set(settings) == set(model.parameters())
     assert {
         (group['lr'], group['weight_decay']) for group in settings.values()
-    } == {(1e-3, 1e-4)}
+    } == {(2e-3 if 'cifar10' in name else 1e-3, 1e-4)}
 
 
 @pytest.mark.parametrize('name', GANS)

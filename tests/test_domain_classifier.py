@@ -129,3 +129,30 @@ def test_what_is_no_sequence_is_every_sample_s(tmp_path):
     predicted = classifier(images, samples)
     assert [sample.source for sample in predicted] == ['digits', 'digits']
     assert {tuple(sample.pred_label.shape) for sample in predicted} == {()}
+
+
+def test_depth_is_the_number_of_convolutions_of_each_stage():
+    """Weights of one, the default, keep their names of before."""
+
+    def shapes(depth):
+        return {
+            name: tuple(value.shape)
+            for name, value in build_classifier(depth=depth)
+            .stages.state_dict()
+            .items()
+            if value.dim() == 4
+        }
+
+    assert shapes(1) == {
+        '0.0.weight': (4, 3, 3, 3),
+        '1.0.weight': (8, 4, 3, 3),
+        '2.0.weight': (8, 8, 3, 3),
+    }
+    assert list(shapes(2).values()) == [
+        (4, 3, 3, 3),
+        (4, 4, 3, 3),
+        *[(8, 4, 3, 3), (8, 8, 3, 3)],
+        *[(8, 8, 3, 3)] * 2,
+    ]
+    two = build_classifier(depth=2).eval()
+    assert two.features(torch.zeros(2, 3, 16, 16)).shape == (2, 6)

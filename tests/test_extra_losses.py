@@ -344,10 +344,61 @@ def test_distillation_is_given_the_student_s_features_and_the_teacher_s(
     hook = hook_of(distillation_loss=dict(type='Compares'))
     logs = trained(model, wrappers_of(model), hook, iterations=1)
     assert (
-        hook.distillation_loss.seen
+        hook.distillation_losses[0].seen
         == [[{8: True, 16: True}, {8: False, 16: False}]] * 2
     )
     assert logs['loss_compared'] == 0.5  # of both passes
+
+
+def test_several_losses_are_added_of_one_pass_of_the_teacher():
+    model = built(Foreign)
+    images, targets = [], []
+    model.generator.register_forward_hook(
+        lambda net, args, out: images.append(out.detach())
+    )
+    hook = hook_of(
+        distillation_loss=[
+            dict(type='AttentionDistillationLoss', loss_weight=3.0),
+            dict(type='PixelDistillationLoss', loss_weight=0.5),
+        ]
+    )
+    hook.teacher.generator.register_forward_hook(
+        lambda net, args, out: targets.append(out)
+    )
+    logs = trained(model, wrappers_of(model), hook, iterations=1)
+    alone = built(Foreign)
+    expected = trained(alone, wrappers_of(alone), hook_of(), iterations=1)
+    assert logs['loss_cd'] == pytest.approx(expected['loss_cd'])
+    # of the last two passes; the discriminator's and an unused one come first
+    assert len(targets) == 2
+    assert logs['loss_pixel'] == pytest.approx(
+        sum(
+            0.5 * float((image - target).abs().mean())
+            for image, target in zip(images[-2:], targets)
+        )
+    )
+
+
+def test_losses_that_ask_for_a_discriminator_are_refused():
+    with pytest.raises(
+        PPCDError,
+        match='compares discriminator features, but ExtraLossesHook has only '
+        'features and images',
+    ):
+        hook_of(distillation_loss=dict(type='DiscriminatorFeatureLoss'))
+
+
+class TwoImages(InDict):
+    pack, unpack = staticmethod(lambda image: (image, image)), (0,)
+
+
+def test_images_are_compared_where_a_generator_gives_one_tensor():
+    hook = hook_of(distillation_loss=dict(type='PixelDistillationLoss'))
+    model = built(InTuple)
+    assert trained(model, wrappers_of(model), hook, 1)['loss_pixel'] > 0
+    model = built(TwoImages)
+    with pytest.raises(PPCDError, match='gives 2 tensors instead of one'):
+        trained(model, wrappers_of(model), hook, iterations=1)
 
 
 def test_log_says_once_what_is_compared(monkeypatch):

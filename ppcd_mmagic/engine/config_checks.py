@@ -24,12 +24,11 @@ _LEAST = {
     'num_classes': (1, True),
     'noise_size': (1, True),
     'base_channels': (1, True),
+    'depth': (1, True),
     'output_scale': (1, True),
     'input_scale': (1, True),
     'seed': (0, True),
     'loss_weight': (0, False),
-    'pixel_weight': (0, False),
-    'feature_weight': (0, False),
     'lr': (0, False),
 }
 

@@ -3,8 +3,12 @@ from .augmented_discriminator import AugmentedDiscriminator
 from .chunked_attention import ChunkedSelfAttentionBlock, chunk_attention
 from .domain_classifier import DomainClassifier
 from .grid_sample import sample_twice_differentiable
-from .image_distillation_gan import ImageDistillationGAN
-from .losses import AttentionDistillationLoss, MaskL1Loss
+from .losses import (
+    AttentionDistillationLoss,
+    DiscriminatorFeatureLoss,
+    MaskL1Loss,
+    PixelDistillationLoss,
+)
 from .ppcd_gan import PPCDGAN
 from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
 from .ppres_generators import (
@@ -22,15 +26,16 @@ __all__ = [
     'AttentionDistillationLoss',
     'AugmentedDiscriminator',
     'ChunkedSelfAttentionBlock',
+    'DiscriminatorFeatureLoss',
     'DomainClassifier',
     'GeneratorTeacher',
-    'ImageDistillationGAN',
     'MaskL1Loss',
     'PPCDGAN',
     'PPResBigGANGenResBlock',
     'PPResBigGANGenerator',
     'PPResSAGANGenerator',
     'PPResSNGANGenResBlock',
+    'PixelDistillationLoss',
     'chunk_attention',
     'masked_generator',
     'pruned_generator',

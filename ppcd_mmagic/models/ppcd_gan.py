@@ -14,6 +14,8 @@ from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap, common_features
 from ppcd_mmagic.registry import MODELS
+from .augmented_discriminator import AugmentedDiscriminator
+from .losses import build_distillation_losses, compared
 
 ModelType = Union[Dict, nn.Module]
 
@@ -37,7 +39,10 @@ class PPCDGAN(BaseConditionalGAN):
             ``BaseGAN``. Defaults to the hinge loss.
         pruning_loss (dict, optional): L_PP, such as :class:`MaskL1Loss`. None
             drops it.
-        distillation_loss (dict): L_CD. Defaults to
+        distillation_loss (dict | Sequence[dict]): L_CD, or several losses
+            that compare student and teacher, such as
+            :class:`PixelDistillationLoss` and
+            :class:`DiscriminatorFeatureLoss`. Defaults to
             :class:`AttentionDistillationLoss`.
         distill_layers (str | Sequence[str]): Layers of the student, compared
             with the teacher's at all resolutions that both have. Defaults to
@@ -46,11 +51,16 @@ class PPCDGAN(BaseConditionalGAN):
             False gives each sample another class, drawn uniformly
             (class-irrelevant distillation, Sec. II of the supplement).
             Defaults to True.
+        teacher_as_real (float): Which part of each batch of real images is
+            drawn by the teacher instead, for the same classes and, as the
+            fake ones are, for the noise; in [0, 1]. Defaults to 0.
         **kwargs: Those of MMagic's ``BaseConditionalGAN``.
 
     Raises:
         PPCDError: If student and teacher differ in classes, resolution or
-            noise size, or a layer is unknown.
+            noise size, a layer is unknown, or two losses have one name; in
+            the first step, if images of a teacher are asked for and there is
+            none.
     """
 
     def __init__(
@@ -62,24 +72,41 @@ class PPCDGAN(BaseConditionalGAN):
             gan_loss=dict(type='GANLoss', gan_type='hinge')
         ),
         pruning_loss: Optional[dict] = None,
-        distillation_loss: dict = dict(
+        distillation_loss: Union[dict, Sequence[dict]] = dict(
             type='ppcd_mmagic.AttentionDistillationLoss'
         ),
         distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
         class_aware: bool = True,
+        teacher_as_real: float = 0.0,
         **kwargs,
     ) -> None:
         super().__init__(
             generator, discriminator, loss_config=loss_config, **kwargs
         )
+        if not 0 <= teacher_as_real <= 1:
+            raise PPCDError(
+                f'teacher_as_real={teacher_as_real} must be in [0, 1].'
+            )
         self.class_aware = class_aware
+        self.teacher_as_real = teacher_as_real
         self.distill_layers = distill_layers
         self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
         self.teacher = None
         self._logged_sizes: Optional[list] = None
         if teacher is not None:
             FeatureTap(self.generator, distill_layers)  # names are checked
-            self.distillation_loss = MODELS.build(distillation_loss)
+            taken = ['loss_adv']
+            if self.pruning_loss is not None:
+                taken.append(self.pruning_loss.loss_name())
+            self.distillation_losses = build_distillation_losses(
+                distillation_loss,
+                ('features', 'images', 'discriminator features'),
+                taken,
+                type(self).__name__,
+            )
+            for loss in self.distillation_losses:
+                if compared(loss) == 'discriminator features':
+                    FeatureTap(self._plain_discriminator(), loss.layers)
             self.teacher = MODELS.build(teacher)
             self._check_teacher(self.teacher)
 
@@ -129,10 +156,10 @@ class PPCDGAN(BaseConditionalGAN):
         """UPDATEDISCRIMINATOR of Procedure 1."""
         labels = self.data_sample_to_label(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
+        real_imgs = self.real_images(data_samples, noise, labels)
         disc = partial(self.discriminator, label=labels)
         with torch.no_grad():
             fake_imgs = self.generator(noise, label=labels)
-        real_imgs = self.real_images(data_samples, noise, labels)
         loss, log_vars = self._get_disc_loss(
             dict(
                 disc=disc,
@@ -176,8 +203,22 @@ class PPCDGAN(BaseConditionalGAN):
     def real_images(
         self, data_samples: DataSample, noise: Tensor, labels: Tensor
     ) -> Tensor:
-        """What the discriminator takes for real."""
-        return data_samples.gt_img
+        """What the discriminator takes for real (n, 3, h, w): the first of
+        them drawn by the teacher, as many as ``teacher_as_real`` says.
+
+        Raises:
+            PPCDError: If there is no teacher to draw them.
+        """
+        drawn = round(self.teacher_as_real * len(labels))
+        if not drawn:
+            return data_samples.gt_img
+        if self.teacher is None:
+            raise PPCDError(
+                f'teacher_as_real={self.teacher_as_real} needs a teacher to '
+                'train: set `teacher` in the config.'
+            )
+        images = self.teacher.images(noise[:drawn], labels[:drawn])
+        return torch.cat([images, data_samples.gt_img[drawn:]])
 
     def distill(
         self, noise: Tensor, labels: Tensor
@@ -192,12 +233,40 @@ class PPCDGAN(BaseConditionalGAN):
             return self.generator(noise, label=labels), dict()
         with FeatureTap(self.generator, self.distill_layers) as tap:
             fake_imgs = self.generator(noise, label=labels)
-        student, teacher = self._compared(
-            tap.by_resolution(),
-            self.teacher(noise, label=self._teacher_labels(labels)),
+        target_imgs, target_features = self.teacher.draw(
+            noise, label=self._teacher_labels(labels)
         )
-        loss = self.distillation_loss(student, teacher)
-        return fake_imgs, {self.distillation_loss.loss_name(): loss}
+        losses = {}
+        for loss in self.distillation_losses:
+            if compared(loss) == 'features':
+                sides = self._compared(tap.by_resolution(), target_features)
+            elif compared(loss) == 'images':
+                sides = fake_imgs, target_imgs
+            else:
+                sides = tuple(
+                    self._discriminator_features(images, labels, loss.layers)
+                    for images in (fake_imgs, target_imgs)
+                )
+            losses[loss.loss_name()] = loss(*sides)
+        return fake_imgs, losses
+
+    def _discriminator_features(
+        self, images: Tensor, labels: Tensor, layers: Union[str, Sequence[str]]
+    ) -> Dict[str, Tensor]:
+        discriminator = self._plain_discriminator()
+        with FeatureTap(discriminator, layers) as tap:
+            discriminator(images, label=labels)
+        return tap.features
+
+    def _plain_discriminator(self) -> nn.Module:
+        """It without augmentation: of maps drawn for each image alone,
+        features of equal images would differ."""
+        discriminator = self.discriminator
+        if is_model_wrapper(discriminator):
+            discriminator = discriminator.module
+        if isinstance(discriminator, AugmentedDiscriminator):
+            discriminator = discriminator.discriminator
+        return discriminator
 
     def _compared(
         self, student: Dict[int, Tensor], teacher: Dict[int, Tensor]

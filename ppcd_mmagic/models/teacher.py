@@ -2,7 +2,7 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -17,7 +17,7 @@ from ppcd_mmagic.registry import MODELS
 
 @MODELS.register_module(name=['GeneratorTeacher', 'BigGANTeacher'])
 class GeneratorTeacher(nn.Module):
-    """A frozen, pre-trained generator that only gives features.
+    """A frozen, pre-trained generator that gives features and images.
 
     Registered as ``BigGANTeacher`` as well, its name before it took any
     generator.
@@ -89,11 +89,17 @@ class GeneratorTeacher(nn.Module):
         Returns:
             Dict[int, Tensor]: Feature maps (n, c, h, w) by height h.
         """
+        return self.draw(*args, **kwargs)[1]
+
+    @torch.no_grad()
+    def draw(self, *args, **kwargs) -> Tuple[Any, Dict[int, Tensor]]:
+        """What the generator makes of its inputs, and its features; both as
+        in :meth:`images` and :meth:`forward`."""
         with self._tap:
-            self._generate(*args, **kwargs)
+            drawn = self._generate(*args, **kwargs)
         features = self._tap.by_resolution()
         self._tap.features = {}
-        return features
+        return drawn, features
 
     @torch.no_grad()
     def images(self, noise: Tensor, label: Tensor) -> Tensor:
@@ -101,7 +107,7 @@ class GeneratorTeacher(nn.Module):
         classes."""
         return self._generate(noise, label=label)
 
-    def _generate(self, *args, **kwargs) -> Tensor:
+    def _generate(self, *args, **kwargs) -> Any:
         if self._classes is None:
             return self.generator(*args, **kwargs)
         bound = signature(self.generator.forward).bind(*args, **kwargs)

@@ -35,10 +35,10 @@ WHICH = (
 )
 # the sources of each module, and the tests that are held to know them
 PARTS = dict(
-    losses={'models/losses/*': 'losses ppcd_gan'},
+    losses={'models/losses/*': 'image_distillation losses ppcd_gan'},
     models={
         'models/*': 'augmentation chunked_attention domain_classifier '
-        'grid_sample image_distillation_gan masks ppcd_gan pruned_generator '
+        'grid_sample image_distillation masks ppcd_gan pruned_generator '
         'teacher'
     },
     checkpoints={

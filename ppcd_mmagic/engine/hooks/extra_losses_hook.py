@@ -1,5 +1,15 @@
 from functools import partial
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import (
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch
 from mmengine.hooks import Hook
@@ -16,6 +26,7 @@ from ppcd_mmagic.generators import (
     common_features,
     generators_of,
 )
+from ppcd_mmagic.models.losses import build_distillation_losses, compared
 from ppcd_mmagic.registry import HOOKS, MODELS
 from ..optimizers import holds_only, optim_wrapper_of
 from .mask_binarization_hook import masked_generators
@@ -27,6 +38,7 @@ class _Pass(NamedTuple):
     nodes: Set[Any]  # of the autograd graph, which wrote its outputs
     args: tuple
     kwargs: dict
+    output: Any
     features: Dict[int, Tensor]
 
 
@@ -51,7 +63,9 @@ class ExtraLossesHook(Hook):
             :class:`MaskL1Loss`.
         teacher (dict, optional): A :class:`GeneratorTeacher`, which is run on
             the arguments of each pass. None trains without distillation.
-        distillation_loss (dict): L_CD. Defaults to
+        distillation_loss (dict | Sequence[dict]): L_CD, or several losses
+            that compare features or images, such as
+            :class:`PixelDistillationLoss`. Defaults to
             :class:`AttentionDistillationLoss`.
         distill_layers (str | Sequence[str]): Layers of the generator that are
             compared with the teacher's of the same height. Defaults to
@@ -59,10 +73,11 @@ class ExtraLossesHook(Hook):
 
     Raises:
         PPCDError: Before the training, if neither loss is asked for, there
-            are no masks, no or several optimizers hold the generator, or
-            there is a teacher for several generators; in the first step, if
-            the losses do not reach the generator or the model has a loss of
-            the same name.
+            are no masks, no or several optimizers hold the generator, there
+            is a teacher for several generators, or a loss compares what a
+            discriminator makes of the images; in the first step, if the
+            losses do not reach the generator, the model has a loss of the
+            same name, or images are compared and there is not one of each.
     """
 
     # writes into the losses of a step before others read them
@@ -72,7 +87,7 @@ class ExtraLossesHook(Hook):
         self,
         pruning_loss: Optional[dict] = dict(type='ppcd_mmagic.MaskL1Loss'),
         teacher: Optional[dict] = None,
-        distillation_loss: dict = dict(
+        distillation_loss: Union[dict, Sequence[dict]] = dict(
             type='ppcd_mmagic.AttentionDistillationLoss'
         ),
         distill_layers: Union[str, Sequence[str]] = 'conv_blocks.*',
@@ -83,7 +98,12 @@ class ExtraLossesHook(Hook):
                 'pruning_loss or a teacher.'
             )
         self.pruning_loss = pruning_loss and MODELS.build(pruning_loss)
-        self.distillation_loss = MODELS.build(distillation_loss)
+        self.distillation_losses = build_distillation_losses(
+            distillation_loss,
+            ('features', 'images'),
+            [self.pruning_loss.loss_name()] if self.pruning_loss else [],
+            type(self).__name__,
+        )
         self.teacher = teacher and MODELS.build(teacher)
         self.distill_layers = distill_layers
         self._logs: Dict[str, List[Tensor]] = {}
@@ -153,24 +173,36 @@ class ExtraLossesHook(Hook):
         """Note a loss of this iteration."""
         self._logs.setdefault(name, []).append(value)
 
-    def distance(self, one: _Pass) -> Tensor:
-        """L_CD of one pass."""
+    def distances(self, one: _Pass) -> Dict[str, Tensor]:
+        """The distillation losses of one pass, by name."""
         (first,) = [*one.args, *one.kwargs.values()][:1]
         if not isinstance(first, Tensor):
             raise PPCDError(
                 'The generator draws its input itself, so that the teacher '
                 'cannot be given the same: hand it tensors.'
             )
-        student, teacher = common_features(
-            one.features, self.teacher(*one.args, **one.kwargs)
+        output, features = self.teacher.draw(*one.args, **one.kwargs)
+        sides = dict(
+            features=lambda: self._common(one.features, features),
+            images=lambda: (_image(one.output), _image(output)),
         )
+        return {
+            loss.loss_name(): loss(*sides[compared(loss)]())
+            for loss in self.distillation_losses
+        }
+
+    def _common(
+        self, student: Dict[int, Tensor], teacher: Dict[int, Tensor]
+    ) -> Tuple[dict, dict]:
+        """The features that both have; the log says once which."""
+        student, teacher = common_features(student, teacher)
         if self._logged_sizes != list(student):
             self._logged_sizes = list(student)
             print_log(
                 f'distillation compares features of {list(student)} pixels',
                 'current',
             )
-        return self.distillation_loss(student, teacher)
+        return student, teacher
 
     def after_train(self, runner: Runner) -> None:
         for remove in self._remove:
@@ -217,7 +249,7 @@ class _Source:
             self._tap.__exit__()
             features, self._tap.features = self._tap.by_resolution(), {}
         nodes = {tensor.grad_fn for tensor in _tensors(out)} - {None}
-        self.passes.append(_Pass(nodes, args, kwargs, features))
+        self.passes.append(_Pass(nodes, args, kwargs, out, features))
 
     def losses(self, graph: Set[Any]) -> Dict[str, Tensor]:
         """Those that belong to a loss, by name; none where it does not depend
@@ -233,9 +265,9 @@ class _Source:
                 hook.pruning_loss(mask for _, mask in named_masks(self.module))
             )
         if hook.teacher:
-            found[hook.distillation_loss.loss_name() + self.suffix] = sum(
-                map(hook.distance, reached)
-            )
+            of_passes = [hook.distances(one) for one in reached]
+            for name in of_passes[0]:
+                found[name + self.suffix] = sum(d[name] for d in of_passes)
         for name, value in found.items():
             hook.log(name, value.detach())
         return found
@@ -297,6 +329,18 @@ def _tensors(out: Any) -> List[Tensor]:
     if not isinstance(out, (dict, list, tuple)):
         return []
     return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _image(out: Any) -> Tensor:
+    """The one that a generator gives."""
+    tensors = _tensors(out)
+    if len(tensors) != 1:
+        raise PPCDError(
+            'ExtraLossesHook compares images, but a generator gives '
+            f'{len(tensors)} tensors instead of one: take a distillation_loss '
+            'that compares features.'
+        )
+    return tensors[0]
 
 
 def _graph(loss: Tensor) -> Set[Any]:
