@@ -75,6 +75,29 @@ def refuse_changed(path: str) -> None:
         )
 
 
+def make_folder(path: str) -> None:
+    """Have a folder that results can be written to, before they are made.
+
+    Args:
+        path (str): It is there already, or is made; '' is the current one.
+
+    Raises:
+        PPCDError: If it cannot be made, or nothing can be written to it.
+    """
+    path = path or os.curdir
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise PPCDError(
+            f'The folder {path} cannot be made: {error.strerror}. Name '
+            'another one.'
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PPCDError(
+            f'The folder {path} is read-only: name another one for the results.'
+        )
+
+
 def partial_of(path: str) -> str:
     """Where :func:`written_whole` writes."""
     folder, name = osp.split(path)

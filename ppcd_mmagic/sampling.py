@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.generators import (
     batch_norms,
     build_preprocessor,
@@ -305,12 +305,7 @@ def write_pictures(
         sampler.settle_statistics(
             standing_statistics, seed=seed, truncation=truncation
         )
-    try:
-        os.makedirs(out_dir, exist_ok=True)
-    except OSError as error:
-        raise PPCDError(
-            f'The folder "{out_dir}" cannot be made: {error.strerror}.'
-        ) from error
+    make_folder(out_dir)
     digits = [len(str(top - 1)) for top in (sampler.num_classes, number)]
     labels = torch.tensor(classes).repeat_interleave(number)
     files = {

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import os.path as osp
 import subprocess
 import sys
@@ -243,6 +244,25 @@ def test_what_is_wrong_with_the_last_run_is_said_before_the_first(tmp_path):
     with pytest.raises(PPCDError, match='^bad: teacher checkpoint not found'):
         experiments.run_all([good, bad], 1)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_root_that_is_read_only_is_refused_before_a_judge_is_trained(
+    tmp_path, monkeypatch
+):
+    """An administrator may write anywhere, so the system's answer is given
+    here."""
+    root = str(tmp_path / 'runs')
+    runs = dense_runs(root, 'one')
+    runs[0].config.test_evaluator.metrics = [
+        dict(
+            type='DomainMetric',
+            checkpoint=str(tmp_path / 'classifier_digits_16' / 'iter_400.pth'),
+        )
+    ]
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != root)
+    with pytest.raises(PPCDError, match='runs is read-only'):
+        experiments.run_all(runs, 1)
+    assert os.listdir(tmp_path) == ['runs']
 
 
 def test_equal_runs_are_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import os.path as osp
 
 import torch
@@ -10,7 +9,7 @@ from command_line import Settings, positive, read_config_file, run
 from mmengine.registry import DefaultScope
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.speed import Speed, measure_speed, ways_of
 from ppcd_mmagic.visualization import speed_bars
 
@@ -93,7 +92,7 @@ def main() -> None:
     config = read_config_file(args.config, args.cfg_options)
     with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
         ways = ways_of(config, args.checkpoint, args.compile)
-    os.makedirs(args.out_dir, exist_ok=True)  # before minutes are spent
+    make_folder(args.out_dir)  # before minutes are spent
     found = measure_speed(ways, args.batch_sizes, args.rounds)
     print(table(found))
     write(found, args.out_dir)

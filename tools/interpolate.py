@@ -1,7 +1,6 @@
 """Pictures between classes and between noises (figures F and G)."""
 
 import argparse
-import os
 import os.path as osp
 
 import imageio.v3 as imageio
@@ -14,7 +13,7 @@ from torchvision.utils import make_grid, save_image
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import interpolate_classes, interpolate_noises
 
@@ -90,7 +89,7 @@ def main() -> None:
             f'--classes {classes} must be within 0 and '
             f'{generator.num_classes - 1}, the classes of the generator.'
         )
-    os.makedirs(args.out_dir, exist_ok=True)
+    make_folder(args.out_dir)
     pictures = walks(generator, classes, args.steps, args.seed)
     films = walks(generator, classes, args.frames, args.seed)
     for name, rows in pictures.items():

@@ -1,7 +1,6 @@
 """Write what configs/foreign/*_photographs*.py are trained and tested on."""
 
 import argparse
-import os
 import os.path as osp
 from typing import Iterator
 
@@ -13,6 +12,7 @@ from PIL import Image
 import ppcd_mmagic  # noqa: F401, makes MMagic importable
 from mmagic.datasets.transforms import MATLABLikeResize
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.files import make_folder
 
 # photographs that come with scikit-image; no part of one is in both
 TRAIN = (
@@ -102,7 +102,7 @@ def in_eight_colours(photo: np.ndarray) -> np.ndarray:
 
 
 def write(folder: str, name: str, picture: np.ndarray) -> None:
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     if not cv2.imwrite(osp.join(folder, name), picture):
         raise PPCDError(f'{folder} cannot be written to: name another --out.')
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import os.path as osp
 import statistics
 from typing import Dict, List, NamedTuple
@@ -28,7 +27,7 @@ from ppcd_mmagic.evaluation import (
     kept_statistics,
     recognise,
 )
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.generators import draw_noise, example_inputs
 from ppcd_mmagic.visualization import (
     HtmlReport,
@@ -360,8 +359,8 @@ def write_leakage(report: HtmlReport, found: dict) -> None:
 def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
+    make_folder(osp.dirname(args.out))  # before minutes are spent
     found = measure(args, load_entries(args.model))
-    os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     write_report(args, found)
     with (
         written_whole(osp.splitext(args.out)[0] + '.json') as path,

@@ -39,7 +39,7 @@ from ppcd_mmagic.engine import (
 )
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # tools and configs lie beside the package, or in it where it was installed
@@ -246,7 +246,7 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
     """Before the first one begins: the last one may be days away."""
     problems: Dict[str, str] = {}
     for run in runs:
-        os.makedirs(run.root, exist_ok=True)
+        make_folder(run.root)
         if osp.exists(osp.join(run.work_dir, 'metrics.json')):
             continue  # done
         config = _seeded(run)
@@ -325,7 +325,7 @@ def _judges(config: Config) -> Iterator[str]:
 
 def _train_judge(checkpoint: str, jobs: int, stop: Event) -> None:
     folder = osp.dirname(checkpoint)
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     _tool(
         'train.py',
         folder,
@@ -391,7 +391,7 @@ def _train_and_export(run: Run, jobs: int, stop: Event) -> None:
 
 
 def _train(run: Run, jobs: int, stop: Event) -> None:
-    os.makedirs(run.work_dir, exist_ok=True)
+    make_folder(run.work_dir)
     config = _seeded(run)
     if run.start:
         config.load_from = run.start.checkpoint

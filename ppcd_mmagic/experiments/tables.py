@@ -1,7 +1,6 @@
 """Tables and pictures of what was run."""
 
 import json
-import os
 import os.path as osp
 import statistics
 from typing import Any, Dict, List, Sequence
@@ -12,7 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ppcd_mmagic.evaluation import build_classifier, recognise
-from ppcd_mmagic.files import written_whole
+from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import (
     class_grids,
@@ -72,7 +71,7 @@ def save_table(
     rule = '| ' + ' | '.join('-' * width for width in widths) + ' |'
     text = '\n'.join([rows[0], rule, *rows[1:]])
     print(f'\n{title}\n{text}\n{note}')
-    os.makedirs(root, exist_ok=True)
+    make_folder(root)
     for name, content in (
         ('table.md', f'# {title}\n\n{text}\n\n{note}\n'),
         ('results.json', json.dumps(results, indent=2)),
