@@ -101,7 +101,7 @@ class PPCDInferencer(MMagicInferencer):
         PPCDError: If config or weights are missing or do not fit, or a
             parameter is unknown.
 
-    Examples:
+    Example:
         >>> editor = PPCDInferencer('export/config.py', 'export/generator.pth')
         >>> result, images = editor.infer(label=3, result_out_dir='three.png')
     """

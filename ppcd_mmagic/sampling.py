@@ -77,6 +77,11 @@ class ClassSampler:
     Raises:
         PPCDError: If config or weights are missing or do not fit, the
             generator knows no classes, or there is no such device.
+
+    Example:
+        >>> sampler = ClassSampler('export/config.py', 'export/generator.pth')
+        >>> sampler.num_classes, sampler.noise_size
+        (10, 24)
     """
 
     def __init__(
@@ -213,6 +218,10 @@ def choose_classes(
 
     Raises:
         PPCDError: If a name is unknown, or several classes have it.
+
+    Example:
+        >>> choose_classes(['2', 'Cat'], 3, lambda: ['cat', 'cow', 'dog'])
+        [2, 0]
     """
     if list(wanted) == ['all']:
         return list(range(num_classes))
@@ -291,6 +300,12 @@ def write_pictures(
     Raises:
         PPCDError: If a class is unknown, a count is less than 1, or the folder
             is not empty or cannot be made.
+
+    Example:
+        >>> sampler = ClassSampler('export/config.py', 'export/generator.pth')
+        >>> paths = write_pictures(sampler, [3, 7], 'pictures', number=2)
+        >>> [os.path.basename(path) for path in paths]
+        ['3_0.png', '3_1.png', '7_0.png', '7_1.png']
     """
     _at_least_one(number=number, batch_size=batch_size)
     classes = list(dict.fromkeys(classes))  # each once

@@ -1,7 +1,9 @@
 """What README and docs tell people to type."""
 
 import contextlib
+import doctest
 import importlib
+import inspect
 import io
 import os.path as osp
 import re
@@ -123,17 +125,21 @@ def test_parts_named_in_python_blocks_are_registered():
 
 @pytest.fixture(scope='module')
 def export(tmp_path_factory):
-    """A folder with ``export/`` in it, of an untrained student."""
+    """A folder with ``export/`` in it, of an untrained student, whose config
+    and checkpoint are there too."""
     from ppcd_mmagic.export import export_student, save_export
 
     folder = tmp_path_factory.mktemp('docs')
     config = Config.fromfile(osp.join(ROOT, STUDENT))
+    config.dump(folder / 'student.py')
     config.model.teacher = None
     with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
         generator = registry.MODELS.build(config.model).generator_ema.module
-        torch.save(dict(state_dict=generator.state_dict()), folder / 's.pth')
+        torch.save(
+            dict(state_dict=generator.state_dict()), folder / 'iter_800.pth'
+        )
         save_export(
-            export_student(config, str(folder / 's.pth'), 2),
+            export_student(config, str(folder / 'iter_800.pth'), 2),
             str(folder / 'export'),
         )
     return folder
@@ -177,3 +183,70 @@ def test_python_blocks_with_gaps_are_python():
             page,
             'exec',
         )
+
+
+# what examples show as a part of a config
+SETTINGS = {
+    'custom_hooks',
+    'default_hooks',
+    'train_dataloader',
+    'val_evaluator',
+}
+PACKAGES = (
+    'apis',
+    'channels',
+    'datasets',
+    'engine.hooks',
+    'evaluation',
+    'export',
+    'generators',
+    'models',
+    'models.losses',
+    'sampling',
+)
+
+
+def explained_parts():
+    """What users call with arguments or by an example, by name."""
+    known = set()
+    for package in PACKAGES:
+        module = importlib.import_module(f'ppcd_mmagic.{package}')
+        own = [
+            name
+            for name, part in vars(module).items()
+            if getattr(part, '__module__', '') == module.__name__
+            and not name.startswith('_')
+        ]
+        for name in getattr(module, '__all__', own):
+            part = getattr(module, name)
+            text = inspect.getdoc(part) or ''
+            explained = 'Args:' in text or '>>>' in text
+            if callable(part) and explained and part not in known:
+                known.add(part)
+                yield pytest.param(part, id=f'{package}.{name}')
+
+
+@pytest.mark.parametrize('part', explained_parts())
+def test_examples_in_docstrings_show_what_happens(part, export, monkeypatch):
+    text = inspect.getdoc(part)
+    assert '>>>' in text, 'what takes arguments has an example'
+    (preamble,) = blocks('docs/api.md', 'pycon')
+    example = doctest.DocTestParser().get_doctest(
+        f'{preamble}\n{text}', {}, part.__name__, None, 0
+    )
+    runner = doctest.DocTestRunner(
+        verbose=False,
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
+    told = io.StringIO()
+    monkeypatch.chdir(export)
+    runner.run(example, out=told.write, clear_globs=False)
+    assert not runner.failures, told.getvalue()
+    settings = SETTINGS & set(example.globs)
+    if settings:
+        config = Config.fromfile('student.py')
+        for key in settings:
+            shown = example.globs[key]
+            whole = isinstance(shown, list)
+            config[key] = shown if whole else {**config[key], **shown}
+        assert not config_problems(config)

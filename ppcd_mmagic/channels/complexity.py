@@ -32,6 +32,10 @@ def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
 
     Returns:
         dict: ``parameters`` and ``multiply_adds``.
+
+    Example:
+        >>> complexity(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 16, 16))
+        {'parameters': 224, 'multiply_adds': 55296}
     """
     args, kwargs = split_inputs(example_inputs)
     modes = {child: child.training for child in module.modules()}
@@ -74,6 +78,13 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
         layers and matrix products for one sample of the example inputs. It is
         what :func:`complexity` counts, but for products inside of layers of
         which nothing is known.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> channels = mask_channels(net, torch.zeros(1, 3, 4, 4))
+        >>> channels.masks['0'].prune(4)
+        >>> remaining_complexity(channels)
+        {'parameters': 31, 'multiply_adds': 384}
     """
     kept = {key: len(indices) for key, indices in channels.kept().items()}
     return {

@@ -43,6 +43,12 @@ def fold_computed_weights(model: nn.Module) -> None:
 
     Layers become plain ``nn`` layers. Hooks on them (gates) and what they
     carry (masks) stay where they are.
+
+    Example:
+        >>> net = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)))
+        >>> fold_computed_weights(net)
+        >>> sorted(net.state_dict())
+        ['0.bias', '0.weight']
     """
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):

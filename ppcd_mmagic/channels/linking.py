@@ -39,6 +39,15 @@ class Channels:
         masks (dict[str, ChannelMask]): Its masks, by convolution.
         left_out (dict[str, str]): Convolutions that a pattern names but that
             cannot carry a mask, and why.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> channels = mask_channels(net, torch.zeros(1, 3, 4, 4))
+        >>> channels.masks['0'].prune(6)
+        >>> print(channels)
+        Sequential: masks on 1 of 2 convolutions
+        0     8 channels  masked, can leave
+        1     3 channels  not masked: is the image
     """
 
     def __init__(
@@ -399,6 +408,18 @@ def link_masks(
         module (nn.Module): With masks; changed in place.
         example_inputs (Tensor | tuple | dict): See :func:`mask_channels`.
         left_out (dict, optional): See :class:`Channels`.
+
+    Example:
+        >>> block = dict(type='PPResSNGANGenResBlock', use_cbn=False)
+        >>> net = nn.Sequential(
+        ...     MODELS.build(dict(block, in_channels=4, out_channels=8)),
+        ...     MODELS.build(dict(block, in_channels=8, out_channels=8)),
+        ... )
+        >>> is_linked(net)
+        False
+        >>> _ = link_masks(net, torch.zeros(1, 4, 4, 4))
+        >>> is_linked(net)
+        True
     """
     masked = _masks.output_gates(module)
     if not masked:

@@ -52,6 +52,13 @@ class ChannelMask(nn.Module):
         channels (int): c as built. Where pruned channels were removed the
             tensors are shorter, but those channels still count as pruned.
         present (int): Number of channels that were not removed.
+
+    Example:
+        >>> mask = ChannelMask(4)
+        >>> mask.weight.data = torch.tensor([0.9, 0.1, 0.5, 0.7])
+        >>> mask.prune(2)
+        >>> mask.gate().tolist(), mask.sparsity
+        ([1.0, 0.0, 0.0, 1.0], 0.5)
     """
 
     pruned: Tensor
@@ -348,7 +355,16 @@ _hangs_masks = ContextVar('hangs_masks', default=True)
 @contextmanager
 def without_masks() -> Iterator[None]:
     """What is built inside of this context carries no masks, whatever its
-    config says."""
+    config says.
+
+    Example:
+        >>> with without_masks():
+        ...     student = MODELS.build(
+        ...         dict(type='PPResSAGANGenerator', output_scale=32, num_classes=3)
+        ...     )
+        >>> list(named_masks(student))
+        []
+    """
     token = _hangs_masks.set(False)
     try:
         yield
@@ -431,7 +447,14 @@ def matching_convolutions(
 
 
 def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
-    """Every mask once, by the name of the convolution that owns it."""
+    """Every mask once, by the name of the convolution that owns it.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> _ = mask_channels(net, torch.zeros(1, 3, 4, 4))
+        >>> [(name, mask.channels) for name, mask in named_masks(net)]
+        [('0', 8)]
+    """
     for name, child in module.named_modules():
         if isinstance(child, ChannelMask):
             yield short_name(name.removesuffix('.mask')), child
@@ -451,6 +474,15 @@ def copy_masks(source: nn.Module, target: nn.Module) -> None:
 
     Raises:
         PPCDError: If they are not; nothing is copied then.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> masks = mask_channels(net, torch.zeros(1, 3, 4, 4)).masks
+        >>> ema = copy.deepcopy(net)
+        >>> masks['0'].prune(6)
+        >>> copy_masks(net, ema)
+        >>> dict(named_masks(ema))
+        {'0': ChannelMask(8, pruned=6)}
     """
     theirs, ours = dict(named_masks(source)), dict(named_masks(target))
     differ = sorted(

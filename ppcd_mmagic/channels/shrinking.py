@@ -41,6 +41,22 @@ def shrink_channels(
 
     Returns:
         int: Number of mask entries removed.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> images = torch.randn(1, 3, 4, 4)
+        >>> adam = torch.optim.Adam(net.parameters())
+        >>> mask_channels(net, images).masks['0'].prune(6)
+        >>> shrink_channels(net, images, adam)
+        6
+        >>> net
+        Sequential(
+          (0): Conv2d(
+            3, 2, kernel_size=(1, 1), stride=(1, 1)
+            (mask): ChannelMask(8, pruned=6)
+          )
+          (1): Conv2d(2, 3, kernel_size=(1, 1), stride=(1, 1))
+        )
     """
     channels = link_masks(module, example_inputs)
     kept = channels.kept()
@@ -95,6 +111,14 @@ def zero_dead_channels(
     optimizer state alike, it is that of the living ones, and no gradient
     through it moves the dead ones again: a module that is zeroed and one that
     is cut train alike.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> images = torch.randn(1, 3, 4, 4)
+        >>> mask_channels(net, images).masks['0'].prune(6)
+        >>> zero_dead_channels(net, images)
+        >>> int(net[0].weight.flatten(1).any(1).sum())
+        2
     """
     device = next(module.parameters()).device
     channels = link_masks(module, example_inputs)
@@ -127,7 +151,20 @@ def fit_to_state(
 ) -> None:
     """Give a module as it was built the sizes of a state dict that was saved
     after channels were removed. Sizes that differ otherwise are left to
-    whoever loads the state."""
+    whoever loads the state.
+
+    Example:
+        >>> images = torch.randn(1, 3, 4, 4)
+        >>> def build():
+        ...     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        ...     return net, mask_channels(net, images).masks['0']
+        >>> (trained, mask), (net, _) = build(), build()
+        >>> mask.prune(6)
+        >>> _ = shrink_channels(trained, images)
+        >>> fit_to_state(net, images, trained.state_dict())
+        >>> net.load_state_dict(trained.state_dict())
+        <All keys matched successfully>
+    """
     if narrow_to_state(module, state, optimizer):
         link_masks(module, example_inputs)
 
@@ -142,6 +179,14 @@ def narrow_to_state(
 
     Returns:
         bool: Whether anything became smaller.
+
+    Example:
+        >>> narrow = nn.Sequential(nn.Conv2d(3, 2, 1))
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1))
+        >>> narrow_to_state(net, narrow.state_dict())
+        True
+        >>> net.load_state_dict(narrow.state_dict())
+        <All keys matched successfully>
     """
     present = layer_sizes(module)
     smaller = {

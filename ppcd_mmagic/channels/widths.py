@@ -24,6 +24,10 @@ class Widths(NamedTuple):
             tensors that have them.
         inputs (dict): The same for the input channels.
         sizes (dict): By side, the attributes that hold the numbers.
+
+    Example:
+        >>> Widths(dict(weight=0, bias=0), dict(weight=1)).inputs
+        {'weight': 1}
     """
 
     outputs: Dict[str, int]
@@ -317,7 +321,12 @@ def _zero(
 def layer_sizes(model: nn.Module) -> Sizes:
     """Sizes of all that can be narrowed, by name: (outputs, inputs) of
     convolutions and linear layers, (outputs, ) of other layers, the shape of
-    parameters that are in no such layer."""
+    parameters that are in no such layer.
+
+    Example:
+        >>> layer_sizes(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)))
+        {'0': (8, 3), '1': (8,)}
+    """
     sizes = {}
     for name, layer in model.named_modules():
         widths = widths_of(layer)
@@ -388,6 +397,12 @@ def resize_layers(
 
     Raises:
         PPCDError: If a layer does not exist or is smaller than its size.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+        >>> resize_layers(net, {'0': (2, 3), '1': (2,)})
+        >>> net(torch.randn(1, 3, 4, 4)).shape
+        torch.Size([1, 2, 4, 4])
     """
     present = layer_sizes(model)
     layers = dict(model.named_modules())

@@ -25,6 +25,12 @@ def class_names(config: Config, source: Optional[str] = None) -> List[str]:
 
     Raises:
         PPCDError: If the names are not to be found.
+
+    Example:
+        >>> class_names(Config.fromfile('student.py'))[:3]
+        ['0', '1', '2']
+        >>> class_names(Config(), 'imagenet')[207]
+        'golden retriever'
     """
     if source == 'imagenet':
         from torchvision.models import ResNet50_Weights

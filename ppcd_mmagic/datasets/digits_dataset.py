@@ -20,6 +20,11 @@ class DigitsDataset(BasicConditionalDataset):
             Defaults to 'all'.
         size (int): Side of the images in pixels. Defaults to 16.
         **kwargs: Those of ``BaseDataset``, such as ``pipeline``.
+
+    Example:
+        >>> digits = DATASETS.build(dict(type='DigitsDataset', split='test'))
+        >>> len(digits), digits[0]['gt_label']
+        (360, 0)
     """
 
     METAINFO = dict(classes=tuple(str(digit) for digit in range(10)))

@@ -26,6 +26,13 @@ class PictureFolder(BasicConditionalDataset):
 
     Raises:
         PPCDError: While training, if more are, or all of a class.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     dataset=dict(
+        ...         type='PictureFolder', data_root='~/pictures', tolerated=0.0
+        ...     )
+        ... )
     """
 
     def __init__(

@@ -37,6 +37,15 @@ def fault_of(path: str) -> Optional[str]:
 
     Returns:
         str | None: Such as 'empty' or 'truncated'; None if nothing is.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new('RGB', (8, 8)).save('black.png')
+        >>> print(fault_of('black.png'))
+        None
+        >>> _ = open('empty.jpg', 'w')
+        >>> fault_of('empty.jpg')
+        'empty'
     """
     try:
         with open(path, 'rb') as file:
@@ -83,6 +92,12 @@ def faults_in(folder: str, files: Iterable[str]) -> Dict[str, str]:
 
     Returns:
         dict: Faults by path, see :func:`fault_of`.
+
+    Example:
+        >>> os.makedirs('cats')
+        >>> _ = open('cats/empty.jpg', 'w')
+        >>> faults_in('.', ['cats/empty.jpg'])
+        {'cats/empty.jpg': 'empty'}
     """
     files = sorted(files)
     mark = fingerprint(folder, files)

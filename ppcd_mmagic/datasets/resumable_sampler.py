@@ -24,6 +24,12 @@ class ResumableSampler(Sampler):
 
     Raises:
         PPCDError: If the data set is empty.
+
+    Example:
+        >>> sampler = ResumableSampler(range(4), seed=0)
+        >>> first = [index for index, _ in zip(sampler, range(8))]
+        >>> sorted(first[:4]), sorted(first[4:])
+        ([0, 1, 2, 3], [0, 1, 2, 3])
     """
 
     def __init__(

@@ -39,6 +39,16 @@ class ClassAccuracy(GenerativeMetric):
 
     Raises:
         PPCDError: If the checkpoint does not fit, or ``fake_nums`` is 0.
+
+    Example:
+        >>> val_evaluator = dict(
+        ...     metrics=[
+        ...         dict(
+        ...             type='ClassAccuracy', fake_nums=5000,
+        ...             checkpoint='resnet50-11ad3fa6.pth',
+        ...         )
+        ...     ]
+        ... )
     """
 
     def __init__(

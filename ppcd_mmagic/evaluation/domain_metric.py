@@ -44,6 +44,11 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Raises:
         PPCDError: If there are fewer, or a value is not finite.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(100, 4))
+        >>> round(frechet_distance(features, features + 0.5), 6)
+        1.0
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2:
@@ -84,6 +89,10 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
     Raises:
         PPCDError: If there are fewer.
+
+    Example:
+        >>> kernel_distance(torch.zeros(2, 4), torch.ones(2, 4))
+        7.0
     """
     if min(len(a), len(b)) < 2:
         raise PPCDError(
@@ -116,6 +125,12 @@ def variety(
 
     Raises:
         PPCDError: If no class has, or real images of a class are all alike.
+
+    Example:
+        >>> real = LabelledImages(torch.randn(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]))
+        >>> half = LabelledImages(real.images / 2, real.labels)
+        >>> round(variety(half, real), 6)
+        0.5
     """
     wanted = spreads_of(real) if isinstance(real, LabelledImages) else real
     found = {
@@ -143,7 +158,13 @@ def confusion_matrix(
     asked: Tensor, recognised: Tensor, num_classes: int
 ) -> Tensor:
     """Counts (num_classes, num_classes): rows asked, columns recognised. What
-    is off the diagonal is class leakage."""
+    is off the diagonal is class leakage.
+
+    Example:
+        >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
+        tensor([[1, 0],
+                [1, 1]])
+    """
     index = asked * num_classes + recognised
     return torch.bincount(index, minlength=num_classes**2).view(
         num_classes, num_classes
@@ -169,6 +190,12 @@ def recognise(classifier: nn.Module, images: Tensor, asked: Tensor) -> Tensor:
 
     Raises:
         PPCDError: If images are not finite or not in [-1, 1].
+
+    Example:
+        >>> judge = MODELS.build(dict(type='DomainClassifier', num_classes=3)).eval()
+        >>> images, asked = torch.zeros(4, 3, 16, 16), torch.tensor([0, 1, 2, 2])
+        >>> recognise(judge, images, asked).sum(1)  # as many as were asked for
+        tensor([1, 1, 2])
     """
     check_images(images, -1, 1, 'judged')
     recognised = torch.cat(
@@ -204,6 +231,13 @@ def domain_quality(
     Raises:
         PPCDError: If images are not finite or not in [-1, 1], or too few for
             one of the figures.
+
+    Example:
+        >>> judge = MODELS.build(dict(type='DomainClassifier', num_classes=2)).eval()
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> real = LabelledImages(torch.rand(4, 3, 16, 16), labels)
+        >>> sorted(domain_quality(real, real, judge))
+        ['accuracy', 'frechet', 'kid', 'score', 'variety']
     """
     check_images(fake.images, -1, 1, 'generated')
     if isinstance(real, LabelledImages):
@@ -241,6 +275,14 @@ def class_distances(
     Returns:
         dict: The distance by class, of those that have two images or more on
         both sides. Of few images it scatters widely, and about the truth.
+
+    Example:
+        >>> judge = MODELS.build(dict(type='DomainClassifier', num_classes=2)).eval()
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> fake = LabelledImages(torch.rand(4, 3, 16, 16), labels)
+        >>> real = real_statistics([fake], judge)
+        >>> list(class_distances(fake, real, judge))
+        [0, 1]
     """
     features = features_of(fake.images, classifier).cpu()
     found = {}
@@ -296,6 +338,17 @@ class DomainMetric(GenerativeMetric):
     Raises:
         PPCDError: If ``fake_nums`` is less than 2, or the checkpoint does not
             fit.
+
+    Example:
+        >>> val_evaluator = dict(
+        ...     metrics=[
+        ...         dict(
+        ...             type='DomainMetric', fake_nums=1000, per_class=True,
+        ...             classifier=dict(type='DomainClassifier', num_classes=10),
+        ...             checkpoint='judge.pth',
+        ...         )
+        ...     ]
+        ... )
     """
 
     def __init__(

@@ -9,6 +9,10 @@ def metrics_of(evaluators: Any) -> Iterator[Any]:
     Args:
         evaluators (dict | list | None): ``val_evaluator`` or
             ``test_evaluator`` of a config; its metrics may be one or several.
+
+    Example:
+        >>> list(metrics_of(dict(metrics=dict(type='FID-Full-50k'))))
+        [{'type': 'FID-Full-50k'}]
     """
     if isinstance(evaluators, list):
         for evaluator in evaluators:

@@ -108,6 +108,14 @@ def real_statistics(
     Raises:
         PPCDError: If there are none, or images are not finite or not in
             [-1, 1].
+
+    Example:
+        >>> judge = MODELS.build(dict(type='DomainClassifier', num_classes=2)).eval()
+        >>> images = torch.rand(4, 3, 16, 16)
+        >>> batch = LabelledImages(images, torch.tensor([0, 0, 1, 1]))
+        >>> statistics = real_statistics([batch, batch], judge)
+        >>> statistics.number, statistics.mean.shape
+        (8, torch.Size([64]))
     """
     count = hits = 0
     total = products = torch.zeros(())

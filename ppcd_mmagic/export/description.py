@@ -20,6 +20,12 @@ def describe_images(config: Config) -> Dict[str, Any]:
         [-1.0, 1.0], and ``channel_order``, 'BGR' or 'RGB', as the model's data
         preprocessor has them; ``class_names`` by index, where the config's
         data set knows them. What is not known is left out.
+
+    Example:
+        >>> config = Config.fromfile('student.py')
+        >>> description = describe_images(config)
+        >>> description['value_range'], description['channel_order']
+        ([-1.0, 1.0], 'BGR')
     """
     preprocessor = build_preprocessor(config)
     found: Dict[str, Any] = {}

@@ -81,6 +81,11 @@ def build_student(
     Raises:
         PPCDError: If the checkpoint does not exist or does not fit, or the
             generator has no masks.
+
+    Example:
+        >>> student = build_student(Config.fromfile('student.py'), 'iter_800.pth')
+        >>> any(parameter.requires_grad for parameter in student.parameters())
+        True
     """
     student = build_trained_generator(config, checkpoint, 'student', name)
     if not any(True for _ in named_masks(student)):
@@ -107,6 +112,12 @@ def export_student(
         ExportMismatch: If any image differs by more than 1e-5.
         PPCDError: If ``max_classes`` is less than 2, and see
             :func:`build_student`.
+
+    Example:
+        >>> config = Config.fromfile('student.py')
+        >>> export = export_student(config, 'iter_800.pth', max_classes=4)
+        >>> export.summary['max_difference'] <= 1e-5
+        True
     """
     if max_classes < 2:
         raise PPCDError(
@@ -223,6 +234,12 @@ def compare(
 
     Raises:
         ExportMismatch: If it exceeds 1e-5, naming input and first layer.
+
+    Example:
+        >>> student = build_student(Config.fromfile('student.py'), 'iter_800.pth')
+        >>> probes = list(class_inputs(student, 2))
+        >>> compare(student, copy.deepcopy(student), probes)
+        0.0
     """
     worst = 0.0
     for number, inputs in enumerate(probes):

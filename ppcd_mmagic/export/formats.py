@@ -93,6 +93,14 @@ def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
 
     Returns:
         dict: ``noise`` (n, noise_size) and ``label`` (n, ), or ``input``.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> inputs = file_inputs(generator, 3)
+        >>> inputs['noise'].shape, inputs['label'].tolist()
+        (torch.Size([3, 128]), [0, 4, 8])
     """
     values, labels = example_inputs(generator, count)
     if not labels:
@@ -227,6 +235,11 @@ def check_formats(names: Sequence[str]) -> None:
     Raises:
         PPCDError: If a format is unknown, or needs a package that is missing
             or a newer torch.
+
+    Example:
+        >>> check_formats(['mmagic', 'tflite'])
+        Traceback (most recent call last):
+        ppcd_mmagic.errors.PPCDError: ...
     """
     for name in names:
         if name not in FORMATS:
@@ -266,7 +279,15 @@ def _check(
 
 
 def call_by_name(generator: Callable, inputs: Dict[str, Tensor]) -> Tensor:
-    """A generator's images of the inputs that :func:`file_inputs` gives."""
+    """A generator's images of the inputs that :func:`file_inputs` gives.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> call_by_name(generator, file_inputs(generator, 3)).shape
+        torch.Size([3, 3, 32, 32])
+    """
     inputs = dict(inputs)
     first = inputs.pop('noise' if 'noise' in inputs else 'input')
     return generator(first, **inputs)

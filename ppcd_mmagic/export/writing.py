@@ -30,6 +30,12 @@ def save_export(
         PPCDError: If the folder holds something else than an export, cannot
             be written, a written file computes something else, and see
             :func:`check_formats`.
+
+    Example:
+        >>> export = export_student(Config.fromfile('student.py'), 'iter_800.pth')
+        >>> save_export(export, 'small', formats=['mmagic', 'safetensors'])
+        >>> sorted(os.listdir('small'))
+        ['config.py', 'generator.pth', 'generator.safetensors', 'summary.json']
     """
     check_formats(formats)
     out_dir = osp.abspath(out_dir)

@@ -29,6 +29,13 @@ class FeatureTap:
 
     Raises:
         PPCDError: If a pattern matches no layer.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+        >>> with FeatureTap(net, ['0', '2']) as tap:
+        ...     _ = net(torch.zeros(1, 3, 10, 10))
+        >>> {side: tuple(f.shape) for side, f in tap.by_resolution().items()}
+        {8: (1, 8, 8, 8), 4: (1, 8, 4, 4)}
     """
 
     def __init__(

@@ -29,6 +29,14 @@ def example_inputs(generator: nn.Module, batch: int = 2) -> tuple:
 
     Raises:
         PPCDError: If it is not known what the generator takes.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=3)
+        ... )
+        >>> noise, named = example_inputs(generator)
+        >>> noise.shape, named
+        (torch.Size([2, 128]), {'label': tensor([0, 0])})
     """
     labels = torch.zeros(batch, dtype=torch.long)
     return next(_inputs(generator, labels, batch))
@@ -44,6 +52,13 @@ def class_inputs(generator: nn.Module, count: int) -> Iterator[tuple]:
 
     Yields:
         tuple: As :func:`example_inputs` returns, of a batch of one.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> [int(named['label']) for _, named in class_inputs(generator, 3)]
+        [0, 4, 8]
     """
     classes = getattr(generator, 'num_classes', None)
     if classes:
@@ -60,6 +75,14 @@ def random_inputs(generator: nn.Module, batch: int) -> Tuple[tuple, dict]:
     Args:
         generator (nn.Module): See :func:`example_inputs`.
         batch (int): Number of samples.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=3)
+        ... )
+        >>> (noise,), named = random_inputs(generator, 4)
+        >>> noise.shape, named['label'].shape
+        (torch.Size([4, 128]), torch.Size([4]))
     """
     parameter = next(generator.parameters())
     values = torch.randn(batch, *_input_shape(generator)).to(parameter)
@@ -96,6 +119,12 @@ def draw_noise(
 
     Raises:
         PPCDError: If ``truncation`` is not positive.
+
+    Example:
+        >>> draw_noise(4, 128, seed=7).equal(draw_noise(9, 128, seed=7)[:4])
+        True
+        >>> float(draw_noise(4, 128, truncation=0.5).abs().max()) <= 0.5
+        True
     """
     generator = torch.Generator().manual_seed(seed)
     if truncation is None:

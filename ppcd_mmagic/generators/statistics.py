@@ -25,6 +25,12 @@ def settle_statistics(generator: nn.Module, inputs: Iterable[tuple]) -> None:
         generator (nn.Module): With batch norms.
         inputs (Iterable[tuple]): Positional and keyword arguments of each
             batch.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=3)
+        ... )
+        >>> settle_statistics(generator, [random_inputs(generator, 4)] * 8)
     """
     norms = batch_norms(generator)
     generator.eval()

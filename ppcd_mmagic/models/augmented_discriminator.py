@@ -53,6 +53,18 @@ class AugmentedDiscriminator(nn.Module):
         rotation (float): Defaults to 5.
         scale (float): Defaults to 0.05.
         num_classes (int, optional): Passed to the discriminator.
+
+    Example:
+        >>> discriminator = MODELS.build(
+        ...     dict(
+        ...         type='AugmentedDiscriminator', num_classes=3, rotation=10.0,
+        ...         discriminator=dict(
+        ...             type='ProjDiscriminator', input_scale=32, base_channels=8
+        ...         ),
+        ...     )
+        ... )
+        >>> discriminator(torch.zeros(2, 3, 32, 32), torch.tensor([0, 2])).shape
+        torch.Size([2, 1])
     """
 
     def __init__(

@@ -20,6 +20,17 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
     Args:
         *args, **kwargs: Those of MMagic's ``SelfAttentionBlock``.
         chunk_size (int): Queries at a time. Defaults to 256.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(
+        ...         type='SAGANGenerator', output_scale=32, num_classes=3,
+        ...         base_channels=8, attention_after_nth_block=2,
+        ...         attention_cfg=dict(type='ChunkedSelfAttentionBlock'),
+        ...     )
+        ... )
+        >>> sum(isinstance(m, ChunkedSelfAttentionBlock) for m in generator.modules())
+        1
     """
 
     def __init__(self, *args, chunk_size: int = 256, **kwargs) -> None:
@@ -45,7 +56,19 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
 
 def chunk_attention(generator: nn.Module) -> None:
     """Exchange MMagic's self-attention for :class:`ChunkedSelfAttentionBlock`
-    wherever a generator has it, in place. Layers and weights stay."""
+    wherever a generator has it, in place. Layers and weights stay.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(
+        ...         type='SAGANGenerator', output_scale=32, num_classes=3,
+        ...         base_channels=8, attention_after_nth_block=2,
+        ...     )
+        ... )
+        >>> chunk_attention(generator)
+        >>> sum(isinstance(m, ChunkedSelfAttentionBlock) for m in generator.modules())
+        1
+    """
     for parent in list(generator.modules()):
         for name, block in parent.named_children():
             if type(block) is SelfAttentionBlock:

@@ -24,6 +24,11 @@ class DomainClassifier(BaseModel):
         feature_dim (int): Length of the feature vector. Defaults to 64.
         depth (int): Convolutions in each stage. Defaults to 1.
         data_preprocessor (dict, optional): MMagic's ``DataPreprocessor``.
+
+    Example:
+        >>> judge = MODELS.build(dict(type='DomainClassifier', num_classes=10))
+        >>> judge.features(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 64])
     """
 
     def __init__(

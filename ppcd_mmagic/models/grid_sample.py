@@ -54,6 +54,11 @@ def sample_twice_differentiable(images: Tensor, grid: Tensor) -> Tensor:
 
     Returns:
         Tensor: Shape (n, c, h_out, w_out).
+
+    Example:
+        >>> images = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> sample_twice_differentiable(images, torch.zeros(1, 1, 1, 2))
+        tensor([[[[1.5000]]]])
     """
     return _Sample.apply(images, grid)
 

@@ -61,6 +61,24 @@ class PPCDGAN(BaseConditionalGAN):
             noise size, a layer is unknown, or two losses have one name; in
             the first step, if images of a teacher are asked for and there is
             none.
+
+    Example:
+        >>> model = MODELS.build(
+        ...     dict(
+        ...         type='PPCDGAN', num_classes=3, noise_size=8,
+        ...         generator=dict(
+        ...             type='PPResSAGANGenerator', output_scale=32, base_channels=8
+        ...         ),
+        ...         discriminator=dict(
+        ...             type='ProjDiscriminator', input_scale=32, base_channels=8
+        ...         ),
+        ...         pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
+        ...         data_preprocessor=dict(type='DataPreprocessor'),
+        ...     )
+        ... )
+        >>> images = model.generator(torch.randn(2, 8), label=torch.tensor([0, 2]))
+        >>> images.shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(

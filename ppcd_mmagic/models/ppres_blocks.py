@@ -69,6 +69,18 @@ class PPResSNGANGenResBlock(SNGANGenResBlock):
 
     Raises:
         PPCDError: On an unknown name in either argument.
+
+    Example:
+        >>> block = MODELS.build(
+        ...     dict(
+        ...         type='PPResSNGANGenResBlock', in_channels=8, out_channels=16,
+        ...         use_cbn=False, residual_masks='shared',
+        ...     )
+        ... )
+        >>> [name for name, _ in named_masks(block)]
+        ['conv_1', 'conv_2']
+        >>> block(torch.zeros(1, 8, 4, 4)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(
@@ -85,7 +97,18 @@ class PPResSNGANGenResBlock(SNGANGenResBlock):
 
 @MODELS.register_module()
 class PPResBigGANGenResBlock(BigGANGenResBlock):
-    """PP-Res block of BigGAN; arguments as :class:`PPResSNGANGenResBlock`."""
+    """PP-Res block of BigGAN; arguments as :class:`PPResSNGANGenResBlock`.
+
+    Example:
+        >>> block = MODELS.build(
+        ...     dict(
+        ...         type='PPResBigGANGenResBlock', in_channels=8, out_channels=16,
+        ...         dim_after_concat=4,
+        ...     )
+        ... )
+        >>> sorted(name for name, _ in named_masks(block))
+        ['conv1', 'conv2', 'shortcut']
+    """
 
     def __init__(
         self,

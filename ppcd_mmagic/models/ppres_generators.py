@@ -33,6 +33,18 @@ class PPResSAGANGenerator(SNGANGenerator):
     All other arguments are those of MMagic's ``SAGANGenerator``. Called with
     noise (n, noise_size) and label (n, ), it returns images (n, 3, h, w) in
     [-1, 1].
+
+    Example:
+        >>> student = MODELS.build(
+        ...     dict(
+        ...         type='PPResSAGANGenerator', output_scale=32, noise_size=8,
+        ...         num_classes=3, base_channels=8,
+        ...     )
+        ... )
+        >>> student(torch.randn(2, 8), label=torch.tensor([0, 2])).shape
+        torch.Size([2, 3, 32, 32])
+        >>> len(list(named_masks(student)))
+        9
     """
 
     def __init__(
@@ -57,6 +69,16 @@ class PPResBigGANGenerator(BigGANGenerator):
 
     Arguments as :class:`PPResSAGANGenerator`, the others those of MMagic's
     ``BigGANGenerator``.
+
+    Example:
+        >>> student = MODELS.build(
+        ...     dict(
+        ...         type='PPResBigGANGenerator', output_scale=32, noise_size=8,
+        ...         num_classes=3, base_channels=4,
+        ...     )
+        ... )
+        >>> student(torch.randn(2, 8), label=torch.tensor([0, 2])).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(
@@ -103,6 +125,20 @@ def masked_generator(
     Raises:
         PPCDError: If a pattern matches no convolution, nothing could ever be
             discarded, or the generator cannot be recorded.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(
+        ...         type='MaskedGenerator',
+        ...         generator=dict(
+        ...             type='SAGANGenerator', output_scale=32, noise_size=8,
+        ...             num_classes=3, base_channels=8,
+        ...         ),
+        ...         convs=['conv_blocks.*.conv_1'],
+        ...     )
+        ... )
+        >>> [name for name, _ in named_masks(generator)]
+        ['conv_blocks.0.conv_1', 'conv_blocks.1.conv_1', 'conv_blocks.2.conv_1']
     """
     built = MODELS.build(generator, default_args=defaults)
     if input_shape is not None:

@@ -51,6 +51,21 @@ def pruned_generator(
 
     Raises:
         PPCDError: If a layer does not exist or is smaller than its size.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(
+        ...         type='PrunedGenerator',
+        ...         generator=dict(
+        ...             type='SAGANGenerator', output_scale=32, noise_size=8,
+        ...             num_classes=3, base_channels=8,
+        ...         ),
+        ...         layer_sizes={
+        ...             'conv_blocks.0.conv_1.conv': (5, 8),
+        ...             'conv_blocks.0.conv_2.conv': (8, 5),
+        ...         },
+        ...     )
+        ... )
     """
     with without_masks():
         built = MODELS.build(generator, default_args=defaults)

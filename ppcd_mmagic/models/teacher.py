@@ -44,6 +44,22 @@ class GeneratorTeacher(nn.Module):
     Raises:
         PPCDError: If the checkpoint does not exist or does not fit, a layer
             is unknown, or ``class_map`` names a class that the teacher lacks.
+
+    Example:
+        >>> teacher = MODELS.build(
+        ...     dict(
+        ...         type='GeneratorTeacher',  # checkpoint='biggan.pth' in a training
+        ...         generator=dict(
+        ...             type='BigGANGenerator', output_scale=32, noise_size=8,
+        ...             num_classes=1000, base_channels=4,
+        ...         ),
+        ...         class_map=[207, 250],
+        ...     )
+        ... )
+        >>> teacher.num_classes
+        2
+        >>> list(teacher(torch.randn(2, 8), label=torch.tensor([0, 1])))
+        [8, 16, 32]
     """
 
     def __init__(

@@ -78,6 +78,18 @@ class ExtraLossesHook(Hook):
             discriminator makes of the images; in the first step, if the
             losses do not reach the generator, the model has a loss of the
             same name, or images are compared and there is not one of each.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(
+        ...         type='ExtraLossesHook',
+        ...         pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
+        ...     ),
+        ...     dict(type='MaskBinarizationHook', alpha=0.6, schedule='cubic'),
+        ... ]
+        >>> hook = HOOKS.build(custom_hooks[0])
+        >>> hook.pruning_loss
+        MaskL1Loss()
     """
 
     # writes into the losses of a step before others read them

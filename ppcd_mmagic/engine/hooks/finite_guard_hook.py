@@ -27,6 +27,10 @@ class FiniteGuardHook(Hook):
     Raises:
         PPCDError: While training, naming the iteration and the loss or the
             parameter.
+
+    Example:
+        >>> HOOKS.build(dict(type='FiniteGuardHook', patience=50)).patience
+        50
     """
 
     priority = 'HIGH'

@@ -18,6 +18,11 @@ class IterSeedHook(Hook):
     shift them; with this hook a run that was killed and resumed sees the same
     noise as one that was not. Random transforms of the data repeat as well if
     they run in workers (``num_workers >= 1``).
+
+    Example:
+        >>> custom_hooks = [dict(type='IterSeedHook')]
+        >>> HOOKS.build(custom_hooks[0]).priority
+        'HIGHEST'
     """
 
     priority = 'HIGHEST'

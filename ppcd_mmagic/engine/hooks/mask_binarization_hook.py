@@ -85,6 +85,21 @@ class MaskBinarizationHook(Hook):
     Raises:
         PPCDError: If an argument is out of its range, the generator has no
             masks, or the budget cannot be met, or not be missed.
+
+    Example:
+        >>> hook = HOOKS.build(
+        ...     dict(
+        ...         type='MaskBinarizationHook', alpha=0.6, schedule='linear',
+        ...         begin=1000, end=2000,
+        ...     )
+        ... )
+        >>> mask = ChannelMask(64)
+        >>> [hook.target(mask, done) for done in (1000, 1500, 2000, 3000)]
+        [0, 19, 38, 38]
+        >>> HOOKS.build(dict(type='MaskBinarizationHook', alpha=6))
+        Traceback (most recent call last):
+        ppcd_mmagic.errors.PPCDError: alpha=6 must be in [0, 1): it is the largest
+        fraction of the channels of a mask that may be pruned.
     """
 
     priority = 'ABOVE_NORMAL'

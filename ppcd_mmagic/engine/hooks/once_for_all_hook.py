@@ -56,6 +56,13 @@ class OnceForAllHook(Hook):
             sub-network is within the budget, nothing is validated, the metric
             is not measured or not finite for any sub-network, or there was
             no training to calibrate norms by.
+
+    Example:
+        >>> hook = HOOKS.build(
+        ...     dict(type='OnceForAllHook', budget=0.5, metric='domain/frechet')
+        ... )
+        >>> hook.widths
+        (0.25, 0.375, 0.5, 0.75, 1.0)
     """
 
     def __init__(

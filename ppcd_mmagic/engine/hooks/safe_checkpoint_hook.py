@@ -45,6 +45,16 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         PPCDError: If MMEngine's hook does not have a setting.
+
+    Example:
+        >>> default_hooks = dict(
+        ...     checkpoint=dict(
+        ...         type='SafeCheckpointHook', interval=5000, by_epoch=False,
+        ...         max_keep_ckpts=3,
+        ...     )
+        ... )
+        >>> HOOKS.build(default_hooks['checkpoint']).max_keep_ckpts
+        3
     """
 
     file_backend: Any

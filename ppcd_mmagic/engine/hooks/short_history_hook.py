@@ -21,6 +21,10 @@ class ShortHistoryHook(Hook):
 
     Raises:
         PPCDError: If it is below 1, or the log processor means over more.
+
+    Example:
+        >>> HOOKS.build(dict(type='ShortHistoryHook', length=500)).length
+        500
     """
 
     priority = 'VERY_LOW'

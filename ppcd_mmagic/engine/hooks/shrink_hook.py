@@ -50,6 +50,14 @@ class ShrinkHook(Hook):
             holds on to the sizes it began with, or with a distributed wrapper
             that does: one that is not ``DistributedDataParallel``, or has a
             communication hook or mixed precision of its own.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='MaskBinarizationHook', alpha=0.6, schedule='cubic'),
+        ...     dict(type='ShrinkHook', interval=5000),
+        ... ]
+        >>> HOOKS.build(custom_hooks[1]).interval
+        5000
     """
 
     priority = 'NORMAL'

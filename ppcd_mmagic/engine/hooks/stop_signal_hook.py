@@ -32,6 +32,13 @@ class StopSignals:
 
     Attributes:
         received (int): Number of the first signal, 0 if there was none.
+
+    Example:
+        >>> with StopSignals() as signals:
+        ...     os.kill(os.getpid(), signal.SIGTERM)
+        ...     pass  # what is under way goes on
+        >>> signal.Signals(signals.received).name
+        'SIGTERM'
     """
 
     def __init__(self) -> None:

@@ -32,6 +32,14 @@ def build_distillation_losses(
     Raises:
         PPCDError: If a loss compares anything else, or has the name of
             another.
+
+    Example:
+        >>> attention, pixels = build_distillation_losses(
+        ...     [dict(type='AttentionDistillationLoss'), dict(type='PixelDistillationLoss')],
+        ...     available=['features', 'images'], taken=['loss_pp'], owner='PPCDGAN',
+        ... )
+        >>> compared(attention), compared(pixels)
+        ('features', 'images')
     """
     configs = [losses] if isinstance(losses, dict) else losses
     built = [MODELS.build(config) for config in configs]

@@ -18,6 +18,11 @@ class PixelDistillationLoss(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         loss_name (str): Name in the logs. Defaults to 'loss_pixel'.
+
+    Example:
+        >>> loss = MODELS.build(dict(type='PixelDistillationLoss', loss_weight=2.0))
+        >>> loss(torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.25))
+        tensor(0.5000)
     """
 
     compares = 'images'
@@ -49,6 +54,14 @@ class DiscriminatorFeatureLoss(nn.Module):
             inside where it is an :class:`AugmentedDiscriminator`. Defaults to
             'conv_blocks.*'.
         loss_name (str): Name in the logs. Defaults to 'loss_feature'.
+
+    Example:
+        >>> loss = MODELS.build(
+        ...     dict(type='DiscriminatorFeatureLoss', layers='conv_blocks.*')
+        ... )
+        >>> student = {'conv_blocks.0': torch.zeros(2, 8, 4, 4)}
+        >>> loss(student, {'conv_blocks.0': torch.ones(2, 8, 4, 4)})
+        tensor(1.)
     """
 
     compares = 'discriminator features'

@@ -25,6 +25,14 @@ class MaskL1Loss(nn.Module):
         loss_weight (float): Weight lambda_PP. Defaults to 1.0.
         reduction (str): 'mean' or 'sum' over the masks. Defaults to 'mean'.
         loss_name (str): Name in the logs. Defaults to 'loss_pp'.
+
+    Example:
+        >>> loss = MODELS.build(dict(type='MaskL1Loss', loss_weight=0.1))
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> channels = mask_channels(net, torch.zeros(1, 3, 4, 4))
+        >>> channels.masks['0'].prune(4)
+        >>> round(float(loss(channels.masks.values())), 6)  # 0.1 * 4 / 8
+        0.05
     """
 
     def __init__(
