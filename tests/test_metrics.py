@@ -10,6 +10,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from painting import BLUE, COLOURS, GREEN, RED, register_painter, solid
 from scipy import linalg, stats
+from torch_fidelity.metric_fid import (
+    fid_features_to_statistics,
+    fid_statistics_to_metric,
+)
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.models import ResNet18_Weights
 
 from ppcd_mmagic import PPCDError
@@ -413,6 +419,7 @@ def digits_metric(request, tmp_path, repo):
     """The metric, prepared with a quarter of the digits; and those."""
     torch.manual_seed(0)
     classifier = DomainClassifier(num_classes=10, base_channels=4)
+    classifier.head.weight.data *= 1000  # sure, as if it were trained
     torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'judge.pth')
     metric = METRICS.build(
         dict(
@@ -475,6 +482,41 @@ def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
     assert found['domain/accuracy'] == pytest.approx(
         float((seen == labels).float().mean())
     )
+
+
+def test_figures_are_those_of_torch_fidelity_on_the_same_features(
+    digits_metric,
+):
+    metric, classifier, images, labels = digits_metric
+    noise = torch.randn(
+        images.shape, generator=torch.Generator().manual_seed(1)
+    )
+    fake = (images + 30 * noise).clamp(0, 255)
+    metric.process({}, samples_of(fake, labels))
+    found = metric.evaluate()
+    with torch.no_grad():
+        of_fake, of_real = (
+            classifier.neck(classifier.stages(x / 127.5 - 1)).double()
+            for x in (fake, images)
+        )
+        scores = isc_features_to_metric(classifier.head(of_fake.float()), 1)
+    frechet = fid_statistics_to_metric(
+        *map(fid_features_to_statistics, (of_fake, of_real)), verbose=False
+    )
+    kernel = kid_features_to_metric(
+        of_fake,
+        of_real,
+        kid_subsets=1,
+        kid_subset_size=len(images),
+        verbose=False,
+    )
+    assert found['domain/frechet'] > 1e-3 and found['domain/score'] > 1.01
+    for key, expected in (
+        ('frechet', frechet['frechet_inception_distance']),
+        ('kid', kernel['kernel_inception_distance_mean']),
+        ('score', scores['inception_score_mean']),
+    ):
+        assert found[f'domain/{key}'] == pytest.approx(expected, rel=1e-4), key
 
 
 @pytest.mark.parametrize('digits_metric', [dict(per_class=True)], indirect=True)
