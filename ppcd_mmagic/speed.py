@@ -15,6 +15,7 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 from ppcd_mmagic.channels import complexity, without_masks
@@ -86,15 +87,20 @@ def ways_of(
     generator = build_trained_generator(config, weights, 'generator')
     exported = 'layer_sizes' in config.model.generator
     name = 'exported' if exported else 'trained'
-    by_rows = deepcopy(generator).to(memory_format=torch.channels_last)
+    # an export is laid out by itself, which this takes back
+    layout = 'contiguous' if exported else 'channels_last'
+    by_hand = convert_conv2d_weight_memory_format(
+        deepcopy(generator),
+        torch.contiguous_format if exported else torch.channels_last,
+    )
     ways = {
         **_others(config),
         name: _eager(generator),
-        f'{name}, channels_last': _eager(by_rows),
+        f'{name}, {layout}': _eager(by_hand),
     }
     if compiled:
         ways[f'{name}, compiled'] = Way(
-            partial(call_by_name, torch.compile(by_rows)), generator
+            partial(call_by_name, torch.compile(generator)), generator
         )
     if exported:
         ways.update(_files(generator, osp.dirname(weights)))

@@ -170,7 +170,7 @@ def test_nothing_of_masks_is_left_in_it():
     generator = pruned(SAGAN)
     assert not any('mask' in key for key in generator.state_dict())
     assert all(
-        not layer._forward_hooks
-        and (layer is generator or not layer._forward_pre_hooks)
+        not layer._forward_hooks and not layer._forward_pre_hooks
         for layer in generator.modules()
+        if layer is not generator
     )

@@ -42,7 +42,7 @@ def test_every_format_that_is_there_is_measured(export):
     assert list(ways) == [
         'dense',
         'exported',
-        'exported, channels_last',
+        'exported, contiguous',
         'torch.export',
         'ONNX Runtime',
     ]

@@ -120,9 +120,10 @@ def _paths(
 
 
 def _state(generators: Generators) -> Dict[str, Tensor]:
-    """All weights, by their names in the model."""
+    """All weights, by their names in the model, laid out as torch makes them:
+    safetensors knows no other layout."""
     return {
-        f'{name}.{key}': value
+        f'{name}.{key}': value.contiguous()
         for name, generator in generators.items()
         for key, value in generator.state_dict().items()
     }

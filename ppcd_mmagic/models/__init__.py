@@ -9,6 +9,7 @@ from .losses import (
     MaskL1Loss,
     PixelDistillationLoss,
 )
+from .memory_layout import LayoutFollower, fast_layout
 from .ppcd_gan import PPCDGAN
 from .ppres_blocks import PPResBigGANGenResBlock, PPResSNGANGenResBlock
 from .ppres_generators import (
@@ -29,6 +30,7 @@ __all__ = [
     'DiscriminatorFeatureLoss',
     'DomainClassifier',
     'GeneratorTeacher',
+    'LayoutFollower',
     'MaskL1Loss',
     'PPCDGAN',
     'PPResBigGANGenResBlock',
@@ -37,6 +39,7 @@ __all__ = [
     'PPResSNGANGenResBlock',
     'PixelDistillationLoss',
     'chunk_attention',
+    'fast_layout',
     'masked_generator',
     'pruned_generator',
     'sample_twice_differentiable',

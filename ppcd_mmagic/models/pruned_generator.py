@@ -15,6 +15,7 @@ from ppcd_mmagic.compat import is_compiling
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
 from .chunked_attention import chunk_attention
+from .memory_layout import LayoutFollower
 
 
 @MODELS.register_module(name='PrunedGenerator')
@@ -32,7 +33,8 @@ def pruned_generator(
     weights (spectral norm) become plain ones: nothing of pruning is left in
     it but the widths. Self-attention is computed in chunks
     (:class:`ChunkedSelfAttentionBlock`): its map cannot be pruned, and would
-    take a third of the time. Called with a label outside [0, num_classes) it
+    take a third of the time. Weights of 2-D convolutions are laid out as is
+    fastest where they are (:class:`LayoutFollower`). Called with a label outside [0, num_classes) it
     raises a PPCDError.
 
     Args:
@@ -77,6 +79,7 @@ def pruned_generator(
     if narrow_to_weights:
         built._register_load_state_dict_pre_hook(_narrow, with_module=True)
     built.register_forward_pre_hook(refuse_unknown_labels, with_kwargs=True)
+    LayoutFollower().follow(built)
     return built
 
 
