@@ -3,13 +3,9 @@
 from ppcd_mmagic.channels import ExportMismatch
 from .description import describe_images
 from .exporter import Export, build_student, compare, export_student
-from .formats import (
-    FORMATS,
-    FormatMismatch,
-    call_by_name,
-    check_formats,
-    file_inputs,
-)
+from .folding import fold_norms
+from .formats import FORMATS, FormatMismatch, check_formats
+from .graphs import call_by_name, file_inputs, program_of
 from .writing import save_export
 
 __all__ = [
@@ -24,5 +20,7 @@ __all__ = [
     'describe_images',
     'export_student',
     'file_inputs',
+    'fold_norms',
+    'program_of',
     'save_export',
 ]

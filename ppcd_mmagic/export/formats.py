@@ -1,9 +1,7 @@
 """Files an exported generator can be written to.
 
-``torch.export`` and ONNX take the generator's own forward function. Its
-arguments are the inputs, by name, the batch is dynamic, and a label out of
-range is an error in every format. What images are (range of values, order of
-channels, names of classes) stands in each file.
+What images are (range of values, order of channels, names of classes) stands
+in each file, and a label out of range is an error in every format.
 """
 
 import json
@@ -23,11 +21,10 @@ from torch import Tensor
 from ppcd_mmagic.channels import largest_difference
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.onnx_generator import OnnxGenerator
+from .graphs import TORCH_TOLERANCE, call_by_name, file_inputs, program_of
 
 # ONNX Runtime orders and fuses its sums in its own way
-TORCH_TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
 
 # by their names in the model
@@ -38,75 +35,6 @@ Description = Dict[str, Any]
 
 class FormatMismatch(PPCDError):
     """A written file does not compute what the generator computes."""
-
-
-class _Labelled(nn.Module):
-    """A class-conditional generator as a plain function."""
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.num_classes = generator.num_classes
-        self.generator = generator
-
-    def forward(self, noise: Tensor, label: Tensor) -> Tensor:
-        torch._assert_async(
-            ((label >= 0) & (label < self.num_classes)).all(),
-            f'label out of range: it must be from 0 to {self.num_classes - 1}',
-        )
-        # ONNX has no assertions. Its Gather refuses an index past the end,
-        # but counts negative ones from the end: send them past it.
-        label = torch.where(label < 0, self.num_classes, label)
-        return self.generator(noise, label=label)
-
-
-class _Unlabelled(nn.Module):
-    """A generator of one input as a plain function."""
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.generator(input)
-
-
-def _program(generator: nn.Module) -> torch.export.ExportedProgram:
-    # not of size 1, which torch.export would take for a constant
-    inputs = file_inputs(generator, 2)
-    batch = torch.export.Dim('batch', min=1)
-    plain = _Labelled if 'label' in inputs else _Unlabelled
-    return torch.export.export(
-        plain(generator),
-        (),
-        inputs,
-        dynamic_shapes={name: {0: batch} for name in inputs},
-        strict=False,
-    )
-
-
-def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
-    """Inputs by the names that they have in the files.
-
-    Args:
-        generator (nn.Module): See ``example_inputs``.
-        count (int): Of images; the classes are evenly spread.
-
-    Returns:
-        dict: ``noise`` (n, noise_size) and ``label`` (n, ), or ``input``.
-
-    Example:
-        >>> generator = MODELS.build(
-        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
-        ... )
-        >>> inputs = file_inputs(generator, 3)
-        >>> inputs['noise'].shape, inputs['label'].tolist()
-        (torch.Size([3, 128]), [0, 4, 8])
-    """
-    values, labels = example_inputs(generator, count)
-    if not labels:
-        return dict(input=values)
-    label = torch.linspace(0, generator.num_classes - 1, count).long()
-    return dict(noise=values, label=label)
 
 
 def _paths(
@@ -165,7 +93,7 @@ def save_torch_export(
     """``generator.pt2``, for ``torch.export.load``."""
     for generator, path in _paths(generators, out_dir, 'pt2'):
         torch.export.save(
-            _program(generator), path, extra_files=dict(_texts(images))
+            program_of(generator), path, extra_files=dict(_texts(images))
         )
         loaded = torch.export.load(path).module()
         _check(
@@ -187,7 +115,9 @@ def save_onnx(
 
 def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
     with redirect_stdout(StringIO()):  # progress
-        program = torch.onnx.export(_program(generator), dynamo=True)
+        program = torch.onnx.export(
+            program_of(generator, folded=True), dynamo=True
+        )
     for value, name in zip(program.model.graph.outputs, ['image']):
         value.name = name
     program.model.metadata_props.update(_texts(images))
@@ -277,18 +207,3 @@ def _check(
                 f'{osp.basename(path)} differs from the generator by '
                 f'{difference:.3g} (allowed: {tolerance}); it was not kept.'
             )
-
-
-def call_by_name(generator: Callable, inputs: Dict[str, Tensor]) -> Tensor:
-    """A generator's images of the inputs that :func:`file_inputs` gives.
-
-    Example:
-        >>> generator = MODELS.build(
-        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
-        ... )
-        >>> call_by_name(generator, file_inputs(generator, 3)).shape
-        torch.Size([3, 3, 32, 32])
-    """
-    inputs = dict(inputs)
-    first = inputs.pop('noise' if 'noise' in inputs else 'input')
-    return generator(first, **inputs)

@@ -21,6 +21,10 @@ def fast_layout(weight: torch.Tensor) -> Optional[torch.memory_format]:
 
     Args:
         weight (Tensor): Of the convolution.
+
+    Example:
+        >>> fast_layout(nn.Conv2d(3, 8, 3).weight)
+        torch.channels_last
     """
     half = weight.dtype in (torch.float16, torch.bfloat16)
     if weight.device.type == 'cuda':

@@ -1,0 +1,142 @@
+"""A generator as a graph of torch.export.
+
+It takes the generator's own forward function. Its arguments are the inputs,
+by name, the batch is dynamic, and a label out of range is an error.
+"""
+
+from functools import partial
+from typing import Callable, Dict, cast
+
+import torch
+import torch.nn as nn
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ppcd_mmagic.channels import largest_difference
+from ppcd_mmagic.generators import example_inputs
+from .folding import fold_norms
+
+TORCH_TOLERANCE = 1e-5
+
+
+class _Labelled(nn.Module):
+    """A class-conditional generator as a plain function."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.num_classes = cast(int, generator.num_classes)
+        self.generator = generator
+
+    def forward(self, noise: Tensor, label: Tensor) -> Tensor:
+        torch._assert_async(
+            ((label >= 0) & (label < self.num_classes)).all(),
+            f'label out of range: it must be from 0 to {self.num_classes - 1}',
+        )
+        # ONNX has no assertions. Its Gather refuses an index past the end,
+        # but counts negative ones from the end: send them past it.
+        label = torch.where(label < 0, self.num_classes, label)
+        return self.generator(noise, label=label)
+
+
+class _Unlabelled(nn.Module):
+    """A generator of one input as a plain function."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.generator(input)
+
+
+def program_of(
+    generator: nn.Module, folded: bool = False
+) -> torch.export.ExportedProgram:
+    """A generator's graph, of any batch size.
+
+    Args:
+        generator (nn.Module): In eval mode.
+        folded (bool): Whether norms are folded into their neighbours, see
+            :func:`fold_norms`. Where that changes an image by more than
+            1e-5 they stay. Defaults to False.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> graph = program_of(generator.eval(), folded=True).module()
+        >>> graph(**file_inputs(generator, 5)).shape
+        torch.Size([5, 3, 32, 32])
+    """
+    # not of size 1, which torch.export would take for a constant
+    inputs = file_inputs(generator, 2)
+    batch = torch.export.Dim('batch', min=1)
+    export = partial(
+        torch.export.export,
+        args=(),
+        kwargs=inputs,
+        dynamic_shapes={name: {0: batch} for name in inputs},
+        strict=False,
+    )
+    plain = _Labelled if 'label' in inputs else _Unlabelled
+    program = export(plain(generator))
+    if not folded:
+        return program
+    graph = program.module()
+    if not fold_norms(graph):
+        return program
+    probe = file_inputs(generator, 16)
+    with torch.no_grad():
+        difference = largest_difference(
+            [call_by_name(generator, probe)], [graph(**probe)]
+        )
+    if not difference <= TORCH_TOLERANCE:
+        print_log(
+            f'Norms folded into their neighbours would change an image by '
+            f'{difference:.3g}: they are written as they are.',
+            'current',
+        )
+        return program
+    return export(graph)
+
+
+def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
+    """Inputs by the names that they have in the files.
+
+    Args:
+        generator (nn.Module): See ``example_inputs``.
+        count (int): Of images; the classes are evenly spread.
+
+    Returns:
+        dict: ``noise`` (n, noise_size) and ``label`` (n, ), or ``input``.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> inputs = file_inputs(generator, 3)
+        >>> inputs['noise'].shape, inputs['label'].tolist()
+        (torch.Size([3, 128]), [0, 4, 8])
+    """
+    values, labels = example_inputs(generator, count)
+    if not labels:
+        return dict(input=values)
+    label = torch.linspace(
+        0, cast(int, generator.num_classes) - 1, count
+    ).long()
+    return dict(noise=values, label=label)
+
+
+def call_by_name(generator: Callable, inputs: Dict[str, Tensor]) -> Tensor:
+    """A generator's images of the inputs that :func:`file_inputs` gives.
+
+    Example:
+        >>> generator = MODELS.build(
+        ...     dict(type='SAGANGenerator', output_scale=32, num_classes=9)
+        ... )
+        >>> call_by_name(generator, file_inputs(generator, 3)).shape
+        torch.Size([3, 3, 32, 32])
+    """
+    inputs = dict(inputs)
+    first = inputs.pop('noise' if 'noise' in inputs else 'input')
+    return generator(first, **inputs)
