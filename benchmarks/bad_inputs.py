@@ -93,6 +93,7 @@ def arguments(stage: Stage, tool: str, *more: str, **instead: str) -> list:
 WRONG = dict(
     positive=('0', '-1', '2.5', 'many', ''),
     natural=('-1', '1.5', 'x'),
+    seed=('-1', '1.5', 'x', str(2**32)),
     fraction=('1', '-0.1', 'half', 'nan'),
     int=('x', '1.5', '0', '-3'),
     float=('x', '0', '-1', 'nan'),

@@ -42,7 +42,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, osp.join(ROOT, 'tools'))
-from command_line import natural, positive, run  # noqa: E402
+from command_line import positive, run, seed  # noqa: E402
 
 DATA = 'data/photographs'
 PAGE = osp.join(ROOT, 'docs', 'foreign.md')
@@ -107,7 +107,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tasks', nargs='+', choices=TASKS, default=list(TASKS)
     )
-    parser.add_argument('--seeds', type=natural, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--seeds', type=seed, nargs='+', default=[0, 1, 2])
     parser.add_argument(
         '--max-iters',
         type=positive,

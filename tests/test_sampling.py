@@ -18,11 +18,11 @@ from conftest import (
     prune,
 )
 from mmengine.config import Config
-from mmengine.utils import digit_version
 from scipy import stats
+from tool_calls import call_tool
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.export import export_student, save_export
+from ppcd_mmagic.export import check_formats, export_student, save_export
 from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.datasets import class_names
@@ -305,7 +305,20 @@ def test_mistakes_on_the_command_line_are_one_line(repo, tmp_path):
     assert run.stderr.splitlines() == ['error: No class is called "seven".']
 
 
-WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
+def test_names_that_are_not_there_are_refused_needed_or_not(
+    repo, tmp_path, monkeypatch
+):
+    given = ('--classes', '7', '--class-names', 'absent.txt')
+    with pytest.raises(PPCDError, match='absent.txt'):
+        call_tool(
+            monkeypatch, 'sample', *TEACHER, *given, '--out-dir', tmp_path
+        )
+
+
+def test_seeds_are_those_that_numpy_takes(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call_tool(monkeypatch, 'interpolate', *TEACHER, '--seed', '4294967296')
+    assert '"4294967296" is not below 4294967296' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -313,18 +326,14 @@ WRITES_ONNX = digit_version(torch.__version__) >= digit_version('2.5')
     [
         ('mmagic', 'generator.pth'),
         ('safetensors', 'generator.safetensors'),
-        pytest.param(
-            'onnx',
-            'generator.onnx',
-            marks=pytest.mark.skipif(
-                not WRITES_ONNX, reason='this torch writes no ONNX'
-            ),
-        ),
+        ('onnx', 'generator.onnx'),
     ],
 )
 def test_an_export_draws_what_its_student_draws(name, written, tmp_path):
-    if name == 'onnx':
-        pytest.importorskip('onnxruntime')  # the extra "export"
+    try:
+        check_formats([name])
+    except PPCDError as problem:
+        pytest.skip(str(problem))
     student = build_generator(STUDENTS['sagan'])
     prune(student, 0.5)
     checkpoint = str(tmp_path / 'student.pth')

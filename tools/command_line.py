@@ -115,12 +115,20 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Type of a command line's seed or index."""
+    """Type of a command line's index."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(
             f'"{text}" is no whole number of at least 0'
         )
     return int(text)
+
+
+def seed(text: str) -> int:
+    """Type of a command line's seed."""
+    number = natural(text)
+    if number >= 2**32:  # what NumPy's generators take
+        raise argparse.ArgumentTypeError(f'"{text}" is not below {2**32}')
+    return number
 
 
 def fraction(text: str) -> float:
@@ -220,7 +228,7 @@ def add_experiment_arguments(
     )
     parser.add_argument(
         '--seeds',
-        type=natural,
+        type=seed,
         nargs='+',
         default=[0, 1, 2],
         help='seeds of the trainings (default: %(default)s)',

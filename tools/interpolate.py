@@ -5,7 +5,7 @@ import os.path as osp
 
 import imageio.v3 as imageio
 import torch
-from command_line import natural, positive, read_config_file, run
+from command_line import natural, positive, read_config_file, run, seed
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         default=24,
         help='frames from one end to the other in the GIF (default: 24)',
     )
-    parser.add_argument('--seed', type=natural, default=0)
+    parser.add_argument('--seed', type=seed, default=0)
     parser.add_argument(
         '--out-dir',
         default='work_dirs/interpolation',

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple
 
 import torch
 import torch.nn as nn
-from command_line import natural, positive, read_config_file, run
+from command_line import positive, read_config_file, run, seed
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -94,7 +94,7 @@ def parse_args() -> argparse.Namespace:
         default=16,
         help='batch size for the latency (default: 16)',
     )
-    parser.add_argument('--seed', type=natural, default=0)
+    parser.add_argument('--seed', type=seed, default=0)
     parser.add_argument(
         '--out',
         default='work_dirs/report/report.html',

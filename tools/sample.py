@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 
 import torch
-from command_line import natural, positive, read_config_file, run
+from command_line import positive, read_config_file, run, seed
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.datasets import class_names
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--seed',
-        type=natural,
+        type=seed,
         default=0,
         help='the same seed draws the same pictures (default: %(default)s)',
     )
@@ -87,11 +87,10 @@ def main() -> None:
     sampler = ClassSampler(
         read_config_file(args.config), args.weights, args.device
     )
-    classes = choose_classes(
-        args.classes,
-        sampler.num_classes,
-        partial(class_names, sampler.config, args.class_names),
-    )
+    names = partial(class_names, sampler.config, args.class_names)
+    if args.class_names:
+        names()  # a file that is not there is an error, needed or not
+    classes = choose_classes(args.classes, sampler.num_classes, names)
     paths = write_pictures(
         sampler,
         classes,
