@@ -66,25 +66,25 @@ $(ENV)/.complete:
 
 demo: $(ENV)/.complete
 	@echo '1/5 the classifier that will judge the digits'
-	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
+	@$(PY) tools/train.py configs/classifier/classifier_digits_16.py --resume
 	@echo '2/5 the dense student, under the teacher $(TEACHER)'
-	@$(PY) tools/train.py configs/ppcd_digits_16_dense.py --work-dir $(DENSE) --resume $(UNDER_TEACHER)
+	@$(PY) tools/train.py configs/ppcd_gan/ppcd_digits_16_dense.py --work-dir $(DENSE) --resume $(UNDER_TEACHER)
 	@echo '3/5 the PPCD student, pruned to alpha 0.6 while it trains'
-	@$(PY) tools/train.py configs/ppcd_digits_16_alpha06.py --work-dir $(STUDENT) --resume $(UNDER_TEACHER)
+	@$(PY) tools/train.py configs/ppcd_gan/ppcd_digits_16_alpha06.py --work-dir $(STUDENT) --resume $(UNDER_TEACHER)
 	@echo '4/5 export'
-	@$(PY) tools/export.py configs/ppcd_digits_16_alpha06.py "$(STUDENT)/$$(cat $(STUDENT)/last_checkpoint)"
+	@$(PY) tools/export.py configs/ppcd_gan/ppcd_digits_16_alpha06.py "$(STUDENT)/$$(cat $(STUDENT)/last_checkpoint)"
 	@echo '5/5 report'
 	@$(PY) tools/report.py \
-	  --model 'teacher' configs/biggan_digits_16.py $(TEACHER) \
-	  --model 'dense student' configs/ppcd_digits_16_dense.py "$(DENSE)/$$(cat $(DENSE)/last_checkpoint)" \
+	  --model 'teacher' configs/biggan/biggan_digits_16.py $(TEACHER) \
+	  --model 'dense student' configs/ppcd_gan/ppcd_digits_16_dense.py "$(DENSE)/$$(cat $(DENSE)/last_checkpoint)" \
 	  --model 'exported student' $(STUDENT)/export/config.py $(STUDENT)/export/generator.pth \
-	  --classifier configs/classifier_digits_16.py "$(JUDGE)/$$(cat $(JUDGE)/last_checkpoint)" \
+	  --classifier configs/classifier/classifier_digits_16.py "$(JUDGE)/$$(cat $(JUDGE)/last_checkpoint)" \
 	  --curves $(STUDENT) --export $(STUDENT)/export --out $(DEMO)/report.html
 
 demo-full: $(ENV)/.complete
 	@echo 'the teacher'
-	@$(PY) tools/train.py configs/classifier_digits_16.py --resume
-	@$(PY) tools/train.py configs/biggan_digits_16.py --work-dir $(FULL)/biggan_digits_16 --resume
+	@$(PY) tools/train.py configs/classifier/classifier_digits_16.py --resume
+	@$(PY) tools/train.py configs/biggan/biggan_digits_16.py --work-dir $(FULL)/biggan_digits_16 --resume
 	@$(MAKE) --no-print-directory demo RUNS=$(FULL) \
 	  TEACHER="$(FULL)/biggan_digits_16/$$(cat $(FULL)/biggan_digits_16/last_checkpoint)"
 

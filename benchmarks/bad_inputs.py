@@ -686,7 +686,7 @@ PICTURES = {
 def folder_arguments(folder: str, *more: str, which: str = 'train') -> list:
     """A training of the judge of one's own pictures."""
     return [
-        f'{ROOT}/configs/classifier_folder_64.py',
+        f'{ROOT}/configs/classifier/classifier_folder_64.py',
         '--work-dir',
         'run',
         *more,
@@ -1100,8 +1100,8 @@ def place_trials(stage: Stage) -> Iterator[Trial]:
 
 # ----------------------------------------------------------------- resumption
 OTHERS = {
-    'another alpha': 'custom_hooks.2.alpha=0.5',
-    'another end of pruning': 'custom_hooks.2.end=4',
+    'another alpha': 'default_hooks.mask_binarization.alpha=0.5',
+    'another end of pruning': 'default_hooks.mask_binarization.end=4',
     'another student': 'model.generator.base_channels=5',
     'other masks': 'model.generator.residual_masks=shared',
     'another weight of a loss': 'model.pruning_loss.loss_weight=0.2',

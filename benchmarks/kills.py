@@ -40,9 +40,9 @@ OPTIONS = {
     'default_hooks.checkpoint.max_keep_ckpts': 2,
     'param_scheduler.begin': ITERATIONS // 2,
     'param_scheduler.end': ITERATIONS,
-    'custom_hooks.1.interval': 10 * ITERATIONS,
-    'custom_hooks.2.begin': 2,
-    'custom_hooks.2.end': ITERATIONS - 2,
+    'default_hooks.visualization.interval': 10 * ITERATIONS,
+    'default_hooks.mask_binarization.begin': 2,
+    'default_hooks.mask_binarization.end': ITERATIONS - 2,
     'vis_backends': [],
     'visualizer.vis_backends': [],
     'log_level': 'ERROR',
@@ -61,7 +61,9 @@ def start(work_dir: str) -> int:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
         os.dup2(silent, 2)
-        config = Config.fromfile(f'{ROOT}/configs/ppcd_digits_16_alpha06.py')
+        config = Config.fromfile(
+            f'{ROOT}/configs/ppcd_gan/ppcd_digits_16_alpha06.py'
+        )
         config.merge_from_dict(OPTIONS)
         config.work_dir = work_dir
         config.resume = True

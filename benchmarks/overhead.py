@@ -35,7 +35,9 @@ def parse_args() -> argparse.Namespace:
         description='Measure what guard, signals and safe writing cost.'
     )
     parser.add_argument(
-        'config', nargs='?', default=f'{ROOT}/configs/ppcd_digits_16_alpha06.py'
+        'config',
+        nargs='?',
+        default=f'{ROOT}/configs/ppcd_gan/ppcd_digits_16_alpha06.py',
     )
     parser.add_argument(
         '--cfg-options',

@@ -38,7 +38,7 @@ class Stage:
         )
         self.export = osp.join(folder, 'export')
         self.other_export = osp.join(folder, 'other_export')
-        self.judge_config = f'{ROOT}/configs/classifier_digits_16.py'
+        self.judge_config = f'{ROOT}/configs/classifier/classifier_digits_16.py'
         self.judge = osp.join(folder, 'judge', 'iter_2.pth')
         self.pictures = osp.join(folder, 'pictures')
         self.teacher = f'{ROOT}/checkpoints/biggan_digits_16.pth'
@@ -87,7 +87,9 @@ class Stage:
         open(self.done, 'w').close()
 
     def _write_configs(self) -> None:
-        config = Config.fromfile(f'{ROOT}/configs/ppcd_digits_16_alpha06.py')
+        config = Config.fromfile(
+            f'{ROOT}/configs/ppcd_gan/ppcd_digits_16_alpha06.py'
+        )
         metric = config.val_evaluator.metrics[0]
         config.merge_from_dict(OPTIONS)
         config.dump(self.config)
@@ -97,7 +99,7 @@ class Stage:
                 'train_cfg.max_iters': LENGTH,
                 'param_scheduler.begin': LENGTH // 2,
                 'param_scheduler.end': LENGTH,
-                'custom_hooks.2.end': LENGTH - 2,
+                'default_hooks.mask_binarization.end': LENGTH - 2,
                 'default_hooks.checkpoint.interval': 1,
                 'default_hooks.checkpoint.max_keep_ckpts': 3,
             }

@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import subprocess
 import sys
+from glob import glob
 from typing import NamedTuple
 
 import pytest
@@ -58,6 +59,12 @@ STUDENTS = dict(
 TEACHER = {**{k: v for k, v in BIGGAN.items()}, 'type': 'BigGANGenerator'}
 
 
+def config_path(name: str) -> str:
+    """Of a config of one of the methods, by its name."""
+    (path,) = glob(f'{ROOT}/configs/[!_f]*/{name}.py')  # nor foreign ones
+    return path
+
+
 def build_generator(config: dict, **changes) -> torch.nn.Module:
     """A generator as after some training: no value is at its default."""
     torch.manual_seed(0)
@@ -105,7 +112,7 @@ def train_student(work_dir, config: str, iterations: int) -> None:
         [
             sys.executable,
             'tools/train.py',
-            f'configs/{config}',
+            config_path(config),
             '--work-dir',
             str(work_dir),
             '--cfg-options',
@@ -122,9 +129,9 @@ def train_student(work_dir, config: str, iterations: int) -> None:
             f'param_scheduler.begin={iterations // 2}',
             f'param_scheduler.end={iterations}',
             f'default_hooks.checkpoint.interval={iterations}',
-            f'custom_hooks.1.interval={10 * iterations}',
-            'custom_hooks.2.begin=40',
-            'custom_hooks.2.end=160',
+            f'default_hooks.visualization.interval={10 * iterations}',
+            'default_hooks.mask_binarization.begin=40',
+            'default_hooks.mask_binarization.end=160',
         ],
         cwd=ROOT,
         env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'),
@@ -144,7 +151,7 @@ def trained_student(tmp_path_factory):
     variance of a norm behind them has gone to zero, the EMA copy differs from
     the generator, and every class has an image of its own.
     """
-    config, iterations = 'ppcd_digits_16_alpha06.py', 240
+    config, iterations = 'ppcd_digits_16_alpha06', 240
     # one training for all processes of pytest-xdist, whose folders for
     # temporary files lie side by side
     shared = tmp_path_factory.getbasetemp()
@@ -155,7 +162,7 @@ def trained_student(tmp_path_factory):
     with FileLock(shared / 'trained_student.lock'):
         if not checkpoint.exists():
             train_student(work_dir, config, iterations)
-    return Trained(str(work_dir / config), str(checkpoint), iterations)
+    return Trained(str(work_dir / f'{config}.py'), str(checkpoint), iterations)
 
 
 @pytest.fixture(autouse=True)

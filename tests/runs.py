@@ -8,7 +8,7 @@ from itertools import count
 import torch
 from mmengine.config import Config
 
-from conftest import ROOT
+from conftest import ROOT, config_path
 from ppcd_mmagic.engine import SafeRunner
 
 OPTIONS = {
@@ -22,9 +22,9 @@ OPTIONS = {
     'default_hooks.checkpoint.interval': 2,
     'param_scheduler.begin': 3,
     'param_scheduler.end': 6,
-    'custom_hooks.1.interval': 100,
-    'custom_hooks.2.begin': 1,
-    'custom_hooks.2.end': 5,
+    'default_hooks.visualization.interval': 100,
+    'default_hooks.mask_binarization.begin': 1,
+    'default_hooks.mask_binarization.end': 5,
     'vis_backends': [],
     'visualizer.vis_backends': [],
     'log_level': 'ERROR',
@@ -45,7 +45,7 @@ def tiny_config(work_dir, name='ppcd_digits_16_alpha06', **options) -> Config:
         name (str): Config of the digits.
         **options: Settings with ``__`` in place of dots.
     """
-    config = Config.fromfile(f'{ROOT}/configs/{name}.py')
+    config = Config.fromfile(config_path(name))
     config.merge_from_dict(OPTIONS)
     config.merge_from_dict(
         {key.replace('__', '.'): value for key, value in options.items()}
@@ -82,6 +82,8 @@ def hooked_runner(work_dir, *hooks, iterations=8, **options) -> SafeRunner:
             **options,
         },
     )
+    for name in ('iter_seed', 'visualization', 'mask_binarization'):
+        del config.default_hooks[name]
     # named last: nothing but its priority brings it before the others
     config.custom_hooks = [*hooks, dict(type='IterSeedHook')]
     return SafeRunner.from_cfg(config)

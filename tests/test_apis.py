@@ -8,7 +8,10 @@ from ppcd_mmagic import PPCDError
 from ppcd_mmagic.apis import PPCDInferencer
 from ppcd_mmagic.sampling import ClassSampler
 
-TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')
+TEACHER = (
+    'configs/biggan/biggan_digits_16.py',
+    'checkpoints/biggan_digits_16.pth',
+)
 
 
 def distance_to_class(images, digit):

@@ -35,7 +35,7 @@ def test_multiply_adds_of_masks_are_those_of_the_dense_network():
 def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
     classifier = tmp_path / 'classifier.pth'
     torch.save(DomainClassifier(num_classes=10).state_dict(), classifier)
-    config = 'configs/gan_compression_digits_16.py'
+    config = 'configs/gan_compression/gan_compression_digits_16.py'
     code, out = finish(
         train(
             tmp_path / 'run',
@@ -46,8 +46,8 @@ def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
                 'train_dataloader.batch_size=8',
                 'val_evaluator.metrics.0.fake_nums=60',
                 f'val_evaluator.metrics.0.checkpoint={classifier}',
-                'custom_hooks.2.candidates=3',
-                'custom_hooks.2.budget=0.3',
+                'default_hooks.once_for_all.candidates=3',
+                'default_hooks.once_for_all.budget=0.3',
             ],
         )
     )
@@ -88,7 +88,10 @@ def test_channel_search_leaves_a_network_within_its_budget(tmp_path):
     'options, message',
     [
         (
-            ['custom_hooks.2.budget=0.05', 'val_evaluator.metrics=[]'],
+            [
+                'default_hooks.once_for_all.budget=0.05',
+                'val_evaluator.metrics=[]',
+            ],
             'budget=0.05 cannot be met',
         ),
         (
@@ -103,7 +106,7 @@ def test_a_search_that_must_fail_is_refused_before_the_training(
     code, out = finish(
         train(
             tmp_path / 'run',
-            config='configs/gan_compression_digits_16.py',
+            config='configs/gan_compression/gan_compression_digits_16.py',
             options=options,
         )
     )

@@ -233,7 +233,7 @@ def test_checkpoints_of_distributed_trainings_keep_a_level_more(
 
 
 def test_weights_of_another_model_are_refused_for_a_generator(trained):
-    config = Config.fromfile(f'{ROOT}/configs/biggan_digits_16.py')
+    config = Config.fromfile(f'{ROOT}/configs/biggan/biggan_digits_16.py')
     with pytest.raises(PPCDError, match='does not fit BigGANGenerator'):
         build_trained_generator(config, str(trained), 'student')
 

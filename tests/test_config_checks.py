@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from conftest import config_path
 from runs import tiny_config
 
 from mmengine.config import Config
@@ -22,14 +22,23 @@ def problems(**options):
         (dict(model__distill_layer='x'), 'PPCDGAN has no such setting'),
         (dict(model__pruning_loss__loss_weight='0.1'), 'must be a number'),
         (dict(model__pruning_loss__loss_weight=-1), 'at least 0'),
-        (dict(custom_hooks__2__alpha='0.5'), "alpha='0.5' must be a number"),
-        (dict(custom_hooks__2__alfa=0.5), 'MaskBinarizationHook has no such'),
         (
-            dict(custom_hooks__2__end=7),
+            dict(default_hooks__mask_binarization__alpha='0.5'),
+            "alpha='0.5' must be a number",
+        ),
+        (
+            dict(default_hooks__mask_binarization__alfa=0.5),
+            'MaskBinarizationHook has no such',
+        ),
+        (
+            dict(default_hooks__mask_binarization__end=7),
             r'end=7 is beyond the end .*max_iters=6',
         ),
         (
-            dict(custom_hooks__2__begin=7, custom_hooks__2__end=None),
+            dict(
+                default_hooks__mask_binarization__begin=7,
+                default_hooks__mask_binarization__end=None,
+            ),
             'begin=7 is beyond the end',
         ),
         (dict(train_cfg__max_iters=0), 'max_iters=0 must be a whole number of'),
@@ -50,7 +59,10 @@ def problems(**options):
             'there is no part called Adma',
         ),
         (dict(model__teacher__checkpoint=5), 'checkpoint=5 must be a text'),
-        (dict(custom_hooks__2__schedule=3), 'schedule=3 must be a text'),
+        (
+            dict(default_hooks__mask_binarization__schedule=3),
+            'schedule=3 must be a text',
+        ),
         (dict(model__data_preprocessor__type='x.Y'), 'no part called x.Y'),
         # parts of others, by their annotations or defaults
         (
@@ -82,11 +94,11 @@ def test_one_line_for_what_is_wrong(options, what):
 
 def test_a_hook_given_twice():
     config = tiny_config('unused')
-    config.custom_hooks.append(
+    config.custom_hooks = [
         dict(type='ppcd_mmagic.MaskBinarizationHook', alpha=0.5)
-    )
+    ]
     (problem,) = config_problems(config)
-    assert 'MaskBinarizationHook 2 times' in problem
+    assert 'default_hooks.mask_binarization, custom_hooks.0' in problem
 
 
 def test_a_config_that_trains_nothing_is_one_line():
@@ -130,7 +142,7 @@ def test_a_part_can_be_left_out():
     ],
 )
 def test_nothing_is_wrong_with_the_configs_of_the_package(name):
-    config = Config.fromfile(f'{ROOT}/configs/{name}.py')
+    config = Config.fromfile(config_path(name))
     assert config_problems(config) == []
 
 

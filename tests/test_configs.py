@@ -7,15 +7,17 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, config_path
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.visualization import Visualizer
 
+from ppcd_mmagic.engine import hooks_of
 from ppcd_mmagic.registry import DATASETS, HOOKS, MODELS
 
 CONFIGS = sorted(
-    osp.basename(path) for path in glob(osp.join(ROOT, 'configs', '*.py'))
+    osp.basename(path).removesuffix('.py')
+    for path in glob(osp.join(ROOT, 'configs', '[!_f]*', '*.py'))
 )
 CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
 GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
@@ -24,7 +26,7 @@ GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
 @cache
 def built(name):
     """Config and model, without values."""
-    config = Config.fromfile(osp.join(ROOT, 'configs', name))
+    config = Config.fromfile(config_path(name))
     if config.model.get('teacher'):
         config.model.teacher.checkpoint = None
     # readers of masks are found by a forward pass, which needs values;
@@ -40,7 +42,7 @@ def built(name):
 def test_config_builds(name):
     config, model = built(name)
     Visualizer.get_instance('test_configs')  # some hooks ask for one
-    for hook in config.custom_hooks:
+    for hook in hooks_of(config).values():
         HOOKS.build(hook)
     assert DATASETS.get(config.train_dataloader.dataset.type) is not None
     if name in GANS:
@@ -108,13 +110,13 @@ def test_each_optimizer_has_its_network_and_nothing_else(name):
 @pytest.mark.parametrize(
     'name, scores',
     [
-        ('ppcd_digits_16_alpha06.py', 6),
-        ('ppcd_folder_64.py', 12),
-        ('ppcd_biggan_128_alpha06.py', 15),
-        ('gan_compression_digits_16.py', 4),
-        ('gan_compression_imagenet_128.py', 10),
-        ('ppcd_digits_16_dense.py', 0),
-        ('biggan_imagenet_128.py', 0),
+        ('ppcd_digits_16_alpha06', 6),
+        ('ppcd_folder_64', 12),
+        ('ppcd_biggan_128_alpha06', 15),
+        ('gan_compression_digits_16', 4),
+        ('gan_compression_imagenet_128', 10),
+        ('ppcd_digits_16_dense', 0),
+        ('biggan_imagenet_128', 0),
     ],
 )
 def test_scores_of_every_mask_learn_ten_times_faster(name, scores):
@@ -163,16 +165,16 @@ def test_nothing_frozen_or_averaged_is_trained(name):
 
 # alpha, schedule, interval, begin, end of what prunes, and the iterations
 PRUNING = {
-    'ppcd_digits_16_alpha00.py': (0.0, 'cubic', 1, 100, 500, 800),
-    'ppcd_digits_16_alpha05.py': (0.5, 'cubic', 1, 100, 500, 800),
-    'ppcd_digits_16_alpha06.py': (0.6, 'cubic', 1, 100, 500, 800),
-    'ppcd_digits_16_irrelevant_alpha05.py': (0.5, 'cubic', 1, 100, 500, 800),
-    'ppcd_digits_16_star_alpha06.py': (0.6, 'linear', 1, 0, 1, 400),
-    'ppcd_folder_64.py': (0.6, 'cubic', 50, 2000, 25000, 50000),
-    'ppcd_biggan_128_alpha00.py': (0.0, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_biggan_128_alpha05.py': (0.5, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_biggan_128_alpha06.py': (0.6, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_biggan_128_irrelevant_alpha05.py': (
+    'ppcd_digits_16_alpha00': (0.0, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_alpha05': (0.5, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_alpha06': (0.6, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_irrelevant_alpha05': (0.5, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_star_alpha06': (0.6, 'linear', 1, 0, 1, 400),
+    'ppcd_folder_64': (0.6, 'cubic', 50, 2000, 25000, 50000),
+    'ppcd_biggan_128_alpha00': (0.0, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_alpha05': (0.5, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_alpha06': (0.6, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_irrelevant_alpha05': (
         0.5,
         'cubic',
         100,
@@ -180,15 +182,8 @@ PRUNING = {
         500000,
         1000000,
     ),
-    'ppcd_biggan_deep_128_alpha06.py': (
-        0.6,
-        'cubic',
-        100,
-        20000,
-        500000,
-        1000000,
-    ),
-    'ppcd_biggan_128_star_alpha06.py': (0.6, 'linear', 100, 0, 1, 500000),
+    'ppcd_biggan_deep_128_alpha06': (0.6, 'cubic', 100, 20000, 500000, 1000000),
+    'ppcd_biggan_128_star_alpha06': (0.6, 'linear', 100, 0, 1, 500000),
 }
 
 
@@ -197,7 +192,7 @@ def test_what_prunes_and_when(name):
     config, _ = built(name)
     found = [
         hook
-        for hook in map(HOOKS.build, config.custom_hooks)
+        for hook in map(HOOKS.build, hooks_of(config).values())
         if type(hook).__name__ == 'MaskBinarizationHook'
     ]
     assert [
@@ -222,8 +217,7 @@ def test_irrelevant_controls_are_the_only_ones_that_change_the_class(name):
 @pytest.mark.parametrize('name', GANS)
 def test_seeds_are_set_at_every_iteration(name):
     config, _ = built(name)
-    assert [hook['type'] for hook in config.custom_hooks].count(
-        'IterSeedHook'
-    ) == 1
+    kinds = [hook['type'] for hook in hooks_of(config).values()]
+    assert kinds.count('IterSeedHook') == 1
     assert config.randomness.seed is not None
     assert config.randomness.diff_rank_seed

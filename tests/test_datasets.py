@@ -90,7 +90,7 @@ def test_unknown_split_is_refused():
 
 
 def test_the_judge_of_the_digits_is_tested_on_what_it_has_not_seen(repo):
-    config = Config.fromfile('configs/classifier_digits_16.py')
+    config = Config.fromfile('configs/classifier/classifier_digits_16.py')
     train, val, test = (
         set(pictures_of(infos(DATASETS.build(config[name].dataset))))
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ppcd_mmagic import registry
-from ppcd_mmagic.engine import config_problems
+from ppcd_mmagic.engine import config_problems, hooks_of
 from ppcd_mmagic.generators import example_inputs
 
 PAGES = [
@@ -28,7 +28,7 @@ PAGES = [
         for path in Path(ROOT, 'docs').glob('*.md')
     ),
 ]
-STUDENT = 'configs/ppcd_digits_16_alpha06.py'
+STUDENT = 'configs/ppcd_gan/ppcd_digits_16_alpha06.py'
 
 
 def blocks(page, language):
@@ -163,7 +163,7 @@ def test_python_blocks_run(case, export, monkeypatch):
         config = Config.fromfile('whole.py')
         assert not config_problems(config)
         with DefaultScope.overwrite_default_scope(config.default_scope):
-            for hook in config.custom_hooks:
+            for hook in hooks_of(config).values():
                 registry.HOOKS.build(hook)
         names['generator'] = config.model.generator
     else:

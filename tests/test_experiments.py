@@ -82,12 +82,12 @@ def test_every_line_has_a_config_for_every_data_set(tool, data):
 
 @pytest.mark.parametrize('length', [800, 400, 7, 1])
 def test_shorter_trainings_keep_the_proportions_of_their_schedules(length):
-    config = experiments.read_config('ppcd_digits_16_alpha06.py')
+    config = experiments.read_config('ppcd_gan/ppcd_digits_16_alpha06.py')
     short = experiments.shorten(config, length)
     assert short.train_cfg.max_iters == length
     assert short.param_scheduler.begin == round(length / 2)
     assert short.param_scheduler.end == length
-    hook = short.custom_hooks[-1]
+    hook = short.default_hooks.mask_binarization
     assert hook.begin == round(length / 8)
     assert hook.begin < hook.end <= max(round(length * 5 / 8), hook.begin + 1)
     assert config.train_cfg.max_iters == 800, 'the original stays'
@@ -98,7 +98,10 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
         for run in alpha_sweep.sweep_after_training(
             arguments(seeds=[0, 1]), method
         ):
-            hook, before = (r.config.custom_hooks[-1] for r in (run, run.start))
+            hook, before = (
+                r.config.default_hooks.mask_binarization
+                for r in (run, run.start)
+            )
             assert (hook.alpha, before.alpha) == (run.label['alpha'], 0)
             assert run.seed == run.start.seed
             assert run.config.train_cfg.max_iters == 20
@@ -118,8 +121,8 @@ def test_budgets_are_what_the_export_of_the_other_student_has():
         mask.prune(int(0.7 * mask.channels + 1e-6))
     inputs = example_inputs(generator, batch=1)
     left = complexity(discard_channels(generator, inputs), inputs)
-    hooks = [line.custom_hooks[-1] for line in lines.values()]
-    assert uniform.custom_hooks[-1].alpha == 0.7
+    hooks = [line.default_hooks.mask_binarization for line in lines.values()]
+    assert uniform.default_hooks.mask_binarization.alpha == 0.7
     assert [hook.budget for hook in hooks] == [
         dict(multiply_adds=left['multiply_adds']),
         dict(parameters=left['parameters']),
@@ -231,7 +234,7 @@ def test_classes_are_columns_of_the_picture_table(tmp_path):
 
 
 def dense_runs(root, *names):
-    config = experiments.read_config('sagan_digits_16.py')
+    config = experiments.read_config('sagan/sagan_digits_16.py')
     config.val_evaluator.metrics = []
     config.test_evaluator.metrics = []
     return [experiments.Run(name, config, 0, str(root)) for name in names]
@@ -239,7 +242,7 @@ def dense_runs(root, *names):
 
 def test_what_is_wrong_with_the_last_run_is_said_before_the_first(tmp_path):
     good, bad = dense_runs(tmp_path, 'good', 'bad')
-    bad.config = experiments.read_config('ppcd_digits_16_alpha06.py')
+    bad.config = experiments.read_config('ppcd_gan/ppcd_digits_16_alpha06.py')
     bad.config.model.teacher.checkpoint = 'absent.pth'
     with pytest.raises(PPCDError, match='^bad: teacher checkpoint not found'):
         experiments.run_all([good, bad], 1)
@@ -303,7 +306,9 @@ def test_the_first_failure_ends_all_runs_with_its_name_and_reason(
 
 
 def test_runs_of_other_settings_are_not_taken_for_these(tmp_path, monkeypatch):
-    lines = {'dense': experiments.read_config('ppcd_digits_16_dense.py')}
+    lines = {
+        'dense': experiments.read_config('ppcd_gan/ppcd_digits_16_dense.py')
+    }
     folder, called = tmp_path / 'dense_seed0', []
 
     def runs(**changes):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, config_path
 from mmagic.evaluation.functional import inception_utils
 from painting import painter_checkpoint, register_painter
 from test_training import ENV, finish, train
@@ -54,7 +54,7 @@ def test_own_pictures_from_classifier_to_pruned_student(
         code, out = finish(
             train(
                 tmp_path / name,
-                config=f'configs/{name}.py',
+                config=config_path(name),
                 options=common + list(options),
             )
         )
@@ -89,9 +89,9 @@ def test_own_pictures_from_classifier_to_pruned_student(
         'model.generator.base_channels=4',
         'model.teacher.generator.base_channels=4',
         f'model.teacher.checkpoint={teacher}',
-        'custom_hooks.2.begin=0',
-        'custom_hooks.2.end=2',
-        'custom_hooks.2.interval=1',
+        'default_hooks.mask_binarization.begin=0',
+        'default_hooks.mask_binarization.end=2',
+        'default_hooks.mask_binarization.interval=1',
     )
     assert 'domain/frechet' in out and 'loss_cd' in out
 
@@ -134,7 +134,7 @@ def test_fid_and_is_of_a_generator_that_paints_everything_red(
     ]
     config = tmp_path / 'test.py'
     config.write_text(
-        f'_base_ = "{ROOT}/configs/biggan_digits_16.py"\n'
+        f'_base_ = "{ROOT}/configs/biggan/biggan_digits_16.py"\n'
         'model = dict(_delete_=True, type="SAGAN", noise_size=4, '
         'num_classes=1, data_preprocessor=dict(type="DataPreprocessor"), '
         f'discriminator=None, generator={painter!r})\n'

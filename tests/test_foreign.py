@@ -72,9 +72,9 @@ CONFIGS = dict(
         'model.generator.generator.base_channels': 4,
         'model.discriminator.num_classes': 10,
         'model.discriminator.base_channels': 8,
-        'custom_hooks.1.teacher.checkpoint': 'teacher.pth',
-        'custom_hooks.1.teacher.generator.num_classes': 10,
-        'custom_hooks.1.teacher.generator.base_channels': 4,
+        'default_hooks.extra_losses.teacher.checkpoint': 'teacher.pth',
+        'default_hooks.extra_losses.teacher.generator.num_classes': 10,
+        'default_hooks.extra_losses.teacher.generator.base_channels': 4,
     },
     pix2pix_facades_256={
         **TRANSLATION,
@@ -160,7 +160,7 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
     overrides = {**CONFIGS[name], **options}
     for key in (
         'train_dataloader.dataset.data_root',
-        'custom_hooks.1.teacher.checkpoint',
+        'default_hooks.extra_losses.teacher.checkpoint',
     ):
         if key in overrides:
             overrides[key] = str(pictures / overrides[key])
@@ -175,11 +175,8 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
     config.train_cfg = dict(
         type='ppcd_mmagic.ResumableTrainLoop', max_iters=iterations
     )
-    config.custom_hooks = [
-        hook for hook in config.custom_hooks if 'Visual' not in hook.type
-    ]
-    config.custom_hooks[-1].update(begin=0, end=4)
-    config.custom_hooks += hooks
+    config.custom_hooks = [*hooks]  # no pictures
+    config.default_hooks.mask_binarization.update(begin=0, end=4)
     config.default_hooks.checkpoint = dict(
         type='CheckpointHook', interval=2, by_epoch=False
     )
@@ -286,7 +283,9 @@ def test_every_config_is_trained_here():
 
 def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
     """At full depth and resolution, all sizes that both have."""
-    config = Config.fromfile(f'{ROOT}/configs/ppcd_biggan_deep_128_alpha06.py')
+    config = Config.fromfile(
+        f'{ROOT}/configs/ppcd_gan/ppcd_biggan_deep_128_alpha06.py'
+    )
     config.merge_from_dict(
         {
             'model.num_classes': 10,
@@ -310,9 +309,8 @@ def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
     for key in list(config):
         if key.startswith(('val_', 'test_')):
             config.pop(key)
-    del config.default_hooks.checkpoint
-    config.custom_hooks = config.custom_hooks[-1:]
-    config.custom_hooks[0].update(begin=0, end=1)
+    del config.default_hooks.checkpoint, config.default_hooks.visualization
+    config.default_hooks.mask_binarization.update(begin=0, end=1)
     runner = SafeRunner.from_cfg(config)
     runner.train()
     (log,) = tmp_path.glob('*/*.log')
@@ -380,7 +378,7 @@ def test_models_of_the_photographs_train(
     assert dense.train_dataloader == config.train_dataloader
 
     config.train_cfg.update(max_iters=2, val_interval=2)
-    config.custom_hooks[-1].update(begin=0, end=2)
+    config.default_hooks.mask_binarization.update(begin=0, end=2)
     config.update(
         work_dir='run',
         experiment_name=f'{name}_{next(_serial)}',

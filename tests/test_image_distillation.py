@@ -5,7 +5,7 @@ import copy
 
 import pytest
 import torch
-from conftest import NOISE, SAGAN
+from conftest import NOISE, SAGAN, config_path
 from gans import (
     DISCRIMINATOR,
     HINGE,
@@ -288,7 +288,7 @@ def test_images_of_a_teacher_need_one():
 @pytest.mark.parametrize('name', ['tinygan', 'distill_only'])
 def test_what_was_distilled_is_tested_without_its_teacher(name, repo):
     """As tools/test.py builds it."""
-    config = Config.fromfile(f'configs/{name}_digits_16.py')
+    config = Config.fromfile(config_path(f'{name}_digits_16'))
     config.model.teacher = None
     model = MODELS.build(config.model).eval()
     with torch.no_grad():

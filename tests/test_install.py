@@ -23,14 +23,14 @@ def run_tool(*args):
 
 
 def test_an_export_opens_by_init_model_as_in_readme(repo, tmp_path):
-    config = Config.fromfile('configs/ppcd_digits_16_alpha06.py')
+    config = Config.fromfile('configs/ppcd_gan/ppcd_digits_16_alpha06.py')
     config.model.teacher = None
     student = MODELS.build(config.model)
     checkpoint = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict=student.state_dict()), checkpoint)
     run = run_tool(
         'tools/export.py',
-        'configs/ppcd_digits_16_alpha06.py',
+        'configs/ppcd_gan/ppcd_digits_16_alpha06.py',
         str(checkpoint),
         '--max-classes',
         '2',

@@ -67,7 +67,9 @@ def relative_files(*patterns):
 
 def test_wheel_carries_every_config_and_tool_where_mim_looks(wheel):
     wanted = relative_files(
-        'configs/**/*.py', 'configs/**/*.yml', 'tools/*.py', 'model-index.yml'
+        *(f'configs/**/*.{end}' for end in ('py', 'yml', 'md')),
+        'tools/*.py',
+        'model-index.yml',
     )
     assert {f'ppcd_mmagic/.mim/{name}' for name in wanted} <= set(
         wheel.namelist()
@@ -100,6 +102,7 @@ def test_sources_carry_what_their_tests_read(sources):
         'tests/*.py',
         'tools/*.py',
         'configs/**/*.py',
+        'configs/**/*.md',
         'benchmarks/*.py',
         'checkpoints/*',
         'docs/*.md',
@@ -119,7 +122,7 @@ def listed_configs():
 def test_every_config_is_listed_once_for_mim():
     configs = {
         name
-        for name in relative_files('configs/**/*.py')
+        for name in relative_files('configs/*/*.py')
         if '_base_' not in name
     }
     assert sorted(listed_configs()) == sorted(configs)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, config_path
 from mmengine.config import Config
 
 from ppcd_mmagic.engine import enable_amp, find_problems
@@ -136,12 +136,12 @@ def test_teacher_that_is_there_and_teacher_without_checkpoint(folder):
 
 def test_teacher_of_a_hook(folder):
     config = config_for(folder)
-    config.custom_hooks = Config.fromfile(
+    config.default_hooks = Config.fromfile(
         f'{ROOT}/configs/foreign/sagan_imagenet_128.py'
-    ).custom_hooks
+    ).default_hooks
     (problem,) = find_problems(config)
     assert problem.startswith('teacher checkpoint not found')
-    assert 'custom_hooks.1.teacher.checkpoint=' in problem
+    assert 'default_hooks.extra_losses.teacher.checkpoint=' in problem
 
 
 def test_classifier_of_a_metric(folder):
@@ -204,7 +204,7 @@ def test_amp_without_gpu(monkeypatch):
 )
 def test_amp_reaches_every_optimizer(monkeypatch, name, parts):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    config = Config.fromfile(f'{ROOT}/configs/{name}.py')
+    config = Config.fromfile(config_path(name))
     enable_amp(config)
     for part in parts:
         wrapper = config.optim_wrapper

@@ -17,7 +17,7 @@ def test_mmagics_registries_know_every_part(name):
 
 @pytest.mark.parametrize('scope', ['ppcd_mmagic', 'mmagic'])
 def test_a_training_config_runs_in_either_scope(scope, repo, tmp_path):
-    config = Config.fromfile('configs/ppcd_digits_16_alpha06.py')
+    config = Config.fromfile('configs/ppcd_gan/ppcd_digits_16_alpha06.py')
     config.default_scope = scope
     config.work_dir = str(tmp_path)
     config.experiment_name = f'in_{scope}'

@@ -21,7 +21,10 @@ from ppcd_mmagic.datasets import DigitsDataset
 from ppcd_mmagic.export import export_student, save_export
 from ppcd_mmagic.models import DomainClassifier
 
-TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')
+TEACHER = (
+    'configs/biggan/biggan_digits_16.py',
+    'checkpoints/biggan_digits_16.pth',
+)
 PER_CLASS = 6
 
 
@@ -133,7 +136,7 @@ def report(judge, student, tmp_path_factory):
 
 def teacher_by_hand():
     """MMagic's own class with the weights of the checkpoint."""
-    config = Config.fromfile(f'{ROOT}/configs/biggan_digits_16.py')
+    config = Config.fromfile(f'{ROOT}/configs/biggan/biggan_digits_16.py')
     settings = config.biggan_generator.to_dict()
     settings.pop('type')
     generator = BigGANGenerator(**settings)

@@ -249,7 +249,7 @@ def resume(run, path='iter_4.pth', **options):
     'options, what',
     [
         (
-            dict(custom_hooks__2__alpha=0.5),
+            dict(default_hooks__mask_binarization__alpha=0.5),
             r'MaskBinarizationHook.alpha \(0.6 then, 0.5 now\)',
         ),
         (
@@ -275,7 +275,9 @@ def test_other_settings_than_the_checkpoint_s_are_refused_by_name(
 
 
 def test_other_settings_can_be_allowed(run):
-    runner = resume(run, custom_hooks__2__alpha=0.5, allow_changes=True)
+    runner = resume(
+        run, default_hooks__mask_binarization__alpha=0.5, allow_changes=True
+    )
     assert runner.iter == 4
     assert 'alpha=0.5' in (run / 'ppcd_digits_16_alpha06.py').read_text()
 
@@ -296,7 +298,7 @@ def test_what_changes_speed_and_log_alone_is_free(run):
         train_dataloader__num_workers=1,
         default_hooks__logger__interval=7,
         train_cfg__max_iters=9,
-        custom_hooks__1__n_samples=4,
+        default_hooks__visualization__n_samples=4,
     )
     assert runner.iter == 4
 

@@ -28,7 +28,10 @@ from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.datasets import class_names
 from ppcd_mmagic.sampling import ClassSampler, choose_classes, write_pictures
 
-TEACHER = ('configs/biggan_digits_16.py', 'checkpoints/biggan_digits_16.pth')
+TEACHER = (
+    'configs/biggan/biggan_digits_16.py',
+    'checkpoints/biggan_digits_16.pth',
+)
 
 
 @MODELS.register_module()
@@ -257,7 +260,12 @@ def test_requests_that_cannot_be_met_leave_no_folder(change, message, tmp_path):
     'config, weights, device, message',
     [
         ('absent.py', TEACHER[1], 'cpu', 'no config "absent.py"'),
-        ('configs/classifier_digits_16.py', TEACHER[1], 'cpu', 'no generator'),
+        (
+            'configs/classifier/classifier_digits_16.py',
+            TEACHER[1],
+            'cpu',
+            'no generator',
+        ),
         (TEACHER[0], 'absent.pth', 'cpu', 'generator checkpoint "absent.pth"'),
         (TEACHER[0], 'absent.onnx', 'cpu', '"absent.onnx" does not exist'),
         (TEACHER[0], 'absent.safetensors', 'cpu', 'does not exist'),

@@ -22,7 +22,7 @@ from ppcd_mmagic.export import build_student
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import HOOKS, MODELS
 
-DIGITS = 'configs/ppcd_digits_16_alpha06.py'
+DIGITS = 'configs/ppcd_gan/ppcd_digits_16_alpha06.py'
 SMALL = [
     'model.generator.base_channels=4',
     'train_cfg.max_iters=12',
@@ -33,9 +33,9 @@ SMALL = [
     'param_scheduler.end=12',
     'default_hooks.checkpoint.interval=4',
     'default_hooks.checkpoint.max_keep_ckpts=-1',
-    'custom_hooks.1.interval=5',
-    'custom_hooks.2.begin=1',
-    'custom_hooks.2.end=10',
+    'default_hooks.visualization.interval=5',
+    'default_hooks.mask_binarization.begin=1',
+    'default_hooks.mask_binarization.end=10',
 ]
 # one thread: the same sums in the same order
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
@@ -333,7 +333,7 @@ def test_resume_without_anything_to_resume_starts_from_load_from(tmp_path):
         f'load_from={tmp_path}/first/iter_12.pth',
         'train_cfg.max_iters=4',
         'optim_wrapper.generator.optimizer.lr=0',
-        'custom_hooks.2.end=4',
+        'default_hooks.mask_binarization.end=4',
     ]
     code, out = finish(train(tmp_path / 'second', '--resume', options=options))
     assert code == 0, out
@@ -351,8 +351,7 @@ def shrinking(tmp_path):
     config = tmp_path / 'shrinking.py'
     config.write_text(
         f"_base_ = '{ROOT}/{DIGITS}'\n"
-        'custom_hooks = _base_.custom_hooks + [\n'
-        "    dict(type='ShrinkHook', interval=3)]\n"
+        "custom_hooks = [dict(type='ShrinkHook', interval=3)]\n"
     )
     return str(config)
 
@@ -505,11 +504,11 @@ NARROW = [
     'default_hooks.checkpoint.save_best=None',
     'default_hooks.checkpoint.rule=None',
     'train_cfg.max_iters=2',
-    'custom_hooks.1.interval=1',
-    'custom_hooks.1.n_samples=2',
-    'custom_hooks.2.begin=0',
-    'custom_hooks.2.end=2',
-    'custom_hooks.2.interval=1',
+    'default_hooks.visualization.interval=1',
+    'default_hooks.visualization.n_samples=2',
+    'default_hooks.mask_binarization.begin=0',
+    'default_hooks.mask_binarization.end=2',
+    'default_hooks.mask_binarization.interval=1',
     'default_hooks.logger.interval=1',
 ]
 
@@ -583,7 +582,10 @@ def test_missing_files_are_one_line_each(tmp_path):
 
 def test_bad_alpha_is_one_line(tmp_path):
     code, out = finish(
-        train(tmp_path, options=SMALL + ['custom_hooks.2.alpha=1.5'])
+        train(
+            tmp_path,
+            options=SMALL + ['default_hooks.mask_binarization.alpha=1.5'],
+        )
     )
     assert code == 2
     errors = [line for line in out.splitlines() if 'error:' in line]

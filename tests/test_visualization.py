@@ -260,7 +260,7 @@ def test_html_report_shows_what_it_was_given(tmp_path):
 def test_pictures_written_during_training_keep_their_colours(
     tmp_path, monkeypatch, repo
 ):
-    config = Config.fromfile('configs/biggan_digits_16.py')
+    config = Config.fromfile('configs/biggan/biggan_digits_16.py')
     # the hook takes the newest
     Visualizer.get_instance(
         'colours',
@@ -279,9 +279,10 @@ def test_pictures_written_during_training_keep_their_colours(
     )
     hook = HOOKS.build(
         dict(
-            config.custom_hooks[1],
+            config.default_hooks.visualization,
             vis_kwargs_list=dict(
-                config.custom_hooks[1].vis_kwargs_list, sample_model='orig'
+                config.default_hooks.visualization.vis_kwargs_list,
+                sample_model='orig',
             ),
         )
     )

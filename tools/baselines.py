@@ -23,12 +23,12 @@ from ppcd_mmagic.experiments import (
 
 LINES = {
     'PPCD-GAN': '{student}_alpha06.py',
-    'Big-GAN': 'biggan_{data}.py',
-    'SA-GAN': 'sagan_{data}.py',
-    'SN-GAN': 'sngan_{data}.py',
-    'Tiny-GAN': 'tinygan_{data}.py',
-    'Distill only': 'distill_only_{data}.py',
-    'GAN Compression': 'gan_compression_{data}.py',
+    'Big-GAN': 'biggan/biggan_{data}.py',
+    'SA-GAN': 'sagan/sagan_{data}.py',
+    'SN-GAN': 'sngan/sngan_{data}.py',
+    'Tiny-GAN': 'tinygan/tinygan_{data}.py',
+    'Distill only': 'distill_only/distill_only_{data}.py',
+    'GAN Compression': 'gan_compression/gan_compression_{data}.py',
 }
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ppcd_mmagic.channels import complexity, link_masks, remaining_complexity
 from ppcd_mmagic.checkpoints import build_generator
+from ppcd_mmagic.engine import hooks_of
 from ppcd_mmagic.engine.hooks.pruning_plan import cap
 from ppcd_mmagic.experiments import (
     STUDENTS,
@@ -80,7 +81,7 @@ def size_of(config: Config) -> Dict[str, int]:
     generator = build_generator(config)
     (alpha,) = (
         hook.alpha
-        for hook in config.custom_hooks
+        for hook in hooks_of(config).values()
         if 'MaskBinarizationHook' in hook.type
     )
     channels = link_masks(generator, example_inputs(generator))

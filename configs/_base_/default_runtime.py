@@ -9,6 +9,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl', timeout=1800),
 )
 
+# All hooks have names, so that each can be changed by its own, as
+# default_hooks.mask_binarization.alpha; custom_hooks is left to you.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
@@ -23,8 +25,8 @@ default_hooks = dict(
         max_keep_ckpts=3,
         save_optimizer=True,
     ),
+    iter_seed=dict(type='IterSeedHook'),
 )
-custom_hooks = [dict(type='IterSeedHook')]
 
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', by_epoch=False)

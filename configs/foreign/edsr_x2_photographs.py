@@ -13,6 +13,8 @@ model = dict(
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
-custom_hooks[-2]['pruning_loss'] = dict(type='MaskL1Loss', loss_weight=1e-3)
-custom_hooks[-1].update(begin=200, end=1200)
+default_hooks = dict(_base_.pruning)
+default_hooks['extra_losses']['pruning_loss'] = dict(
+    type='MaskL1Loss', loss_weight=1e-3
+)
+default_hooks['mask_binarization'].update(begin=200, end=1200)

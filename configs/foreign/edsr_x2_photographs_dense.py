@@ -50,7 +50,7 @@ param_scheduler = dict(
     end=2000,
     eta_min=1e-5,
 )
-custom_hooks = [dict(type='IterSeedHook')]
+custom_hooks = []
 default_hooks = dict(
     checkpoint=dict(
         _delete_=True,
@@ -58,6 +58,7 @@ default_hooks = dict(
         interval=1000,
         by_epoch=False,
         max_keep_ckpts=1,
-    )
+    ),
+    iter_seed=dict(type='IterSeedHook'),
 )
 randomness = dict(seed=0, diff_rank_seed=True)

@@ -13,5 +13,5 @@ model = dict(
         **_base_.masked,
     )
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
-custom_hooks[-1].update(begin=8000, end=60000)
+default_hooks = dict(_base_.pruning)
+default_hooks['mask_binarization'].update(begin=8000, end=60000)

@@ -15,6 +15,8 @@ optim_wrapper = dict(
         paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
     )
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
-custom_hooks[-2]['pruning_loss'] = dict(type='MaskL1Loss', loss_weight=0.1)
-custom_hooks[-1].update(begin=50, end=300)
+default_hooks = dict(_base_.pruning)
+default_hooks['extra_losses']['pruning_loss'] = dict(
+    type='MaskL1Loss', loss_weight=0.1
+)
+default_hooks['mask_binarization'].update(begin=50, end=300)

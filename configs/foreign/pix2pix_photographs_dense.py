@@ -34,7 +34,7 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type='CosineAnnealingLR', by_epoch=False, begin=0, end=500, eta_min=1e-5
 )
-custom_hooks = [dict(type='IterSeedHook')]
+custom_hooks = []
 default_hooks = dict(
     checkpoint=dict(
         _delete_=True,
@@ -42,6 +42,7 @@ default_hooks = dict(
         interval=1000,
         by_epoch=False,
         max_keep_ckpts=1,
-    )
+    ),
+    iter_seed=dict(type='IterSeedHook'),
 )
 randomness = dict(_delete_=True, seed=0, diff_rank_seed=True)

@@ -13,8 +13,8 @@ model = dict(
         _delete_=True, generator=_base_.model.generator, **_base_.masked
     ),
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
-custom_hooks[-2].update(
+default_hooks = dict(_base_.pruning)
+default_hooks['extra_losses'].update(
     teacher=dict(
         type='GeneratorTeacher',
         generator=dict(
@@ -31,4 +31,4 @@ custom_hooks[-2].update(
     ),
     distillation_loss=dict(type='AttentionDistillationLoss', loss_weight=10.0),
 )
-custom_hooks[-1].update(begin=20000, end=500000)
+default_hooks['mask_binarization'].update(begin=20000, end=500000)

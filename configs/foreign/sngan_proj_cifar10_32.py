@@ -11,5 +11,5 @@ model = dict(
         _delete_=True, generator=_base_.model.generator, **_base_.masked
     )
 )
-custom_hooks = [*_base_.custom_hooks, *_base_.pruning]
-custom_hooks[-1].update(begin=50000, end=400000)
+default_hooks = dict(_base_.pruning)
+default_hooks['mask_binarization'].update(begin=50000, end=400000)

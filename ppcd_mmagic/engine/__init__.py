@@ -1,4 +1,5 @@
 from .config_checks import config_problems, merge_options
+from .configured_hooks import hooks_of
 from .hooks import (
     ExtraLossesHook,
     FiniteGuardHook,
@@ -34,6 +35,7 @@ __all__ = [
     'config_problems',
     'enable_amp',
     'find_problems',
+    'hooks_of',
     'locked',
     'lost_processes_named',
     'merge_options',

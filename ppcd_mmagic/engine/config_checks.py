@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 from mmengine.runner import set_random_seed
 
 from ppcd_mmagic.errors import PPCDError
+from .configured_hooks import hooks_of
 
 _NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # settings of any part, by the end of their name: least value, and whether it
@@ -45,8 +46,20 @@ def merge_options(config: Config, options: Dict[str, Any], name: str) -> None:
         PPCDError: If there is no place for a setting.
     """
     for key, value in options.items():
-        group = dict(_walk(config.to_dict())).get(key)
+        places = dict(_walk(config.to_dict()))
+        group = places.get(key)
         try:
+            if key.startswith('custom_hooks.') and not places.get(
+                'custom_hooks'
+            ):
+                raise ValueError(
+                    'there are no custom_hooks; the hooks have names: '
+                    + ', '.join(hooks_of(config))
+                )
+            for number in re.finditer(r'\.\d+(?=\.|$)', key):
+                owner = key[: number.start()]
+                if not isinstance(places.get(owner), (list, tuple)):
+                    raise ValueError(f'{owner} is no list')
             if isinstance(group, dict) and not (
                 value is None or isinstance(value, dict)
             ):
@@ -264,26 +277,37 @@ def _is_own(part: Any) -> bool:
 
 
 def _hook_problems(settings: dict) -> Iterator[str]:
-    hooks = [
-        hook
-        for hook in settings.get('custom_hooks') or ()
-        if isinstance(hook, dict)
+    hooks = hooks_of(settings)
+    wrong = [
+        place
+        for place, hook in hooks.items()
+        if not isinstance(hook, dict) or 'type' not in hook
     ]
-    kinds = [str(hook.get('type')).split('.')[-1] for hook in hooks]
-    for kind in dict.fromkeys(kinds):
-        if kinds.count(kind) > 1 and any(map(_is_own, _parts_called(kind))):
-            yield f'custom_hooks has {kind} {kinds.count(kind)} times: keep one'
+    for place in wrong:
+        hook = hooks.pop(place)
+        yield (
+            f'{place}={hook!r} is no hook, which has a type; those there are: '
+            f'{", ".join(set(hooks) - set(wrong))}'
+        )
+    places: Dict[str, List[str]] = {}
+    for place, hook in hooks.items():
+        kind = str(hook.get('type')).split('.')[-1]
+        places.setdefault(kind, []).append(place)
+    for kind, found in places.items():
+        if len(found) > 1 and any(map(_is_own, _parts_called(kind))):
+            yield (
+                f'{kind} is there {len(found)} times ({", ".join(found)}): '
+                'keep one'
+            )
     length = settings['train_cfg'].get('max_iters')
     if not isinstance(length, int) or length < 1:
         return
-    for index, hook in enumerate(hooks):
-        if kinds[index] != 'MaskBinarizationHook':
-            continue
-        begin, end = hook.get('begin', 0), hook.get('end')
-        for key, value in (('begin', begin), ('end', end)):
+    for place in places.get('MaskBinarizationHook', ()):
+        for key in ('begin', 'end'):
+            value = hooks[place].get(key)
             if isinstance(value, int) and value > length:
                 yield (
-                    f'custom_hooks.{index}.{key}={value} is beyond the end '
+                    f'{place}.{key}={value} is beyond the end '
                     f'of the training: train_cfg.max_iters={length}; the '
                     'masks would not be pruned as far as alpha says'
                 )

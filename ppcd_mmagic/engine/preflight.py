@@ -16,6 +16,7 @@ from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import local_file
 from ppcd_mmagic.registry import DATASETS
+from .configured_hooks import hooks_of
 
 
 def find_problems(config: Config) -> List[str]:
@@ -32,7 +33,7 @@ def find_problems(config: Config) -> List[str]:
     return [
         *_start_problems(config.get('load_from')),
         *_teacher_problems(model.get('teacher'), 'model'),
-        *_hook_problems(config.get('custom_hooks')),
+        *_hook_problems(config),
         *_data_problems(config),
         *_metric_problems(config.get('val_evaluator')),
     ]
@@ -63,11 +64,9 @@ def _teacher_problems(teacher: Optional[dict], owner: str) -> Iterator[str]:
         )
 
 
-def _hook_problems(hooks: Optional[list]) -> Iterator[str]:
-    for index, hook in enumerate(hooks or ()):
-        yield from _teacher_problems(
-            hook.get('teacher'), f'custom_hooks.{index}'
-        )
+def _hook_problems(config: Config) -> Iterator[str]:
+    for place, hook in hooks_of(config).items():
+        yield from _teacher_problems(hook.get('teacher'), place)
 
 
 def _data_problems(config: Config) -> Iterator[str]:

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from ppcd_mmagic.errors import PPCDError
+from .configured_hooks import hooks_of
 
-_COMPARED = ('model', 'train_dataloader', 'custom_hooks', 'randomness')
+_COMPARED = ('model', 'train_dataloader', 'randomness')
 # what a checkpoint brings along, whatever the config says
 _RESTORED = ('optim_wrapper', 'param_scheduler')
 # what changes the speed and the log alone
@@ -17,7 +18,18 @@ _FREE = re.compile(
     r'train_dataloader\.(num_workers|persistent_workers|'
     r'pin_memory|prefetch_factor)\b'
 )
-_FREE_HOOKS = ('VisualizationHook', 'IterSeedHook')
+_FREE_HOOKS = (
+    'BasicVisualizationHook',
+    'CheckpointHook',
+    'FiniteGuardHook',
+    'IterSeedHook',
+    'IterTimerHook',
+    'LoggerHook',
+    'SafeCheckpointHook',
+    'ShortHistoryHook',
+    'StopSignalHook',
+    'VisualizationHook',
+)
 
 
 def refuse_changes(meta: Dict[str, Any], config: Config, path: str) -> None:
@@ -71,24 +83,21 @@ def _settings(text: str) -> Iterator[Tuple[str, Any]]:
 
     The text is read, not run: it comes from a file.
     """
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.Assign):
-            continue
-        name = ast.unparse(node.targets[0])
-        value = _value(node.value)
-        if name == 'custom_hooks':
-            # by their types: one more for pictures changes no index
-            value = {
-                hook.pop('type').split('.')[-1]: hook
-                for hook in value
-                if isinstance(hook, dict)
-            }
-            for hook in _FREE_HOOKS:
-                value.pop(hook, None)
-        if name in (*_COMPARED, *_RESTORED):
-            for key, setting in _flat(name, value):
-                if not _FREE.match(key):
-                    yield key.replace('custom_hooks.', '', 1), setting
+    settings = {
+        ast.unparse(node.targets[0]): _value(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+    }
+    # by their types: where they stand, and how many others, is no matter
+    for hook in hooks_of(settings).values():
+        if isinstance(hook, dict):
+            kind = str(hook.pop('type')).split('.')[-1]
+            if kind not in _FREE_HOOKS:
+                yield from _flat(kind, hook)
+    for name in settings.keys() & {*_COMPARED, *_RESTORED}:
+        for key, setting in _flat(name, settings[name]):
+            if not _FREE.match(key):
+                yield key, setting
 
 
 def _value(node: ast.expr) -> Any:

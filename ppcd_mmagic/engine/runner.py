@@ -21,6 +21,15 @@ from ppcd_mmagic.registry import RUNNERS
 from .hooks import StopSignals
 from .resumption import refuse_changes
 
+_OF_MMENGINE = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
 
 @RUNNERS.register_module()
 class SafeRunner(Runner):
@@ -49,6 +58,18 @@ class SafeRunner(Runner):
     build_param_scheduler = built_or_refused('param_scheduler')(
         Runner.build_param_scheduler
     )
+
+    def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
+        """Register hooks by name; ``None`` switches one off."""
+        named = hooks or {}
+        # MMEngine takes None for the hooks that it has by itself alone
+        super().register_default_hooks(
+            {
+                name: hook
+                for name, hook in named.items()
+                if hook is not None or name in _OF_MMENGINE
+            }
+        )
 
     def dump_config(self) -> None:
         # of a resumed training it is written when that may go on with it

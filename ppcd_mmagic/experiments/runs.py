@@ -14,6 +14,7 @@ from argparse import Namespace
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass, field
+from glob import escape, glob
 from threading import Event
 from typing import (
     Any,
@@ -35,6 +36,7 @@ from ppcd_mmagic.engine import (
     StopSignals,
     config_problems,
     find_problems,
+    hooks_of,
     merge_options,
 )
 from ppcd_mmagic.errors import PPCDError
@@ -52,8 +54,10 @@ HOME = next(
     osp.dirname(PACKAGE),
 )
 TOOLS, CONFIGS = (osp.join(HOME, name) for name in ('tools', 'configs'))
-# by data set, what the names of the configs of PPCD-GAN begin with
-STUDENTS = dict(digits_16='ppcd_digits_16', imagenet_128='ppcd_biggan_128')
+# by data set, what the paths of the configs of PPCD-GAN begin with
+STUDENTS = dict(
+    digits_16='ppcd_gan/ppcd_digits_16', imagenet_128='ppcd_gan/ppcd_biggan_128'
+)
 Metrics = Dict[str, float]
 
 
@@ -117,7 +121,7 @@ class Run:
 
 
 def read_config(name: str) -> Config:
-    """One of the configs of this package, by its file's name."""
+    """One of the configs of this package, by its path in ``configs``."""
     return Config.fromfile(osp.join(CONFIGS, name))
 
 
@@ -125,7 +129,7 @@ def read_lines(files: Dict[str, str], data: str) -> Dict[str, Config]:
     """Configs of the lines of a table, for a data set.
 
     Args:
-        files (dict): Names of configs by line, with ``{student}`` and
+        files (dict): Paths of configs by line, with ``{student}`` and
             ``{data}`` in place of what depends on the data set.
         data (str): One of ``STUDENTS``.
     """
@@ -147,7 +151,7 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
     if scheduler:
         for key in ('begin', 'end'):
             scheduler[key] = round(scheduler[key] * scale)
-    for hook in config.get('custom_hooks', []):
+    for hook in hooks_of(config).values():
         if hook.get('begin') is not None:
             hook.begin = round(hook.begin * scale)
         if hook.get('end') is not None:
@@ -158,7 +162,7 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
 def set_alpha(config: Config, alpha: float) -> Config:
     """The config with another compression ratio threshold."""
     config = deepcopy(config)
-    for hook in config.custom_hooks:
+    for hook in hooks_of(config).values():
         if 'MaskBinarizationHook' in hook['type']:
             hook['alpha'] = alpha
     return config
@@ -168,7 +172,7 @@ def set_budget(config: Config, budget: dict, alpha: float) -> Config:
     """The config with a budget for the whole generator, and the largest
     fraction of a mask that may fall for it."""
     config = set_alpha(config, alpha)
-    for hook in config.custom_hooks:
+    for hook in hooks_of(config).values():
         if 'MaskBinarizationHook' in hook['type']:
             hook['budget'] = dict(budget)
     return config
@@ -344,8 +348,8 @@ def _config_of_judge(checkpoint: Optional[str]) -> Optional[str]:
     if not checkpoint or osp.exists(checkpoint):
         return None
     name = osp.basename(osp.dirname(checkpoint))
-    config = osp.join(CONFIGS, f'{name}.py')
-    return config if osp.exists(config) else None
+    found = glob(osp.join(escape(CONFIGS), '*', f'{escape(name)}.py'))
+    return found[0] if found else None
 
 
 def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:

@@ -43,10 +43,10 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=250))
-custom_hooks = [
-    dict(type='IterSeedHook'),
-    dict(
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=250),
+    visualization=dict(
         type='VisualizationHook',
         interval=500,
         fixed_input=True,
@@ -54,4 +54,4 @@ custom_hooks = [
         n_row=8,
         vis_kwargs_list=dict(type='Noise', name='fake_img'),
     ),
-]
+)

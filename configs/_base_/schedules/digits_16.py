@@ -33,10 +33,10 @@ domain_metric = dict(
 val_evaluator = dict(metrics=[domain_metric])
 test_evaluator = val_evaluator
 
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
-custom_hooks = [
-    dict(type='IterSeedHook'),
-    dict(
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=200),
+    visualization=dict(
         type='VisualizationHook',
         interval=200,
         fixed_input=True,
@@ -44,4 +44,4 @@ custom_hooks = [
         n_row=8,
         vis_kwargs_list=dict(type='Noise', name='fake_img'),
     ),
-]
+)

@@ -13,10 +13,10 @@ optim_wrapper = dict(
         optimizer=dict(type='Adam', lr=4e-4, betas=(0.0, 0.999))
     ),
 )
-default_hooks = dict(checkpoint=dict(interval=5000))
-custom_hooks = [
-    dict(type='IterSeedHook'),
-    dict(
+
+default_hooks = dict(
+    checkpoint=dict(interval=5000),
+    visualization=dict(
         type='VisualizationHook',
         interval=1000,
         fixed_input=True,
@@ -24,4 +24,4 @@ custom_hooks = [
         n_row=6,
         vis_kwargs_list=dict(type='Noise', name='fake_img'),
     ),
-]
+)

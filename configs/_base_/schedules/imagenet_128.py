@@ -14,20 +14,6 @@ optim_wrapper = dict(
     ),
 )
 
-custom_hooks = [
-    dict(type='IterSeedHook'),
-    dict(
-        type='VisualizationHook',
-        interval=5000,
-        fixed_input=True,
-        vis_kwargs_list=dict(
-            type='Noise',
-            name='fake_img',
-            sample_model='ema/orig',
-            target_keys=['ema.fake_img', 'orig.fake_img'],
-        ),
-    ),
-]
 
 # Inception of StyleGAN2-ADA, from disk; never fetched by itself.
 inception_path = 'data/inception/inception-2015-12-05.pt'
@@ -53,10 +39,22 @@ metrics = [
 ]
 val_evaluator = dict(metrics=metrics)
 test_evaluator = val_evaluator
+
 default_hooks = dict(
     checkpoint=dict(
         max_keep_ckpts=5,
         save_best=['FID-Full-50k/fid', 'IS-50k/is'],
         rule=['less', 'greater'],
-    )
+    ),
+    visualization=dict(
+        type='VisualizationHook',
+        interval=5000,
+        fixed_input=True,
+        vis_kwargs_list=dict(
+            type='Noise',
+            name='fake_img',
+            sample_model='ema/orig',
+            target_keys=['ema.fake_img', 'orig.fake_img'],
+        ),
+    ),
 )

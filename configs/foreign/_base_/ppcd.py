@@ -5,8 +5,10 @@ custom_imports = dict(imports=['ppcd_mmagic'], allow_failed_imports=False)
 # Around the generator of the base. One score for what only leaves together,
 # as along a residual path.
 masked = dict(type='MaskedGenerator', tie=True)
-# After the base's own hooks; the last one is told when to begin and to end.
-pruning = [
-    dict(type='ExtraLossesHook'),
-    dict(type='MaskBinarizationHook', alpha=0.5, schedule='cubic'),
-]
+# Beside the base's own hooks; the second is told when to begin and to end.
+pruning = dict(
+    extra_losses=dict(type='ExtraLossesHook'),
+    mask_binarization=dict(
+        type='MaskBinarizationHook', alpha=0.5, schedule='cubic'
+    ),
+)

@@ -1,0 +1,10 @@
+# Baseline "Distill only" (Aguinaldo et al., 2019): a smaller generator copies
+# the teacher's pixels; nothing adversarial reaches it.
+_base_ = '../tinygan/tinygan_imagenet_128.py'
+
+model = dict(
+    distillation_loss=[dict(type='PixelDistillationLoss', loss_weight=10.0)],
+    loss_config=dict(
+        gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)
+    ),
+)

@@ -1,9 +1,0 @@
-# Baseline GAN Compression (Li et al., 2020): distillation of features into a
-# once-for-all network, then a search over its widths within a third of the
-# multiply-adds (what PPCD-GAN has left at alpha 0.6).
-_base_ = 'ppcd_digits_16_dense.py'
-
-model = dict(
-    generator=dict(type='PPResSAGANGenerator', residual_masks='shared')
-)
-custom_hooks = _base_.custom_hooks + [dict(type='OnceForAllHook', budget=0.33)]

@@ -1,8 +1,0 @@
-# Baseline PPCD-GAN*: prune after training (all at once, in the first of these
-# iterations), then fine-tune. Train ppcd_biggan_128_alpha00.py first.
-_base_ = 'ppcd_biggan_128_alpha06.py'
-
-load_from = 'work_dirs/ppcd_biggan_128_alpha00/iter_1000000.pth'
-train_cfg = dict(max_iters=500000)
-custom_hooks = _base_.custom_hooks
-custom_hooks[-1].update(schedule='linear', begin=0, end=1)

@@ -1,0 +1,7 @@
+# Baseline PPCD-GAN*: prune after training (all at once, in the first of these
+# iterations), then fine-tune. Train ppcd_biggan_128_alpha00.py first.
+_base_ = 'ppcd_biggan_128_alpha06.py'
+
+load_from = 'work_dirs/ppcd_biggan_128_alpha00/iter_1000000.pth'
+train_cfg = dict(max_iters=500000)
+default_hooks = dict(mask_binarization=dict(schedule='linear', begin=0, end=1))
