@@ -101,6 +101,12 @@ def test_a_hook_given_twice():
     assert 'default_hooks.mask_binarization, custom_hooks.0' in problem
 
 
+def test_a_setting_of_a_hook_that_is_not_there():
+    (problem,) = problems(default_hooks__mask_binarisation__alpha=0.5)
+    assert problem.startswith('default_hooks.mask_binarisation=')
+    assert 'there are: default_hooks.timer, ' in problem
+
+
 def test_a_config_that_trains_nothing_is_one_line():
     (problem,) = config_problems(Config(dict(a=1)))
     assert problem.startswith(
@@ -114,6 +120,8 @@ def test_a_config_that_trains_nothing_is_one_line():
         ('model', 5),
         ('model.generator', 'SAGAN'),
         ('custom_hooks.9.alpha', 1),
+        ('custom_hooks.last.alpha', 1),
+        ('param_scheduler.0.begin', 1),
         ('train_cfg.max_iters.deep', 1),
         ('model', None),
     ],

@@ -1,8 +1,11 @@
 """Every config builds what it names, at its full size, without any file."""
 
 import os.path as osp
+import re
+import sys
 from functools import cache
 from glob import glob
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -11,13 +14,17 @@ from conftest import ROOT, config_path
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.visualization import Visualizer
+from tool_calls import load_tool
 
-from ppcd_mmagic.engine import hooks_of
+from ppcd_mmagic.engine import config_problems, hooks_of
 from ppcd_mmagic.registry import DATASETS, HOOKS, MODELS
 
 CONFIGS = sorted(
     osp.basename(path).removesuffix('.py')
     for path in glob(osp.join(ROOT, 'configs', '[!_f]*', '*.py'))
+)
+FOLDERS = sorted(
+    osp.dirname(path) for path in glob(osp.join(ROOT, 'configs', '*', '*.yml'))
 )
 CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
 GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
@@ -221,3 +228,47 @@ def test_seeds_are_set_at_every_iteration(name):
     assert kinds.count('IterSeedHook') == 1
     assert config.randomness.seed is not None
     assert config.randomness.diff_rank_seed
+
+
+@pytest.mark.parametrize(
+    'name, values',
+    [
+        (
+            'ppcd_digits_16_alpha06',
+            {
+                'mask_binarization.alpha': 0.9,
+                'mask_binarization.schedule': 'linear',
+                'mask_binarization.interval': 7,
+                'mask_binarization.budget.multiply_adds': 0.5,
+            },
+        ),
+        ('gan_compression_digits_16', {'once_for_all.budget': 0.5}),
+        ('biggan_digits_16', {'visualization.interval': 7}),
+    ],
+)
+def test_hooks_are_changed_by_their_names_on_the_command_line(
+    name, values, monkeypatch
+):
+    options = [f'default_hooks.{key}={value}' for key, value in values.items()]
+    monkeypatch.setattr(
+        sys, 'argv', ['', config_path(name), '--cfg-options', *options]
+    )
+    train = load_tool('train')
+    config = train.load_config(train.parse_args())
+    assert config_problems(config) == []
+    Visualizer.get_instance('test_configs')
+    for key, value in values.items():
+        hook, setting, *inner = key.split('.')
+        found = getattr(HOOKS.build(config.default_hooks[hook]), setting)
+        assert (found[inner[0]] if inner else found) == value
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_every_config_is_described_where_it_lies(folder):
+    readme = Path(folder, 'README.md').read_text()
+    rows = re.findall(r'^\| `(\w+\.py)` \|', readme.split('## What')[0], re.M)
+    assert sorted(rows) == sorted(
+        path.name for path in Path(folder).glob('*.py')
+    )
+    for part in ('## What they need', '## Train'):
+        assert part in readme

@@ -25,7 +25,8 @@ PAGES = [
     'README.md',
     *sorted(
         path.relative_to(ROOT).as_posix()
-        for path in Path(ROOT, 'docs').glob('*.md')
+        for pattern in ('docs/*.md', 'configs/*/README.md')
+        for path in Path(ROOT).glob(pattern)
     ),
 ]
 STUDENT = 'configs/ppcd_gan/ppcd_digits_16_alpha06.py'

@@ -287,7 +287,7 @@ def _hook_problems(settings: dict) -> Iterator[str]:
         hook = hooks.pop(place)
         yield (
             f'{place}={hook!r} is no hook, which has a type; those there are: '
-            f'{", ".join(set(hooks) - set(wrong))}'
+            f'{", ".join(place for place in hooks if place not in wrong)}'
         )
     places: Dict[str, List[str]] = {}
     for place, hook in hooks.items():
