@@ -1,5 +1,6 @@
 """The interface of MMagic's inferencers, with labels that are heeded."""
 
+import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
@@ -7,6 +8,7 @@ from mmagic.apis import MMagicInferencer
 from mmagic.apis.inferencers import ConditionalInferencer
 from mmagic.structures import DataSample
 from mmengine.config import Config
+from PIL import Image
 from torch import Tensor
 
 from ppcd_mmagic.datasets import class_names
@@ -48,14 +50,26 @@ class ClassInferencer(ConditionalInferencer):
                 f'{sorted(self.extra_parameters)}.'
             )
         self.extra_parameters.update(extra_parameters or {})
+        count = self.extra_parameters['num_batches']
+        if type(count) is not int or count < 1:
+            raise PPCDError(
+                f'num_batches={count!r} must be a whole number of at least 1.'
+            )
 
     def preprocess(self, label: Union[Label, Sequence[Label]]) -> Tensor:
         """Class indices, each ``num_batches`` times.
 
         Raises:
-            PPCDError: If a class is unknown.
+            PPCDError: If a class is unknown, or there is none.
         """
+        if hasattr(label, 'tolist'):  # of NumPy or torch
+            label = label.tolist()
         wanted = [label] if isinstance(label, (int, str)) else label
+        if not isinstance(wanted, (list, tuple, range)) or not wanted:
+            raise PPCDError(
+                f'label={label!r} names no class: give an index, a name or a '
+                'list of them.'
+            )
         classes = choose_classes(
             list(map(str, wanted)),
             self.model.num_classes,
@@ -82,6 +96,22 @@ class ClassInferencer(ConditionalInferencer):
             sample.set_gt_label(label)
             samples.append(sample)
         return samples
+
+    def visualize(
+        self, preds: List[DataSample], result_out_dir: str = ''
+    ) -> Tensor:
+        """Pictures (n, 3, h, w), RGB in [0, 1], written into one file.
+
+        Raises:
+            PPCDError: If the file is not called like a picture.
+        """
+        ending = osp.splitext(result_out_dir)[1].lower()
+        if result_out_dir and ending not in Image.registered_extensions():
+            raise PPCDError(
+                f'result_out_dir="{result_out_dir}" is no name of a picture: '
+                'give one that ends in .png, say.'
+            )
+        return super().visualize(preds, result_out_dir)
 
 
 class PPCDInferencer(MMagicInferencer):
@@ -114,6 +144,8 @@ class PPCDInferencer(MMagicInferencer):
         extra_parameters: Optional[Dict] = None,
         seed: int = 2022,
     ) -> None:
+        if not 0 <= seed < 2**32:
+            raise PPCDError(f'seed={seed} must be at least 0 and below 2**32.')
         self.inferencer = ClassInferencer(
             read_config(model_config),
             model_ckpt,

@@ -68,9 +68,13 @@ def test_parameters_belong_to_one_inferencer(repo):
     [
         (dict(label=10), 'Class 10 is out of range'),
         (dict(label='ten'), 'No class is called "ten"'),
+        (dict(label=[]), r'label=\[\] names no class'),
+        (dict(), 'label=None names no class'),
+        (dict(label=3.0), 'label=3.0 names no class'),
+        (dict(label=3, result_out_dir='threes'), 'no name of a picture'),
     ],
 )
-def test_unknown_classes_are_refused(request_, message, repo):
+def test_requests_that_name_nothing_are_refused(request_, message, repo):
     with pytest.raises(PPCDError, match=message):
         PPCDInferencer(*TEACHER, 'cpu').infer(**request_)
 
@@ -82,3 +86,18 @@ def test_unknown_parameters_and_configs_are_refused(repo):
         PPCDInferencer(
             *TEACHER, 'cpu', extra_parameters=dict(sample_model='ema')
         )
+    for number in (0, 'many', True):
+        with pytest.raises(PPCDError, match='num_batches'):
+            PPCDInferencer(
+                *TEACHER, 'cpu', extra_parameters=dict(num_batches=number)
+            )
+    with pytest.raises(PPCDError, match='seed=4294967296'):
+        PPCDInferencer(*TEACHER, 'cpu', seed=2**32)
+
+
+def test_labels_may_be_tensors(repo):
+    editor = PPCDInferencer(
+        *TEACHER, 'cpu', extra_parameters=dict(num_batches=1)
+    )
+    result, _ = editor.infer(label=torch.tensor(3))
+    assert result['gt_label'].tolist() == [3]

@@ -124,6 +124,8 @@ def test_onnx(written):
     model = onnx.load(out / 'generator.onnx')
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in model.graph.input] == ['noise', 'label']
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == 'batch'
     session = onnxruntime.InferenceSession(
         out / 'generator.onnx', providers=['CPUExecutionProvider']
     )

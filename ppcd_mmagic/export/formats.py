@@ -118,8 +118,11 @@ def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
         program = torch.onnx.export(
             program_of(generator, folded=True), dynamo=True
         )
-    for value, name in zip(program.model.graph.outputs, ['image']):
+    graph = program.model.graph
+    for value, name in zip(graph.outputs, ['image']):
         value.name = name
+    for value in (*graph.inputs, *graph.outputs):
+        value.shape[0] = 'batch'  # torch calls it s30, say
     program.model.metadata_props.update(_texts(images))
     program.save(path, external_data=False)
     _check(

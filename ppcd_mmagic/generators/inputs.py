@@ -130,7 +130,7 @@ def draw_noise(
     if truncation is None:
         rows = [torch.randn(size, generator=generator) for _ in range(number)]
         return torch.stack(rows)
-    if not truncation > 0:
+    if isinstance(truncation, str) or not truncation > 0:
         raise PPCDError(
             f'truncation={truncation} must be above 0: it is the '
             'largest absolute value of the noise.'
