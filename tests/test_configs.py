@@ -27,6 +27,7 @@ FOLDERS = sorted(
     osp.dirname(path) for path in glob(osp.join(ROOT, 'configs', '*', '*.yml'))
 )
 CLASSIFIERS = [name for name in CONFIGS if name.startswith('classifier_')]
+BUILT: dict = {}
 GANS = [name for name in CONFIGS if name not in CLASSIFIERS]
 
 
@@ -42,7 +43,11 @@ def built(name):
         torch.device('meta'),
         patch('ppcd_mmagic.models.ppres_generators.link_masks'),
     ):
-        return config, MODELS.build(config.model)
+        # many configs differ in their hooks alone
+        key = repr(config.model.to_dict())
+        if key not in BUILT:
+            BUILT[key] = MODELS.build(config.model)
+        return config, BUILT[key]
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -58,7 +63,7 @@ def test_config_builds(name):
             (
                 size
                 for word, size in dict(
-                    digits=16, cifar10_16=16, folder=64
+                    digits=16, cifar10_16=16, cifar10_32=32, folder=64
                 ).items()
                 if word in name
             ),
@@ -70,7 +75,8 @@ def test_config_builds(name):
 # learning rates of generator and discriminator
 RATES = dict(
     digits=(5e-4, 2e-3),
-    cifar10=(2e-4, 4e-4),
+    cifar10_16=(2e-4, 4e-4),
+    cifar10_32=(2e-4, 2e-4),
     folder=(2e-4, 4e-4),
     full=(1e-4, 4e-4),
 )
@@ -99,6 +105,8 @@ def test_each_optimizer_has_its_network_and_nothing_else(name):
     config, model = built(name)
     wrappers = build_optim_wrapper(model, config.optim_wrapper)
     assert set(wrappers.keys()) == {'generator', 'discriminator'}
+    # as in MMagic's SAGAN for CIFAR-10; its BigGAN has 0
+    first = 0.5 * ('cifar10_32' in name and 'biggan' not in name)
     for part, rate in zip(('generator', 'discriminator'), rates(name)):
         settings = groups(wrappers[part].optimizer)
         network = dict(getattr(model, part).named_parameters())
@@ -111,7 +119,7 @@ def test_each_optimizer_has_its_network_and_nothing_else(name):
             assert group['lr'] == pytest.approx(expected), key
             # a decay would pull scores to zero by itself, beside L_PP
             assert group['weight_decay'] == 0, key
-            assert group['betas'] == (0.0, 0.999), key
+            assert group['betas'] == (first, 0.999), key
 
 
 @pytest.mark.parametrize(
@@ -177,6 +185,24 @@ PRUNING = {
     'ppcd_digits_16_alpha06': (0.6, 'cubic', 1, 100, 500, 800),
     'ppcd_digits_16_irrelevant_alpha05': (0.5, 'cubic', 1, 100, 500, 800),
     'ppcd_digits_16_star_alpha06': (0.6, 'linear', 1, 0, 1, 400),
+    'ppcd_plus_digits_16': (0.6, 'cubic', 1, 100, 500, 800),
+    **{
+        f'ppcd_{name}': (alpha, 'cubic', *window)
+        for size, window in {
+            16: (1, 200, 900, 1500),
+            32: (100, 10000, 250000, 500000),
+        }.items()
+        for name, alpha in {
+            f'cifar10_{size}_alpha00': 0.0,
+            f'cifar10_{size}_alpha05': 0.5,
+            f'cifar10_{size}_alpha06': 0.6,
+            f'cifar10_{size}_irrelevant_alpha05': 0.5,
+            f'plus_cifar10_{size}': 0.6,
+        }.items()
+    },
+    'ppcd_cifar10_16_star_alpha06': (0.6, 'linear', 1, 0, 1, 750),
+    'ppcd_cifar10_32_star_alpha06': (0.6, 'linear', 100, 0, 1, 250000),
+    'ppcd_plus_imagenet_128': (0.6, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_folder_64': (0.6, 'cubic', 50, 2000, 25000, 50000),
     'ppcd_biggan_128_alpha00': (0.0, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_alpha05': (0.5, 'cubic', 100, 20000, 500000, 1000000),

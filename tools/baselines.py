@@ -23,6 +23,7 @@ from ppcd_mmagic.experiments import (
 
 LINES = {
     'PPCD-GAN': '{student}_alpha06.py',
+    'PPCD-GAN+': 'ppcd_plus/ppcd_plus_{data}.py',
     'Big-GAN': 'biggan/biggan_{data}.py',
     'SA-GAN': 'sagan/sagan_{data}.py',
     'SN-GAN': 'sngan/sngan_{data}.py',

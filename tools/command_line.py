@@ -224,7 +224,8 @@ def add_experiment_arguments(
         '--data',
         default='digits_16',
         choices=list(STUDENTS),
-        help='digits, or ImageNet where you have it (default: %(default)s)',
+        help='digits, or what you have of CIFAR-10 (in the folder CIFAR10) and '
+        'ImageNet (default: %(default)s)',
     )
     parser.add_argument(
         '--seeds',

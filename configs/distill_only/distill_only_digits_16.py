@@ -3,6 +3,6 @@
 _base_ = '../tinygan/tinygan_digits_16.py'
 
 model = dict(
-    distillation_loss=[dict(type='PixelDistillationLoss', loss_weight=10.0)],
+    distillation_loss=_base_.ppcd.copying[:1],
     loss_config=dict(gan_loss=dict(loss_weight=0.0)),
 )

@@ -3,7 +3,7 @@
 _base_ = '../tinygan/tinygan_imagenet_128.py'
 
 model = dict(
-    distillation_loss=[dict(type='PixelDistillationLoss', loss_weight=10.0)],
+    distillation_loss=_base_.ppcd.copying[:1],
     loss_config=dict(
         gan_loss=dict(type='GANLoss', gan_type='hinge', loss_weight=0.0)
     ),

@@ -5,9 +5,6 @@ _base_ = '../ppcd_gan/ppcd_biggan_128_dense.py'
 
 model = dict(
     generator=dict(base_channels=32),
-    distillation_loss=[
-        dict(type='PixelDistillationLoss', loss_weight=10.0),
-        dict(type='DiscriminatorFeatureLoss', loss_weight=1.0),
-    ],
+    distillation_loss=_base_.ppcd.copying,
     teacher_as_real=1.0,
 )

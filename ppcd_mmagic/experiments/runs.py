@@ -56,7 +56,10 @@ HOME = next(
 TOOLS, CONFIGS = (osp.join(HOME, name) for name in ('tools', 'configs'))
 # by data set, what the paths of the configs of PPCD-GAN begin with
 STUDENTS = dict(
-    digits_16='ppcd_gan/ppcd_digits_16', imagenet_128='ppcd_gan/ppcd_biggan_128'
+    digits_16='ppcd_gan/ppcd_digits_16',
+    cifar10_16='ppcd_gan/ppcd_cifar10_16',
+    cifar10_32='ppcd_gan/ppcd_cifar10_32',
+    imagenet_128='ppcd_gan/ppcd_biggan_128',
 )
 Metrics = Dict[str, float]
 

@@ -1,0 +1,4 @@
+# Table A, complete: class-aware distillation, pruned to alpha 0.5.
+_base_ = 'ppcd_cifar10_16_alpha06.py'
+
+default_hooks = dict(mask_binarization=dict(alpha=0.5))

@@ -1,0 +1,4 @@
+# Table A, the control without L_PP.
+_base_ = 'ppcd_cifar10_32_dense.py'
+
+model = dict(class_aware=False)

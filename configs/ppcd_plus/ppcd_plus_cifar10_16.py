@@ -1,0 +1,10 @@
+# PPCD-GAN with more to learn from: pixels and the discriminator's features
+# beside attention, the teacher's images as what is real, and shared masks, so
+# that every pruned channel leaves.
+_base_ = '../ppcd_gan/ppcd_cifar10_16_alpha06.py'
+
+model = dict(
+    generator=dict(residual_masks='shared'),
+    distillation_loss=[_base_.ppcd.distillation_loss, *_base_.ppcd.copying],
+    teacher_as_real=1.0,
+)

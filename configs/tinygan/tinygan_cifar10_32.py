@@ -1,0 +1,10 @@
+# Baseline Tiny-GAN (Chang and Lu, 2020): black-box distillation of a smaller
+# generator by pixels, features of the discriminator, and adversarially, where
+# the teacher's images are what is real.
+_base_ = '../ppcd_gan/ppcd_cifar10_32_dense.py'
+
+model = dict(
+    generator=dict(base_channels=152),
+    distillation_loss=_base_.ppcd.copying,
+    teacher_as_real=1.0,
+)
