@@ -1,5 +1,4 @@
 from .config_checks import config_problems, merge_options
-from .configured_hooks import hooks_of
 from .hooks import (
     ExtraLossesHook,
     FiniteGuardHook,
@@ -15,6 +14,7 @@ from .hooks import (
 from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
+from .settings import hooks_of, settings_of
 from .train_loop import ResumableTrainLoop
 from .work_dir import clear, locked, refuse_used
 
@@ -40,4 +40,5 @@ __all__ = [
     'lost_processes_named',
     'merge_options',
     'refuse_used',
+    'settings_of',
 ]

@@ -1,5 +1,6 @@
 """What is wrong with a config as it stands, before anything is built."""
 
+import difflib
 import inspect
 import re
 from typing import Any, Dict, Iterator, List, Tuple, get_args, get_type_hints
@@ -11,7 +12,7 @@ from mmengine.registry import Registry
 from mmengine.runner import set_random_seed
 
 from ppcd_mmagic.errors import PPCDError
-from .configured_hooks import hooks_of
+from .settings import SETTINGS, hooks_of
 
 _NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # settings of any part, by the end of their name: least value, and whether it
@@ -49,6 +50,9 @@ def merge_options(config: Config, options: Dict[str, Any], name: str) -> None:
         places = dict(_walk(config.to_dict()))
         group = places.get(key)
         try:
+            first = key.split('.')[0]
+            if first not in SETTINGS:
+                raise ValueError(_no_setting(first, config))
             if key.startswith('custom_hooks.') and not places.get(
                 'custom_hooks'
             ):
@@ -78,6 +82,16 @@ def merge_options(config: Config, options: Dict[str, Any], name: str) -> None:
             ) from error
     if not isinstance(config.get('model'), dict):
         raise PPCDError(f'The config {name} has no model.')
+
+
+def _no_setting(name: str, config: Config) -> str:
+    if name in config:
+        return (
+            f'nothing reads {name}, it is a value that the config is written '
+            'with: change the settings that take it'
+        )
+    close = difflib.get_close_matches(name, SETTINGS, 1)
+    return f'nothing reads {name}' + (f'; there is {close[0]}' if close else '')
 
 
 def config_problems(config: Config) -> List[str]:

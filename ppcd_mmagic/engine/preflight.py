@@ -16,7 +16,7 @@ from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import local_file
 from ppcd_mmagic.registry import DATASETS
-from .configured_hooks import hooks_of
+from .settings import hooks_of
 
 
 def find_problems(config: Config) -> List[str]:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from ppcd_mmagic.errors import PPCDError
-from .configured_hooks import hooks_of
+from .settings import hooks_of
 
 _COMPARED = ('model', 'train_dataloader', 'randomness')
 # what a checkpoint brings along, whatever the config says

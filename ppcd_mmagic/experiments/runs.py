@@ -38,6 +38,7 @@ from ppcd_mmagic.engine import (
     find_problems,
     hooks_of,
     merge_options,
+    settings_of,
 )
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
@@ -277,10 +278,14 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
     for run in runs:
         if not osp.exists(osp.join(run.work_dir, 'last_checkpoint')):
             continue  # nothing of it was trained
-        before = Config.fromfile(osp.join(run.work_dir, 'config.py')).to_dict()
-        now = _seeded(run).to_dict()
+        before = settings_of(
+            Config.fromfile(osp.join(run.work_dir, 'config.py'))
+        )
+        now = settings_of(_seeded(run))
         other = [
-            key for key in now if key not in own and before.get(key) != now[key]
+            key
+            for key in sorted(now)
+            if key not in own and before.get(key) != now[key]
         ]
         if other:
             raise PPCDError(
