@@ -8,7 +8,7 @@ from runs import tiny_config
 
 from mmengine.config import Config
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.engine import config_problems, merge_options
+from ppcd_mmagic.engine import config_problems, merge_options, settings_of
 
 
 def problems(**options):
@@ -105,6 +105,19 @@ def test_a_setting_of_a_hook_that_is_not_there():
     (problem,) = problems(default_hooks__mask_binarisation__alpha=0.5)
     assert problem.startswith('default_hooks.mask_binarisation=')
     assert 'there are: default_hooks.timer, ' in problem
+
+
+def test_where_hooks_stand_does_not_count():
+    named, listed = tiny_config('unused'), tiny_config('unused')
+    hooks = listed.default_hooks
+    listed.custom_hooks = [
+        hooks.pop('mask_binarization'),
+        hooks.pop('iter_seed'),
+    ]
+    listed.experiment_name = named.experiment_name
+    assert settings_of(listed) == settings_of(named)
+    listed.custom_hooks[0].alpha = 0.5
+    assert settings_of(listed) != settings_of(named)
 
 
 def test_a_config_that_trains_nothing_is_one_line():

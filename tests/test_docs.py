@@ -187,12 +187,7 @@ def test_python_blocks_with_gaps_are_python():
 
 
 # what examples show as a part of a config
-SETTINGS = {
-    'custom_hooks',
-    'default_hooks',
-    'train_dataloader',
-    'val_evaluator',
-}
+SETTINGS = {'default_hooks', 'train_dataloader', 'val_evaluator'}
 PACKAGES = (
     'apis',
     'channels',
@@ -247,7 +242,5 @@ def test_examples_in_docstrings_show_what_happens(part, export, monkeypatch):
     if settings:
         config = Config.fromfile('student.py')
         for key in settings:
-            shown = example.globs[key]
-            whole = isinstance(shown, list)
-            config[key] = shown if whole else {**config[key], **shown}
+            config[key] = {**config[key], **example.globs[key]}
         assert not config_problems(config)

@@ -822,6 +822,18 @@ class TestShortHistory:
             HOOKS.build(dict(type='ShortHistoryHook', length=0))
 
 
+@pytest.mark.parametrize('name', ['visualization', 'logger'])
+def test_none_switches_a_hook_off(tmp_path, name):
+    kinds = [
+        {type(hook).__name__ for hook in runner.hooks}
+        for runner in (
+            tiny_runner(tmp_path),
+            tiny_runner(tmp_path, **{f'default_hooks__{name}': None}),
+        )
+    ]
+    assert kinds[0] - kinds[1] == {f'{name.title()}Hook'}
+
+
 class TestOnceForAll:
     """Sub-networks while training, and the search after it."""
 

@@ -282,6 +282,14 @@ def test_other_settings_can_be_allowed(run):
     assert 'alpha=0.5' in (run / 'ppcd_digits_16_alpha06.py').read_text()
 
 
+def test_hooks_may_stand_elsewhere_than_in_the_checkpoint_s_config(run):
+    config = tiny_config(run, load_from=str(run / 'iter_4.pth'), resume=True)
+    config.custom_hooks = [config.default_hooks.pop('mask_binarization')]
+    runner = SafeRunner.from_cfg(config)
+    runner.load_or_resume()
+    assert runner.iter == 4
+
+
 def test_what_a_checkpoint_brings_along_cannot_be_changed(run):
     """It would be ignored without a word."""
     with pytest.raises(PPCDError, match=r'generator.optimizer.lr.*its own'):

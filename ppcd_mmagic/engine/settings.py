@@ -56,7 +56,9 @@ def settings_of(config: Config) -> Dict[str, Any]:
         order of their own: the same for configs that train the same.
     """
     settings = config.to_dict()
-    hooks = sorted(hooks_of(settings).values(), key=str)
+    hooks = sorted(
+        hooks_of(settings).values(), key=lambda hook: str(hook.get('type'))
+    )
     named = {key: settings[key] for key in SETTINGS & settings.keys()}
     named.pop('default_hooks', None)
     named.pop('custom_hooks', None)

@@ -80,14 +80,16 @@ class ExtraLossesHook(Hook):
             same name, or images are compared and there is not one of each.
 
     Example:
-        >>> custom_hooks = [
-        ...     dict(
+        >>> default_hooks = dict(
+        ...     extra_losses=dict(
         ...         type='ExtraLossesHook',
         ...         pruning_loss=dict(type='MaskL1Loss', loss_weight=0.1),
         ...     ),
-        ...     dict(type='MaskBinarizationHook', alpha=0.6, schedule='cubic'),
-        ... ]
-        >>> hook = HOOKS.build(custom_hooks[0])
+        ...     mask_binarization=dict(
+        ...         type='MaskBinarizationHook', alpha=0.6, schedule='cubic'
+        ...     ),
+        ... )
+        >>> hook = HOOKS.build(default_hooks['extra_losses'])
         >>> hook.pruning_loss
         MaskL1Loss()
     """

@@ -20,8 +20,8 @@ class IterSeedHook(Hook):
     they run in workers (``num_workers >= 1``).
 
     Example:
-        >>> custom_hooks = [dict(type='IterSeedHook')]
-        >>> HOOKS.build(custom_hooks[0]).priority
+        >>> default_hooks = dict(iter_seed=dict(type='IterSeedHook'))
+        >>> HOOKS.build(default_hooks['iter_seed']).priority
         'HIGHEST'
     """
 

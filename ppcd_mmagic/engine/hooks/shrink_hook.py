@@ -52,11 +52,13 @@ class ShrinkHook(Hook):
             communication hook or mixed precision of its own.
 
     Example:
-        >>> custom_hooks = [
-        ...     dict(type='MaskBinarizationHook', alpha=0.6, schedule='cubic'),
-        ...     dict(type='ShrinkHook', interval=5000),
-        ... ]
-        >>> HOOKS.build(custom_hooks[1]).interval
+        >>> default_hooks = dict(
+        ...     mask_binarization=dict(
+        ...         type='MaskBinarizationHook', alpha=0.6, schedule='cubic'
+        ...     ),
+        ...     shrink=dict(type='ShrinkHook', interval=5000),
+        ... )
+        >>> HOOKS.build(default_hooks['shrink']).interval
         5000
     """
 
