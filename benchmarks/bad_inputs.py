@@ -254,7 +254,6 @@ SECTIONS = (
     'optim_wrapper',
     'param_scheduler',
     'default_hooks',
-    'custom_hooks',
     'val_evaluator',
     'val_cfg',
     'visualizer',
