@@ -7,6 +7,8 @@ HASH := import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ppcd_mmagic
 ENV := $(CACHE)/env-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 PY := $(ENV)/bin/python
+# a command that runs when no other holds the lock, a file
+ALONE := import fcntl, subprocess, sys; held = open(sys.argv[1], "w"); fcntl.flock(held, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[2:]))
 export PYTHONPATH := $(CURDIR)
 export PYTHONWARNINGS := ignore
 
@@ -29,7 +31,7 @@ OLDEST := $(CACHE)/oldest-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
 
-.PHONY: help env activate demo demo-full test test-install test-oldest quality docs mutants clean
+.PHONY: help env build-env activate demo demo-full test test-install test-oldest quality docs mutants clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -58,11 +60,17 @@ activate: $(ENV)/.complete
 # no prerequisite: the name says which lock it is of, and every clone's is newer
 $(ENV)/.complete:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit("the lock is for Python 3.11, but $(PYTHON) is %d.%d: call make with PYTHON=python3.11" % v)'
-	@echo 'setting up $(ENV) (about two minutes, 6 GB)' >&2
-	@rm -rf '$(ENV)'
-	@$(PYTHON) -m venv --without-pip '$(ENV)'
-	@$(PYTHON) -m pip --python '$(PY)' install --quiet --no-deps --disable-pip-version-check -r $(LOCK)
-	@touch $@
+	@mkdir -p '$(CACHE)'
+	@$(PYTHON) -c '$(ALONE)' '$(ENV).lock' $(MAKE) --no-print-directory build-env
+
+# whoever waited for another that built it finds it there
+build-env:
+	@[ -e '$(ENV)/.complete' ] || { \
+	  echo 'setting up $(ENV) (about two minutes, 6 GB)' >&2 && \
+	  rm -rf '$(ENV)' && \
+	  $(PYTHON) -m venv --without-pip '$(ENV)' && \
+	  $(PYTHON) -m pip --python '$(PY)' install --quiet --no-deps --disable-pip-version-check -r $(LOCK) && \
+	  touch '$(ENV)/.complete'; }
 
 demo: $(ENV)/.complete
 	@echo '1/5 the classifier that will judge the digits'

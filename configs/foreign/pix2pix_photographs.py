@@ -19,4 +19,4 @@ default_hooks = dict(_base_.pruning)
 default_hooks['extra_losses']['pruning_loss'] = dict(
     type='MaskL1Loss', loss_weight=0.1
 )
-default_hooks['mask_binarization'].update(begin=50, end=300)
+default_hooks['mask_binarization'].update(begin=300, end=1800)

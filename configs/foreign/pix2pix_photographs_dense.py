@@ -26,13 +26,13 @@ train_dataloader = dict(
 val_dataloader = val_cfg = val_evaluator = None
 test_dataloader = test_cfg = test_evaluator = None
 
-train_cfg = dict(_delete_=True, type='ResumableTrainLoop', max_iters=500)
+train_cfg = dict(_delete_=True, type='ResumableTrainLoop', max_iters=3000)
 optim_wrapper = dict(
     generators=dict(optimizer=dict(lr=1e-3)),
     discriminators=dict(optimizer=dict(lr=5e-4)),
 )
 param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=False, begin=0, end=500, eta_min=1e-5
+    type='CosineAnnealingLR', by_epoch=False, begin=0, end=3000, eta_min=1e-5
 )
 custom_hooks = []
 default_hooks = dict(
