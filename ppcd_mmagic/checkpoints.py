@@ -125,11 +125,21 @@ def read_checkpoint(
             that the summary of its export names.
     """
     path = local_file(path)
+    if '://' in path:
+        raise PPCDError(
+            f'The {role} checkpoint "{path}" cannot be fetched: addresses '
+            'begin with http:// or https://. Download it and name the file.'
+        )
     if not osp.isfile(path):
         what = 'is a folder' if osp.isdir(path) else 'does not exist'
         raise PPCDError(
             f'The {role} checkpoint "{path}" {what} (looked for '
             f'{osp.abspath(path)}).'
+        )
+    if path.endswith(('.onnx', '.pt2')):
+        raise PPCDError(
+            f'The {role} checkpoint {path} is a program, not weights: give '
+            'the .pth or .safetensors of the same export.'
         )
     refuse_changed(path)
     try:

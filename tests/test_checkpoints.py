@@ -278,9 +278,17 @@ def test_a_checkpoint_in_the_net_is_downloaded_once(served, capfd):
         (folder / 'net.pth').unlink(missing_ok=True)  # the copy serves now
 
 
+def test_a_program_is_not_taken_for_weights(tmp_path):
+    (tmp_path / 'generator.onnx').write_text('')
+    with pytest.raises(PPCDError, match='a program, not weights'):
+        read_checkpoint(str(tmp_path / 'generator.onnx'), 'given')
+
+
 def test_a_checkpoint_that_cannot_be_downloaded_is_one_line(served):
     _, address = served
     with pytest.raises(PPCDError, match='net.pth cannot be downloaded .*404'):
         read_checkpoint(f'{address}/net.pth', 'teacher')
     with pytest.raises(PPCDError, match='cannot be downloaded'):
         read_checkpoint('http://127.0.0.1:9/net.pth', 'teacher')
+    with pytest.raises(PPCDError, match='begin with http:// or https://'):
+        read_checkpoint('s3://bucket/net.pth', 'teacher')

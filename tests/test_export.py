@@ -598,6 +598,26 @@ def test_config_of_an_export_tests_the_only_generator_there_is(trained_student):
     assert config.test_evaluator.metrics[0].sample_model == 'ema'
 
 
+def test_an_export_is_tested_in_any_folder(tmp_path, monkeypatch):
+    """The judge is found, whose path is that of the training's folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'judge.pth').write_text('')
+    config = training_config(SAGAN)
+    config.test_evaluator = dict(
+        metrics=[
+            dict(type='DomainMetric', checkpoint='judge.pth', prefix='.'),
+            dict(type='DomainMetric', checkpoint='absent.pth'),
+        ]
+    )
+    exported = export_student(
+        config, student_checkpoint('s.pth', build_generator(SAGAN))
+    ).config
+    here, absent = exported.test_evaluator.metrics
+    assert here.checkpoint == str(tmp_path / 'judge.pth')
+    assert (here.prefix, absent.checkpoint) == ('.', 'absent.pth')
+    assert config.test_evaluator.metrics[0].checkpoint == 'judge.pth'
+
+
 # ---------------------------------------------------- what an export must refuse
 
 

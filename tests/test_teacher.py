@@ -376,6 +376,8 @@ def test_a_student_of_some_of_the_teacher_s_classes_needs_a_class_map():
         ([0, 5], 'class_map has 5.*from 0 to 4'),
         ([-1], 'class_map has -1'),
         ([], 'class_map has no class'),
+        (3, 'class_map=3 cannot be read'),
+        ([1.5], '1.5 is no whole number'),
         ('missing.txt', 'class_map=.missing.txt. cannot be read'),
         (['cat'], 'cannot be read.*number a line'),
     ],

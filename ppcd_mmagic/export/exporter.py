@@ -1,6 +1,7 @@
 """From a trained, masked student to an ordinary, smaller generator."""
 
 import inspect
+import os.path as osp
 from copy import deepcopy
 from functools import partial
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
@@ -43,6 +44,8 @@ _TEST_KEYS = (
     'randomness',
     'log_level',
 )
+# files and folders in these
+_PATH_KEYS = ('checkpoint', 'data_root', 'inception_path')
 # what a model needs to infer; other parts fall back to their defaults
 _INFERENCE_KEYS = ('generator', 'data_preprocessor', 'test_cfg')
 
@@ -308,13 +311,28 @@ def _export_config(config: Config, generator_cfg: dict) -> Config:
     )
     for key in _TEST_KEYS:
         if key in config:
-            exported[key] = deepcopy(config[key])
+            exported[key] = _from_anywhere(deepcopy(config[key]))
     for metric in metrics_of(exported.get('test_evaluator')):
         kind = METRICS.get(metric['type'])
         # there is no EMA copy any more; PSNR knows of none
         if kind is None or 'sample_model' in _optional_arguments(kind):
             metric['sample_model'] = 'orig'
     return Config(exported)
+
+
+def _from_anywhere(settings: Any) -> Any:
+    """Files and folders that settings name from where the export is made, such
+    as a judge's weights, are found when it is tested in another folder."""
+    parts = settings if isinstance(settings, list) else [settings]
+    for part in parts:
+        if not isinstance(part, dict):
+            continue
+        for key, value in part.items():
+            if isinstance(value, (dict, list)):
+                _from_anywhere(value)
+            elif key in _PATH_KEYS and osp.exists(str(value)):
+                part[key] = osp.abspath(value)
+    return settings
 
 
 def inference_config(model: ConfigDict, generator_cfg: dict) -> dict:

@@ -131,6 +131,12 @@ class GeneratorTeacher(nn.Module):
         return self.generator(*bound.args, **bound.kwargs)
 
 
+def _whole(number: Union[int, str]) -> int:
+    if isinstance(number, (bool, float)):
+        raise ValueError(f'{number} is no whole number')
+    return int(number)
+
+
 def _class_map(
     given: Union[str, Sequence[int], None], num_classes: Optional[int]
 ) -> Optional[Tensor]:
@@ -140,8 +146,8 @@ def _class_map(
         numbers = (
             Path(given).read_text().split() if isinstance(given, str) else given
         )
-        classes = [int(number) for number in numbers]
-    except (OSError, ValueError) as error:
+        classes = [_whole(number) for number in numbers]
+    except (OSError, TypeError, ValueError) as error:
         raise PPCDError(
             f'class_map={given!r} cannot be read ({error}): expected the '
             "teacher's class for each class of the student, in a list or in "
