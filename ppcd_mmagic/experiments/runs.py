@@ -88,7 +88,7 @@ class Run:
 
     @property
     def work_dir(self) -> str:
-        name = self.name.lower().replace('*', '_star')
+        name = self.name.lower().replace('*', '_star').replace('+', '_plus')
         folder = re.sub(r'[^a-z0-9.-]+', '_', name).strip('_')
         return osp.join(self.root, f'{folder}_seed{self.seed}')
 
