@@ -111,21 +111,24 @@ def test_sources_carry_what_their_tests_read(sources):
     assert wanted <= sources
 
 
-def listed_configs():
+def listed_models(key):
     index = yaml.safe_load(Path(ROOT, 'model-index.yml').read_text())
-    models = []
-    for name in index['Import']:
-        models += yaml.safe_load(Path(ROOT, name).read_text())['Models']
-    return [model['Config'] for model in models]
+    return [
+        model[key]
+        for name in index['Import']
+        for model in yaml.safe_load(Path(ROOT, name).read_text())['Models']
+    ]
 
 
 def test_every_config_is_listed_once_for_mim():
     configs = {
         name
-        for name in relative_files('configs/*/*.py')
+        for name in relative_files('configs/**/*.py')
         if '_base_' not in name
     }
-    assert sorted(listed_configs()) == sorted(configs)
+    assert sorted(listed_models('Config')) == sorted(configs)
+    names = listed_models('Name')
+    assert len(set(names)) == len(names)
 
 
 def test_citation_names_the_paper():
