@@ -30,6 +30,7 @@ MUTMUT := $(CACHE)/mutants-$(shell $(PYTHON) -c '$(HASH)' requirements/mutants.t
 OLDEST := $(CACHE)/oldest-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 # where `make test-install` installs what a user would; removed at its end
 TRIAL := $(CACHE)/test-install
+TRIAL_PIP := $(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 
 .PHONY: help env build-env activate demo demo-full test test-install test-oldest quality docs mutants clean
 
@@ -106,11 +107,12 @@ test: $(ENV)/.complete
 test-install:
 	@rm -rf '$(TRIAL)'
 	@$(PYTHON) -m venv '$(TRIAL)/env'
-	@$(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check 'setuptools>=77,<81'
+	@$(TRIAL_PIP) 'setuptools>=77,<81'
 	@$(TRIAL)/env/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("$(TRIAL)")' > /dev/null
 	@mkdir '$(TRIAL)/sources'
 	@tar -xzf $(TRIAL)/*.tar.gz -C '$(TRIAL)/sources' --strip-components 1
-	@$(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check '$(TRIAL)/sources[lite,export,tests]'
+	@$(TRIAL_PIP) '$(TRIAL)/sources[lite,export,tests]' \
+	  || { echo 'pip could not install what pyproject.toml asks for: is PyPI reached, is there room for 8 GB?' >&2; exit 1; }
 	@rm -r '$(TRIAL)/sources/ppcd_mmagic'
 	@cd '$(TRIAL)/sources' && unset PYTHONPATH && '$(TRIAL)/env/bin/pytest' -q -o pythonpath=tests \
 	  tests/test_install.py tests/test_compat.py tests/test_sampling.py
