@@ -91,6 +91,8 @@ def _without_mediapipe_solutions() -> bool:
     )
 
 
+# albumentations 1.4 asks the network for a newer version as it is imported
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 _require_mmcv()
 if importlib.util.find_spec('mmcv._ext') is None:
     _placeholder('mmcv._ext', _MissingOps('mmcv._ext'))
