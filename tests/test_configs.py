@@ -224,9 +224,9 @@ PRUNING = {
 def test_what_prunes_and_when(name):
     config, _ = built(name)
     found = [
-        hook
-        for hook in map(HOOKS.build, hooks_of(config).values())
-        if type(hook).__name__ == 'MaskBinarizationHook'
+        HOOKS.build(hook)
+        for hook in hooks_of(config).values()
+        if hook['type'] == 'MaskBinarizationHook'
     ]
     assert [
         (
