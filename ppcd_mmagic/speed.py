@@ -8,6 +8,7 @@ import statistics
 import time
 from copy import deepcopy
 from functools import partial
+from itertools import product
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 from typing import Tuple
 
@@ -20,7 +21,12 @@ from tqdm import tqdm
 
 from ppcd_mmagic.channels import complexity, without_masks
 from ppcd_mmagic.checkpoints import build_generator, build_trained_generator
-from ppcd_mmagic.export import call_by_name, check_formats, file_inputs
+from ppcd_mmagic.export import (
+    PRECISIONS,
+    call_by_name,
+    file_inputs,
+    require_torch,
+)
 from ppcd_mmagic.files import refuse_changed
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.onnx_generator import OnnxGenerator
@@ -130,18 +136,41 @@ def _eager(generator: nn.Module) -> Way:
 
 def _files(generator: nn.Module, folder: str) -> Dict[str, Way]:
     found = {}
-    path = osp.join(folder, 'generator.pt2')
-    if osp.isfile(path):
-        check_formats(['torch_export'])
-        refuse_changed(path)
-        program = torch.export.load(path).module()
-        found['torch.export'] = Way(lambda inputs: program(**inputs), generator)
-    path = osp.join(folder, 'generator.onnx')
-    if osp.isfile(path):
-        found['ONNX Runtime'] = Way(
-            partial(call_by_name, OnnxGenerator(path)), generator
+    for (what, (ending, opened)), precision in product(
+        _OPENED.items(), PRECISIONS
+    ):
+        less = precision != 'fp32'
+        path = osp.join(
+            folder, f'generator{f".{precision}" if less else ""}.{ending}'
         )
+        if osp.isfile(path):
+            refuse_changed(path)
+            name = f'{what}, {precision}' if less else what
+            found[name] = Way(opened(path), generator)
     return found
+
+
+def _open_program(path: str) -> Callable[[Inputs], Tensor]:
+    require_torch('torch_export')
+    program = torch.export.load(path).module()
+    return lambda inputs: program(**inputs)
+
+
+def _open_package(path: str) -> Callable[[Inputs], Tensor]:
+    require_torch('aoti')
+    package = torch._inductor.aoti_load_package(path)
+    return lambda inputs: package(**inputs)
+
+
+def _open_onnx(path: str) -> Callable[[Inputs], Tensor]:
+    return partial(call_by_name, OnnxGenerator(path))
+
+
+_OPENED = {
+    'torch.export': ('pt2', _open_program),
+    'AOTInductor': ('aoti.pt2', _open_package),
+    'ONNX Runtime': ('onnx', _open_onnx),
+}
 
 
 def machine_limit(size: int = 2048, rounds: int = 5) -> float:

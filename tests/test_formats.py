@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -42,6 +44,8 @@ from ppcd_mmagic.generators import generators_of
 from ppcd_mmagic.registry import MODELS
 
 NAMES = ['sagan', 'biggan']
+# the others are written in a second or two
+QUICK = [name for name in FORMATS if name != 'aoti']
 OUT_OF_RANGE = [-1, -CLASSES, CLASSES, CLASSES + 7]
 
 
@@ -65,7 +69,7 @@ def written(request, tmp_path_factory):
         config, student_checkpoint(folder / 's.pth', student)
     )
     with redirect_stdout(io.StringIO()) as printed:
-        save_export(export, str(out), list(FORMATS))
+        save_export(export, str(out), QUICK)
     assert printed.getvalue() == '', 'what torch.onnx has to tell'
     return out, student
 
@@ -187,7 +191,7 @@ def test_every_file_says_what_its_images_are(written):
 
 
 @pytest.mark.parametrize(
-    'name, version', [('torch_export', '2.5'), ('onnx', '2.6')]
+    'name, version', [('torch_export', '2.5'), ('onnx', '2.6'), ('aoti', '2.6')]
 )
 def test_a_format_that_this_torch_cannot_write_is_refused(
     name, version, monkeypatch
@@ -206,6 +210,72 @@ def test_the_oldest_torch_that_can_write_a_format_may(
 ):
     monkeypatch.setattr(torch, '__version__', version)
     check_formats([name])
+
+
+@pytest.mark.parametrize('command', ['g++', 'icpx', 'ccache g++'])
+def test_a_format_that_takes_a_compiler_is_refused_where_there_is_none(
+    command, monkeypatch
+):
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    monkeypatch.setenv('PATH', '/nowhere')
+    monkeypatch.setenv('CXX', '' if command == 'g++' else command)
+    with pytest.raises(
+        PPCDError, match=re.escape(f'and there is no "{command}": install it')
+    ):
+        check_formats(['mmagic', 'aoti'])
+
+
+@pytest.mark.slow
+def test_a_compiler_that_fails_is_one_line(export, tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    script = tmp_path / 'c++'
+    script.write_text(
+        '#!/bin/sh\ncase "$*" in *--version*) exit;; esac\n'
+        'echo In file included from omp.h; echo fatal error: no omp.h; exit 1\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv('CXX', str(script))
+    with config.patch({'cpp.cxx': (None, str(script))}):
+        with pytest.raises(
+            PPCDError, match=r'compiler ".*c\+\+" failed \(fatal error: no omp'
+        ):
+            save_export(export, str(tmp_path / 'export'), ['aoti'])
+    assert not (tmp_path / 'export').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('g++'), reason='there is no g++')
+def test_a_trained_student_as_a_package_of_aotinductor(
+    trained_student, tmp_path
+):
+    config = Config.fromfile(trained_student.config)
+    save_export(
+        export_student(config, trained_student.checkpoint),
+        str(tmp_path / 'export'),
+        ['aoti'],
+    )
+    student = build_student(config, trained_student.checkpoint)
+    package = torch._inductor.aoti_load_package(
+        str(tmp_path / 'export' / 'generator.aoti.pt2')
+    )
+    torch.manual_seed(1)
+    noise, label = torch.randn(20, 24), torch.arange(10).repeat(2)
+    for count in (1, 3, 20):
+        with torch.no_grad():
+            expected = student(noise[:count], label=label[:count])
+        torch.testing.assert_close(
+            package(noise=noise[:count], label=label[:count]),
+            expected,
+            rtol=0,
+            atol=1e-5,
+        )
+    for wrong in (-1, 10):
+        with pytest.raises(RuntimeError, match='label out of range.*0 to 9'):
+            package(noise=noise[:2], label=torch.tensor([0, wrong]))
+    told = package.get_metadata()
+    assert json.loads(told['value_range']) == [-1.0, 1.0]
+    assert json.loads(told['class_names'])[3] == '3'
 
 
 @pytest.mark.parametrize(
@@ -276,7 +346,7 @@ def moves_a_single_image(labels):
 @pytest.mark.parametrize(
     'name, moved',
     [
-        *((name, moves_class(CLASSES - 1)) for name in FORMATS),
+        *((name, moves_class(CLASSES - 1)) for name in QUICK),
         ('safetensors', moves_class(0)),
         ('safetensors', moves_a_single_image),
     ],
@@ -322,7 +392,7 @@ def test_trained_student_is_written_in_every_format(trained_student, tmp_path):
     export = export_student(
         Config.fromfile(trained_student.config), trained_student.checkpoint
     )
-    save_export(export, str(tmp_path / 'export'), list(FORMATS))
+    save_export(export, str(tmp_path / 'export'), QUICK)
     student = build_student(
         Config.fromfile(trained_student.config), trained_student.checkpoint
     )
@@ -366,7 +436,7 @@ def test_each_of_several_generators_has_a_file_of_its_own(tmp_path):
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
     export = export_student(config, str(tmp_path / 'model.pth'), 2)
     out = tmp_path / 'export'
-    save_export(export, str(out), list(FORMATS))
+    save_export(export, str(out), QUICK)
 
     opened = generators_of(
         init_model(

@@ -11,7 +11,7 @@ from tool_calls import call_tool
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.channels import complexity
-from ppcd_mmagic.export import export_student, save_export
+from ppcd_mmagic.export import Precision, export_student, save_export
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.speed import Way, machine_limit, measure_speed, ways_of
 
@@ -30,6 +30,7 @@ def export(tmp_path_factory):
             export_student(config, checkpoint),
             str(folder / 'export'),
             ['mmagic', 'onnx', 'torch_export'],
+            [Precision(), Precision('fp16'), Precision('bf16')],
         )
     return config, checkpoint, folder / 'export'
 
@@ -44,7 +45,10 @@ def test_every_format_that_is_there_is_measured(export):
         'exported',
         'exported, contiguous',
         'torch.export',
+        'torch.export, bf16',
+        'torch.export, fp16',
         'ONNX Runtime',
+        'ONNX Runtime, fp16',
     ]
     sizes = {
         name: complexity(way.generator, example_inputs(way.generator, batch=1))[
@@ -65,10 +69,9 @@ def test_every_way_draws_the_same_pictures(export):
     noise = dict(noise=torch.randn(3, 12), label=torch.tensor([0, 4, 2]))
     with torch.no_grad():
         expected = ways['exported'].run(noise)
-        for way in ways.values():
-            torch.testing.assert_close(
-                way.run(noise), expected, rtol=0, atol=1e-4
-            )
+        for name, way in ways.items():
+            difference = (way.run(noise) - expected).abs().mean()
+            assert difference < (0.05 if '16' in name else 1e-5), name
 
 
 def test_a_training_s_checkpoint_stands_beside_its_teacher(export):
@@ -131,7 +134,7 @@ def test_command_writes_table_figures_and_picture(
         tmp_path,
     )
     rows = json.loads((tmp_path / 'speed.json').read_text())
-    assert [row['batch_size'] for row in rows] == [2] * 5
+    assert [row['batch_size'] for row in rows] == [2] * 8
     printed = capsys.readouterr().out
     assert '| dense | 2 |' in printed and '| 1.00 |' in printed
     assert printed.splitlines()[2] in (tmp_path / 'speed.md').read_text()

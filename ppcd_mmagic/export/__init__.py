@@ -4,8 +4,9 @@ from ppcd_mmagic.channels import ExportMismatch
 from .description import describe_images
 from .exporter import Export, build_student, compare, export_student
 from .folding import fold_norms
-from .formats import FORMATS, FormatMismatch, check_formats
+from .formats import FORMATS, PRECISIONS, check_formats, require_torch
 from .graphs import call_by_name, file_inputs, program_of
+from .precision import FormatMismatch, Precision, cost_of, judge_of
 from .writing import save_export
 
 __all__ = [
@@ -13,14 +14,19 @@ __all__ = [
     'Export',
     'ExportMismatch',
     'FormatMismatch',
+    'PRECISIONS',
+    'Precision',
     'build_student',
     'call_by_name',
     'check_formats',
     'compare',
+    'cost_of',
     'describe_images',
     'export_student',
     'file_inputs',
     'fold_norms',
+    'judge_of',
     'program_of',
+    'require_torch',
     'save_export',
 ]

@@ -22,7 +22,9 @@ from ppcd_mmagic.channels import largest_difference
 from ppcd_mmagic.checkpoints import build_trained_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.onnx_generator import OnnxGenerator
+from .compilation import compile_package, require_compiler
 from .graphs import TORCH_TOLERANCE, call_by_name, file_inputs, program_of
+from .precision import HALF, FormatMismatch, Precision, cost_of, reduce_onnx
 
 # ONNX Runtime orders and fuses its sums in its own way
 ONNX_TOLERANCE = 1e-4
@@ -31,17 +33,18 @@ ONNX_TOLERANCE = 1e-4
 Generators = Dict[str, nn.Module]
 # what images are, see describe_images
 Description = Dict[str, Any]
-
-
-class FormatMismatch(PPCDError):
-    """A written file does not compute what the generator computes."""
+# by file, see cost_of
+Costs = Dict[str, Dict[str, Any]]
+FLOAT = Precision()
 
 
 def _paths(
-    generators: Generators, out_dir: str, ending: str
+    generators: Generators, out_dir: str, ending: str, precision: Precision
 ) -> Iterator[Tuple[nn.Module, str]]:
     """A file for each generator: ``generator.pt2``, or the names of several,
-    such as ``generators.photo.pt2``."""
+    such as ``generators.photo.pt2``; ``generator.bf16.pt2``."""
+    if precision.name != 'fp32':
+        ending = f'{precision.name}.{ending}'
     for name, generator in generators.items():
         stem = name if len(generators) > 1 else 'generator'
         yield generator, osp.join(out_dir, f'{stem}.{ending}')
@@ -62,55 +65,86 @@ def _check_config(generators: Generators, path: str) -> None:
     config = Config.fromfile(osp.join(osp.dirname(path), 'config.py'))
     for name, generator in generators.items():
         built = build_trained_generator(config, path, 'exported', name)
-        _check(generator, partial(call_by_name, built), TORCH_TOLERANCE, path)
+        run = partial(call_by_name, built)
+        _check(generator, run, TORCH_TOLERANCE, path, FLOAT)
 
 
 def save_mmagic(
-    generators: Generators, out_dir: str, images: Description
-) -> None:
+    generators: Generators,
+    out_dir: str,
+    images: Description,
+    precision: Precision = FLOAT,
+) -> Costs:
     """``generator.pth``, for MMagic's ``init_model`` beside ``config.py``."""
     path = osp.join(out_dir, 'generator.pth')
     torch.save(
         dict(state_dict=_state(generators), meta=dict(images=images)), path
     )
     _check_config(generators, path)
+    return {}
 
 
 def save_safetensors(
-    generators: Generators, out_dir: str, images: Description
-) -> None:
+    generators: Generators,
+    out_dir: str,
+    images: Description,
+    precision: Precision = FLOAT,
+) -> Costs:
     """``generator.safetensors``: the weights of ``generator.pth``."""
     from safetensors.torch import save_file
 
     path = osp.join(out_dir, 'generator.safetensors')
     save_file(_state(generators), path, metadata=dict(_texts(images)))
     _check_config(generators, path)
+    return {}
 
 
 def save_torch_export(
-    generators: Generators, out_dir: str, images: Description
-) -> None:
+    generators: Generators,
+    out_dir: str,
+    images: Description,
+    precision: Precision = FLOAT,
+) -> Costs:
     """``generator.pt2``, for ``torch.export.load``."""
-    for generator, path in _paths(generators, out_dir, 'pt2'):
+    costs: Costs = {}
+    for generator, path in _paths(generators, out_dir, 'pt2', precision):
         torch.export.save(
-            program_of(generator), path, extra_files=dict(_texts(images))
+            program_of(generator, dtype=_dtype(precision)),
+            path,
+            extra_files=dict(_texts(images)),
         )
         loaded = torch.export.load(path).module()
-        _check(
-            generator, lambda inputs: loaded(**inputs), TORCH_TOLERANCE, path
+        costs.update(
+            _check(
+                generator,
+                lambda inputs: loaded(**inputs),
+                TORCH_TOLERANCE,
+                path,
+                precision,
+            )
         )
+    return costs
 
 
 def save_onnx(
-    generators: Generators, out_dir: str, images: Description
-) -> None:
+    generators: Generators,
+    out_dir: str,
+    images: Description,
+    precision: Precision = FLOAT,
+) -> Costs:
     """``generator.onnx``, checked under ONNX Runtime.
 
     Raises:
         FormatMismatch: If images of ONNX Runtime differ by more than 1e-4.
     """
-    for generator, path in _paths(generators, out_dir, 'onnx'):
+    costs: Costs = {}
+    for generator, path in _paths(generators, out_dir, 'onnx', precision):
         _save_onnx(generator, path, images)
+        if precision.name != 'fp32':
+            reduce_onnx(path, precision.name, generator, dict(_texts(images)))
+        run = partial(call_by_name, OnnxGenerator(path))
+        costs.update(_check(generator, run, ONNX_TOLERANCE, path, precision))
+    return costs
 
 
 def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
@@ -125,12 +159,42 @@ def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
         value.shape[0] = 'batch'  # torch calls it s30, say
     program.model.metadata_props.update(_texts(images))
     program.save(path, external_data=False)
-    _check(
-        generator,
-        partial(call_by_name, OnnxGenerator(path)),
-        ONNX_TOLERANCE,
-        path,
-    )
+
+
+def save_aoti(
+    generators: Generators,
+    out_dir: str,
+    images: Description,
+    precision: Precision = FLOAT,
+) -> Costs:
+    """``generator.aoti.pt2``, a package of AOTInductor: machine code, for
+    ``torch._inductor.aoti_load_package``, here and where there is such a CPU.
+
+    Raises:
+        PPCDError: If the C++ compiler fails.
+    """
+    costs: Costs = {}
+    for generator, path in _paths(generators, out_dir, 'aoti.pt2', precision):
+        compile_package(
+            program_of(generator, folded=True, dtype=_dtype(precision)),
+            path,
+            dict(_texts(images)),
+        )
+        loaded = torch._inductor.aoti_load_package(path)
+        costs.update(
+            _check(
+                generator,
+                lambda inputs: loaded(**inputs),
+                TORCH_TOLERANCE,
+                path,
+                precision,
+            )
+        )
+    return costs
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    return HALF.get(precision.name, torch.float32)
 
 
 def _texts(images: Description) -> Iterator[Tuple[str, str]]:
@@ -145,30 +209,53 @@ class Format(NamedTuple):
         save: Writes the files into a folder that has the export's config.
         packages: That must be installed.
         torch: The oldest version that can do it.
+        compiler: Whether it takes a C++ compiler.
+        precisions: In what its files can compute.
     """
 
-    save: Callable[[Generators, str, Description], None]
+    save: Callable[[Generators, str, Description, Precision], Costs]
     packages: Tuple[str, ...] = ()
     torch: str = '2.1'
+    compiler: bool = False
+    precisions: Tuple[str, ...] = ('fp32',)
 
 
 FORMATS = dict(
     mmagic=Format(save_mmagic),
-    torch_export=Format(save_torch_export, torch='2.5'),
-    onnx=Format(save_onnx, ('onnx', 'onnxscript', 'onnxruntime'), torch='2.6'),
+    torch_export=Format(
+        save_torch_export, torch='2.5', precisions=('fp32', 'bf16', 'fp16')
+    ),
+    onnx=Format(
+        save_onnx,
+        ('onnx', 'onnxscript', 'onnxruntime'),
+        torch='2.6',
+        precisions=('fp32', 'fp16', 'int8'),
+    ),
+    aoti=Format(
+        save_aoti,
+        torch='2.6',
+        compiler=True,
+        precisions=('fp32', 'bf16', 'fp16'),
+    ),
     safetensors=Format(save_safetensors, ('safetensors',)),
 )
+PRECISIONS = ('fp32', *HALF, 'int8')
 
 
-def check_formats(names: Sequence[str]) -> None:
+def check_formats(
+    names: Sequence[str], precisions: Sequence[str] = ('fp32',)
+) -> None:
     """Refuse what cannot be written here.
 
     Args:
         names (Sequence[str]): Of ``FORMATS``.
+        precisions (Sequence[str]): Of ``PRECISIONS``. Defaults to float32
+            alone.
 
     Raises:
-        PPCDError: If a format is unknown, or needs a package that is missing
-            or a newer torch.
+        PPCDError: If a format is unknown, or needs a package that is missing,
+            a newer torch or a C++ compiler, or there is no file of a
+            precision, or none of a format in those precisions.
 
     Example:
         >>> check_formats(['mmagic', 'tflite'])
@@ -182,24 +269,67 @@ def check_formats(names: Sequence[str]) -> None:
                 f'{", ".join(FORMATS)}.'
             )
         needs = FORMATS[name]
-        if digit_version(torch.__version__) < digit_version(needs.torch):
-            raise PPCDError(
-                f'The format {name} needs torch {needs.torch} or newer, and '
-                f'this is {torch.__version__}: export as mmagic or '
-                'safetensors, and write it where torch is newer.'
-            )
+        require_torch(name)
         missing = [pkg for pkg in needs.packages if find_spec(pkg) is None]
         if missing:
             raise PPCDError(
                 f'The format {name} needs {", ".join(missing)}: '
                 'install ppcd_mmagic[export].'
             )
+        if needs.compiler:
+            require_compiler(name)
+        if not set(precisions) & set(needs.precisions):
+            raise PPCDError(
+                f'The format {name} has no {", ".join(precisions)}: it has '
+                f'{", ".join(needs.precisions)}; name several precisions for '
+                'several formats.'
+            )
+    for precision in precisions:
+        having = [k for k, v in FORMATS.items() if precision in v.precisions]
+        if not set(having) & set(names):
+            raise PPCDError(
+                f'There is no {precision} in the format '
+                f'{", ".join(names)}: '
+                + (
+                    f'{", ".join(having)} have it.'
+                    if having
+                    else f'choose from {", ".join(PRECISIONS)}.'
+                )
+            )
+
+
+def require_torch(name: str) -> None:
+    """Refuse a format that this torch can neither write nor read.
+
+    Args:
+        name (str): Of ``FORMATS``.
+
+    Raises:
+        PPCDError: If it needs a newer torch.
+
+    Example:
+        >>> require_torch('mmagic')
+    """
+    wanted = FORMATS[name].torch
+    if digit_version(torch.__version__) < digit_version(wanted):
+        raise PPCDError(
+            f'The format {name} needs torch {wanted} or newer, and this is '
+            f'{torch.__version__}: export as mmagic or safetensors, and write '
+            'it where torch is newer.'
+        )
 
 
 @torch.no_grad()
 def _check(
-    generator: nn.Module, written: Callable, tolerance: float, path: str
-) -> None:
+    generator: nn.Module,
+    written: Callable,
+    tolerance: float,
+    path: str,
+    precision: Precision,
+) -> Costs:
+    file = osp.basename(path)
+    if precision.name != 'fp32':
+        return {file: cost_of(generator, written, precision, file)}
     for count in (1, 16):  # neither is the batch of the example
         inputs = file_inputs(generator, count)
         difference = largest_difference(
@@ -207,6 +337,7 @@ def _check(
         )
         if not difference <= tolerance:
             raise FormatMismatch(
-                f'{osp.basename(path)} differs from the generator by '
-                f'{difference:.3g} (allowed: {tolerance}); it was not kept.'
+                f'{file} differs from the generator by {difference:.3g} '
+                f'(allowed: {tolerance}); it was not kept.'
             )
+    return {}

@@ -4,6 +4,7 @@ It takes the generator's own forward function. Its arguments are the inputs,
 by name, the batch is dynamic, and a label out of range is an error.
 """
 
+import copy
 from functools import partial
 from typing import Callable, Dict, cast
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppcd_mmagic.channels import largest_difference
 from ppcd_mmagic.generators import example_inputs
@@ -49,8 +51,27 @@ class _Unlabelled(nn.Module):
         return self.generator(input)
 
 
+class _Rounded(nn.Module):
+    """A generator that computes in half precision, from and to float32. Norms
+    keep their statistics, whose squares may be out of its range."""
+
+    def __init__(self, generator: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.num_classes = getattr(generator, 'num_classes', None)
+        self.generator = copy.deepcopy(generator).to(dtype)
+        for layer in self.generator.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.float()
+
+    def forward(self, values: Tensor, **given: Tensor) -> Tensor:
+        return self.generator(values.to(self.dtype), **given).float()
+
+
 def program_of(
-    generator: nn.Module, folded: bool = False
+    generator: nn.Module,
+    folded: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.export.ExportedProgram:
     """A generator's graph, of any batch size.
 
@@ -58,7 +79,9 @@ def program_of(
         generator (nn.Module): In eval mode.
         folded (bool): Whether norms are folded into their neighbours, see
             :func:`fold_norms`. Where that changes an image by more than
-            1e-5 they stay. Defaults to False.
+            1e-5 they stay, as they do in half precision. Defaults to False.
+        dtype (torch.dtype): In which it computes; inputs and images are
+            float32. Defaults to torch.float32.
 
     Example:
         >>> generator = MODELS.build(
@@ -79,8 +102,9 @@ def program_of(
         strict=False,
     )
     plain = _Labelled if 'label' in inputs else _Unlabelled
-    program = export(plain(generator))
-    if not folded:
+    whole = dtype is torch.float32
+    program = export(plain(generator if whole else _Rounded(generator, dtype)))
+    if not folded or not whole:
         return program
     graph = program.module()
     if not fold_norms(graph):

@@ -1,5 +1,6 @@
 """An export on disk: a folder that appears whole or not at all."""
 
+import itertools
 import json
 import os
 import os.path as osp
@@ -11,10 +12,14 @@ from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import SUMMARY, sha256_of
 from .exporter import Export
 from .formats import FORMATS, check_formats
+from .precision import Precision
 
 
 def save_export(
-    export: Export, out_dir: str, formats: Sequence[str] = ('mmagic',)
+    export: Export,
+    out_dir: str,
+    formats: Sequence[str] = ('mmagic',),
+    precisions: Sequence[Precision] = (Precision(),),
 ) -> None:
     """Write ``config.py``, ``summary.json`` and the generator.
 
@@ -25,6 +30,9 @@ def save_export(
         export (Export): What to write.
         out_dir (str): Where; made if it does not exist.
         formats (Sequence[str]): Of ``FORMATS``.
+        precisions (Sequence[Precision]): Each format is written in those that
+            it has. Defaults to float32 alone. What the others cost is added
+            to ``export.summary``, by file, as ``costs``.
 
     Raises:
         PPCDError: If the folder holds something else than an export, cannot
@@ -37,7 +45,7 @@ def save_export(
         >>> sorted(os.listdir('small'))
         ['config.py', 'generator.pth', 'generator.safetensors', 'summary.json']
     """
-    check_formats(formats)
+    check_formats(formats, [precision.name for precision in precisions])
     out_dir = osp.abspath(out_dir)
     _refuse_other_folders(out_dir)
     try:
@@ -51,7 +59,7 @@ def save_export(
             f'{error.strerror}. Name another folder.'
         ) from error
     try:
-        _write(export, written, formats)
+        _write(export, written, formats, precisions)
         _take_place(written, out_dir)
     except OSError as error:
         raise PPCDError(
@@ -79,11 +87,22 @@ def _refuse_other_folders(out_dir: str) -> None:
         )
 
 
-def _write(export: Export, folder: str, formats: Sequence[str]) -> None:
+def _write(
+    export: Export,
+    folder: str,
+    formats: Sequence[str],
+    precisions: Sequence[Precision],
+) -> None:
     os.chmod(folder, 0o755)
     export.config.dump(osp.join(folder, 'config.py'))
-    for name in formats:
-        FORMATS[name].save(export.generators, folder, export.summary['images'])
+    images, costs = export.summary['images'], {}
+    for name, precision in itertools.product(formats, precisions):
+        if precision.name in FORMATS[name].precisions:
+            costs.update(
+                FORMATS[name].save(export.generators, folder, images, precision)
+            )
+    if costs:
+        export.summary['costs'] = costs
     files = {
         name: sha256_of(osp.join(folder, name))
         for name in sorted(os.listdir(folder))
