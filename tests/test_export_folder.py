@@ -22,13 +22,14 @@ EXPORT = Export(
 def formats(monkeypatch):
     """One that writes a few bytes, and one that fails half way."""
 
-    def few(generators, folder, images):
+    def few(generators, folder, images, precision):
         with open(os.path.join(folder, 'generator.few'), 'wb') as file:
             file.write(b'\r\nfew bytes of ' + images['order'].encode())
         few.folders.append(folder)
+        return {}
 
-    def fails(generators, folder, images):
-        few(generators, folder, images)
+    def fails(generators, folder, images, precision):
+        few(generators, folder, images, precision)
         raise fails.error
 
     few.folders, fails.error = [], OSError(28, 'No space left on device')

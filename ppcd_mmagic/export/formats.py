@@ -286,7 +286,7 @@ def check_formats(
             )
     for precision in precisions:
         having = [k for k, v in FORMATS.items() if precision in v.precisions]
-        if not set(having) & set(names):
+        if names and not set(having) & set(names):
             raise PPCDError(
                 f'There is no {precision} in the format '
                 f'{", ".join(names)}: '
