@@ -103,4 +103,4 @@ class ClassAccuracy(GenerativeMetric):
 
     def compute_metrics(self, results: Sequence[Tensor]) -> Dict[str, float]:
         """Returns: ``accuracy``, in [0, 1]."""
-        return dict(accuracy=float(torch.cat(results).mean()))
+        return dict(accuracy=float(torch.cat(list(results)).mean()))

@@ -36,7 +36,7 @@ def random_affine(
     moved = 2 * shift * uniform(n, 2)
     matrix = torch.stack([cos, -sin, moved[:, 0], sin, cos, moved[:, 1]], 1)
     grid = F.affine_grid(
-        matrix.view(n, 2, 3).to(images), images.shape, align_corners=False
+        matrix.view(n, 2, 3).to(images), list(images.shape), align_corners=False
     )
     return sample(images + 1, grid) - 1
 

@@ -1,4 +1,5 @@
 import random
+from typing import Optional
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class IterSeedHook(Hook):
     priority = 'HIGHEST'
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict = None
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         entropy = [runner.seed or 0, get_rank(), runner.iter]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
