@@ -9,12 +9,12 @@ from mmengine.config import Config
 
 from ppcd_mmagic.channels import complexity, link_masks, remaining_complexity
 from ppcd_mmagic.checkpoints import build_generator
-from ppcd_mmagic.engine import hooks_of
 from ppcd_mmagic.engine.hooks.pruning_plan import cap
 from ppcd_mmagic.experiments import (
     STUDENTS,
     Run,
     make_runs,
+    pruning_hooks,
     read_config,
     run_all,
     save_table,
@@ -79,14 +79,10 @@ def size_of(config: Config) -> Dict[str, int]:
     """What a student has when all masks are pruned as far as alpha says;
     with shared masks it does not matter which channels fall."""
     generator = build_generator(config)
-    (alpha,) = (
-        hook.alpha
-        for hook in hooks_of(config).values()
-        if 'MaskBinarizationHook' in hook.type
-    )
+    (pruning,) = pruning_hooks(config)
     channels = link_masks(generator, example_inputs(generator))
     for mask in channels.masks.values():
-        mask.prune(cap(alpha, mask.channels))
+        mask.prune(cap(pruning.alpha, mask.channels))
     return remaining_complexity(channels)
 
 

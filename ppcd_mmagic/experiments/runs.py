@@ -163,12 +163,20 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
     return config
 
 
+def pruning_hooks(config: Config) -> List[Any]:
+    """Settings of the hooks that prune, as they stand in a config."""
+    return [
+        hook
+        for hook in hooks_of(config).values()
+        if 'MaskBinarizationHook' in hook['type']
+    ]
+
+
 def set_alpha(config: Config, alpha: float) -> Config:
     """The config with another compression ratio threshold."""
     config = deepcopy(config)
-    for hook in hooks_of(config).values():
-        if 'MaskBinarizationHook' in hook['type']:
-            hook['alpha'] = alpha
+    for hook in pruning_hooks(config):
+        hook['alpha'] = alpha
     return config
 
 
@@ -176,9 +184,8 @@ def set_budget(config: Config, budget: dict, alpha: float) -> Config:
     """The config with a budget for the whole generator, and the largest
     fraction of a mask that may fall for it."""
     config = set_alpha(config, alpha)
-    for hook in hooks_of(config).values():
-        if 'MaskBinarizationHook' in hook['type']:
-            hook['budget'] = dict(budget)
+    for hook in pruning_hooks(config):
+        hook['budget'] = dict(budget)
     return config
 
 

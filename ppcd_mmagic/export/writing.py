@@ -9,7 +9,7 @@ import tempfile
 from typing import Sequence
 
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import SUMMARY, sha256_of
+from ppcd_mmagic.files import SUMMARY, make_folder, sha256_of
 from .exporter import Export
 from .formats import FORMATS, check_formats
 from .precision import Precision
@@ -80,11 +80,7 @@ def _refuse_other_folders(out_dir: str) -> None:
             f'{out_dir} holds other files than those of an export, which '
             'would be lost: name another folder.'
         )
-    if not os.access(out_dir, os.W_OK):
-        raise PPCDError(
-            f'{out_dir} is read-only, so that the export in it is '
-            'to stay: name another folder.'
-        )
+    make_folder(out_dir)  # where it is read-only, its export is to stay
 
 
 def _write(
