@@ -9,6 +9,7 @@ import warnings
 from datetime import timedelta
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -111,7 +112,7 @@ warnings.filterwarnings(
 
 # torch has it since 2.2
 if not hasattr(_pytree, 'tree_leaves'):
-    _pytree.tree_leaves = lambda tree: _pytree.tree_flatten(tree)[0]
+    vars(_pytree).update(tree_leaves=lambda tree: _pytree.tree_flatten(tree)[0])
 
 # torch has it where it is public since 2.3
 if hasattr(torch.compiler, 'is_compiling'):
@@ -133,10 +134,11 @@ def join_ranks_without_gpu(config) -> None:
     """
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         seconds = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-        torch.distributed.init_process_group(
-            'gloo',
-            **dict(timeout=timedelta(seconds=seconds)) if seconds else {},
+        # torch 2.1 takes no timeout of None
+        timeout: Any = (
+            {'timeout': timedelta(seconds=seconds)} if seconds else {}
         )
+        torch.distributed.init_process_group('gloo', **timeout)
         config.model_wrapper_cfg.device_ids = None
 
 
@@ -155,13 +157,16 @@ def flatten_labels() -> None:
     if hasattr(original, '__wrapped__'):
         return
 
+    logged = False
+
     @functools.wraps(original)
     def data_sample_to_label(self, data_sample):
+        nonlocal logged
         label = original(self, data_sample)
         if label is None or label.shape[1:] != (1,):
             return label
-        if not data_sample_to_label.logged:
-            data_sample_to_label.logged = True
+        if not logged:
+            logged = True
             print_log(
                 f'labels {tuple(label.shape)} of MMagic 1.2.0 are flattened, '
                 'so that a discriminator gives one score for each image',
@@ -169,7 +174,6 @@ def flatten_labels() -> None:
             )
         return label.flatten()
 
-    data_sample_to_label.logged = False
     BaseConditionalGAN.data_sample_to_label = data_sample_to_label
 
 
@@ -193,7 +197,7 @@ def mend_initialization() -> None:
     mended = _without_notes(original)
     for module in list(sys.modules.values()):
         if vars(module).get('generation_init_weights') is original:
-            module.generation_init_weights = mended
+            vars(module).update(generation_init_weights=mended)
 
 
 def _one_by_one(init_weights):

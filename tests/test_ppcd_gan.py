@@ -445,6 +445,14 @@ def test_label_out_of_range(labels, extremes):
         train_step(build_gan(), batch(labels))
 
 
+def test_data_without_labels_train_nothing():
+    data = batch()
+    for sample in data['data_samples']:
+        del sample.gt_label
+    with pytest.raises(ValueError, match='no labels.*5 classes.*gt_label'):
+        train_step(build_gan(), data)
+
+
 def test_without_labels_images_of_any_class_are_sampled():
     """As MMagic's metrics ask for them."""
     model = build_gan()

@@ -73,7 +73,9 @@ class DigitsDataset(BasicConditionalDataset):
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
         gray = (image * (255 / 16)).astype(np.float32)
-        gray = cv2.resize(
+        enlarged = cv2.resize(
             gray, (self.size, self.size), interpolation=cv2.INTER_LINEAR
         )
-        return np.repeat(gray.round().astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(
+            enlarged.round().astype(np.uint8)[..., None], 3, axis=2
+        )

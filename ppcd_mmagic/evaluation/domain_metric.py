@@ -4,7 +4,7 @@ They carry "domain" in their names because they are not Inception's FID and
 IS: figures compare only between models judged by the same classifier.
 """
 
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def build_classifier(config: dict, checkpoint: str) -> nn.Module:
 
 
 @torch.no_grad()
-def recognise(classifier: nn.Module, images: Tensor, asked: Tensor) -> Tensor:
+def recognise(classifier: Any, images: Tensor, asked: Tensor) -> Tensor:
     """The :func:`confusion_matrix` of generated images.
 
     Args:
@@ -211,7 +211,7 @@ def recognise(classifier: nn.Module, images: Tensor, asked: Tensor) -> Tensor:
 def domain_quality(
     fake: LabelledImages,
     real: Union[LabelledImages, RealStatistics],
-    classifier: nn.Module,
+    classifier: Any,
 ) -> Dict[str, float]:
     """Judge generated images against real ones.
 
@@ -365,7 +365,7 @@ class DomainMetric(GenerativeMetric):
         self.classifier = build_classifier(classifier, checkpoint)
         self.per_class = per_class
         self.real: Optional[RealStatistics] = None
-        self._shape: Optional[torch.Size] = None
+        self._shape = torch.Size()
 
     def prepare(self, module: nn.Module, dataloader: DataLoader) -> None:
         """Go through the real images, once in a run, and say how well the
@@ -392,6 +392,7 @@ class DomainMetric(GenerativeMetric):
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """See :func:`domain_quality`."""
+        assert self.real is not None  # since it was prepared
         rows = torch.cat(list(results)).cpu()
         fake = LabelledImages(
             rows[:, :-1].view(-1, *self._shape) / 127.5 - 1, rows[:, -1].long()

@@ -375,7 +375,7 @@ def _optional_arguments(kind: type) -> set:
         for parent in kind.__mro__
         if '__init__' in vars(parent)
         for name, argument in inspect.signature(
-            parent.__init__
+            vars(parent)['__init__']
         ).parameters.items()
         if argument.default is not inspect.Parameter.empty
     }

@@ -152,7 +152,8 @@ def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
         program = torch.onnx.export(
             program_of(generator, folded=True), dynamo=True
         )
-    graph = program.model.graph
+    assert program is not None  # as it is without dynamo
+    graph: Any = program.model.graph
     for value, name in zip(graph.outputs, ['image']):
         value.name = name
     for value in (*graph.inputs, *graph.outputs):

@@ -1,6 +1,6 @@
 """The generators in a model of MMagic, whatever holds them."""
 
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
@@ -57,7 +57,7 @@ def _held(model: nn.Module, name: str) -> Iterator[TrainedGenerator]:
     if held is None:
         return
     held = _unwrapped(held)
-    ema = getattr(model, f'{name}_ema', None)
+    ema: Any = getattr(model, f'{name}_ema', None)
     ema_name = f'{name}_ema'
     if hasattr(ema, 'module'):  # plain in Real-ESRGAN, averaged in the others
         ema, ema_name = ema.module, f'{ema_name}.module'
@@ -73,5 +73,5 @@ def _held(model: nn.Module, name: str) -> Iterator[TrainedGenerator]:
         )
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def _unwrapped(module: Any) -> nn.Module:
     return module.module if is_model_wrapper(module) else module

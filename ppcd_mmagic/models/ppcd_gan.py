@@ -1,5 +1,5 @@
 from functools import partial
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -59,8 +59,8 @@ class PPCDGAN(BaseConditionalGAN):
     Raises:
         PPCDError: If student and teacher differ in classes, resolution or
             noise size, a layer is unknown, or two losses have one name; in
-            the first step, if images of a teacher are asked for and there is
-            none.
+            the first step, if the data have no labels, or images of a teacher
+            are asked for and there is none.
 
     Example:
         >>> model = MODELS.build(
@@ -109,7 +109,7 @@ class PPCDGAN(BaseConditionalGAN):
         self.teacher_as_real = teacher_as_real
         self.distill_layers = distill_layers
         self.pruning_loss = MODELS.build(pruning_loss) if pruning_loss else None
-        self.teacher = None
+        self.teacher: Any = None
         self._logged_sizes: Optional[list] = None
         if teacher is not None:
             FeatureTap(self.generator, distill_layers)  # names are checked
@@ -122,7 +122,8 @@ class PPCDGAN(BaseConditionalGAN):
                 taken,
                 type(self).__name__,
             )
-            for loss in self.distillation_losses:
+            losses: Iterable[Any] = self.distillation_losses
+            for loss in losses:
                 if compared(loss) == 'discriminator features':
                     FeatureTap(self._plain_discriminator(), loss.layers)
             self.teacher = MODELS.build(teacher)
@@ -165,6 +166,16 @@ class PPCDGAN(BaseConditionalGAN):
             )
         return label
 
+    def _labels(self, data_samples: DataSample) -> Tensor:
+        labels = self.data_sample_to_label(data_samples)
+        if labels is None:
+            raise PPCDError(
+                'The data have no labels, and the model is trained for '
+                f'{self.num_classes} classes: take a data set that gives '
+                '`gt_label`.'
+            )
+        return labels
+
     def train_discriminator(
         self,
         inputs: dict,
@@ -172,7 +183,7 @@ class PPCDGAN(BaseConditionalGAN):
         optimizer_wrapper: OptimWrapper,
     ) -> Dict[str, Tensor]:
         """UPDATEDISCRIMINATOR of Procedure 1."""
-        labels = self.data_sample_to_label(data_samples)
+        labels = self._labels(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
         real_imgs = self.real_images(data_samples, noise, labels)
         disc = partial(self.discriminator, label=labels)
@@ -197,7 +208,7 @@ class PPCDGAN(BaseConditionalGAN):
         optimizer_wrapper: OptimWrapper,
     ) -> Dict[str, Tensor]:
         """UPDATEGENERATOR of Procedure 1, on all the losses at once."""
-        labels = self.data_sample_to_label(data_samples)
+        labels = self._labels(data_samples)
         noise = self.noise_fn(num_batches=len(labels))
         fake_imgs, losses = self.distill(noise, labels)
         if self.pruning_loss is not None:
@@ -225,11 +236,18 @@ class PPCDGAN(BaseConditionalGAN):
         them drawn by the teacher, as many as ``teacher_as_real`` says.
 
         Raises:
-            PPCDError: If there is no teacher to draw them.
+            PPCDError: If there is no teacher to draw them, or the part is
+                less than one image.
         """
+        if not self.teacher_as_real:
+            return data_samples.gt_img
         drawn = round(self.teacher_as_real * len(labels))
         if not drawn:
-            return data_samples.gt_img
+            raise PPCDError(
+                f'teacher_as_real={self.teacher_as_real} of a batch of '
+                f'{len(labels)} is not one image: raise it, or take larger '
+                'batches.'
+            )
         if self.teacher is None:
             raise PPCDError(
                 f'teacher_as_real={self.teacher_as_real} needs a teacher to '
@@ -255,7 +273,9 @@ class PPCDGAN(BaseConditionalGAN):
             noise, label=self._teacher_labels(labels)
         )
         losses = {}
-        for loss in self.distillation_losses:
+        distillation_losses: Iterable[Any] = self.distillation_losses
+        for loss in distillation_losses:
+            sides: Tuple[Any, ...]
             if compared(loss) == 'features':
                 sides = self._compared(tap.by_resolution(), target_features)
             elif compared(loss) == 'images':

@@ -1,5 +1,5 @@
 import inspect
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -21,7 +21,7 @@ from .memory_layout import LayoutFollower
 @MODELS.register_module(name='PrunedGenerator')
 def pruned_generator(
     generator: dict,
-    layer_sizes: Dict[str, Sequence[int]],
+    layer_sizes: Dict[str, Tuple[int, ...]],
     input_shape: Optional[Sequence[int]] = None,
     narrow_to_weights: bool = False,
     **defaults,
@@ -97,9 +97,7 @@ def _narrow(
     )
 
 
-def refuse_unknown_labels(
-    generator: nn.Module, args: tuple, kwargs: dict
-) -> None:
+def refuse_unknown_labels(generator: Any, args: tuple, kwargs: dict) -> None:
     """Forward pre-hook of a generator. An embedding by itself says only that
     an index is out of range, and on a GPU it ends the process.
 

@@ -2,6 +2,7 @@ from functools import partial
 from typing import (
     Any,
     Dict,
+    Iterable,
     List,
     NamedTuple,
     Optional,
@@ -118,7 +119,7 @@ class ExtraLossesHook(Hook):
             [self.pruning_loss.loss_name()] if self.pruning_loss else [],
             type(self).__name__,
         )
-        self.teacher = teacher and MODELS.build(teacher)
+        self.teacher: Any = teacher and MODELS.build(teacher)
         self.distill_layers = distill_layers
         self._logs: Dict[str, List[Tensor]] = {}
         self._remove: List[Any] = []
@@ -200,9 +201,9 @@ class ExtraLossesHook(Hook):
             features=lambda: self._common(one.features, features),
             images=lambda: (_image(one.output), _image(output)),
         )
+        losses: Iterable[Any] = self.distillation_losses
         return {
-            loss.loss_name(): loss(*sides[compared(loss)]())
-            for loss in self.distillation_losses
+            loss.loss_name(): loss(*sides[compared(loss)]()) for loss in losses
         }
 
     def _common(

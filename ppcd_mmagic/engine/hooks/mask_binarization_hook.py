@@ -28,8 +28,7 @@ def _below_threshold(mask: ChannelMask, threshold: float) -> int:
     return int(low.sum()) + mask.num_removed
 
 
-SCHEDULES = {
-    'threshold': None,
+SCHEDULES: Dict[str, Callable[[float], float]] = {
     'linear': lambda progress: progress,
     'cubic': lambda progress: 1 - (1 - progress) ** 3,
 }
@@ -130,9 +129,10 @@ class MaskBinarizationHook(Hook):
                 f'alpha={alpha} must be in [0, 1): it is the largest fraction '
                 'of the channels of a mask that may be pruned.'
             )
-        if schedule not in SCHEDULES:
+        if schedule not in ('threshold', *SCHEDULES):
             raise PPCDError(
-                f'schedule="{schedule}" must be one of {tuple(SCHEDULES)}.'
+                f'schedule="{schedule}" must be one of '
+                f'{("threshold", *SCHEDULES)}.'
             )
         if budget is not None and schedule == 'threshold':
             raise PPCDError(
@@ -206,6 +206,7 @@ class MaskBinarizationHook(Hook):
         runner.message_hub.update_scalar('train/sparsity', self._mean)
 
     def _is_due(self, done: int) -> bool:
+        assert self.end is not None
         return self.begin < done <= self.end and (
             (done - self.begin) % self.interval == 0 or done == self.end
         )

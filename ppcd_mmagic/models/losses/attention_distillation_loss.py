@@ -95,13 +95,12 @@ class AttentionDistillationLoss(nn.Module):
         """
         if set(student) != set(teacher):
             raise PPCDError(
-                f'Student features at {sorted(student)} have no counterpart '
-                f"in the teacher's at {sorted(teacher)}: choose layers of "
+                f'Student features at {list(student)} have no counterpart '
+                f"in the teacher's at {list(teacher)}: choose layers of "
                 'the same resolutions.'
             )
-        return self.loss_weight * sum(
-            self._layer(student[key], teacher[key]) for key in student
-        )
+        layers = [self._layer(student[key], teacher[key]) for key in student]
+        return self.loss_weight * torch.stack(layers).sum()
 
     def _layer(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.shape[2:] != teacher.shape[2:]:
