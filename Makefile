@@ -32,7 +32,7 @@ OLDEST := $(CACHE)/oldest-$(shell $(PYTHON) -c '$(HASH)' $(LOCK))
 TRIAL := $(CACHE)/test-install
 TRIAL_PIP := $(TRIAL)/env/bin/pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 
-.PHONY: help env build-env activate demo demo-full test test-install test-oldest quality docs mutants clean
+.PHONY: help env build-env activate demo demo-full test test-install test-oldest quality tables docs mutants clean
 
 help:
 	@echo 'make demo       train a student under the teacher kept in checkpoints/,'
@@ -46,6 +46,7 @@ help:
 	@echo 'make mutants    which small wrong changes the tests notice, docs/tests.md;'
 	@echo '                MODULE=losses for one module, SAMPLE=9999 for all'
 	@echo '                mutants of each, not 300 at most, JOBS=1 for one core'
+	@echo 'make tables     put the tables of docs/results into the pages of docs/'
 	@echo 'make docs       the pages of docs/ as a site, in work_dirs/site'
 	@echo 'make env        set up the environment only, and say where it is'
 	@echo 'make activate   print what makes it the one that `python` means here:'
@@ -152,6 +153,9 @@ mutants: export OMP_NUM_THREADS := 1
 mutants: $(MUTMUT)/.complete
 	@$(PY) -m pytest -q tests/test_mutants.py
 	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --sample ,$(SAMPLE)) $(addprefix --jobs ,$(JOBS))
+
+tables: $(ENV)/.complete
+	@$(PY) docs/fill_tables.py
 
 docs: $(QUALITY)/.complete
 	@$(QUALITY)/bin/mkdocs build --quiet --strict

@@ -106,6 +106,14 @@ def test_every_make_target_and_linked_file_exists(page, repo):
             assert osp.exists(osp.join(osp.dirname(page), link)), link
 
 
+def test_tables_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(osp.join(ROOT, 'docs'))
+    fill_tables = importlib.import_module('fill_tables')
+    for page in Path(ROOT, 'docs').glob('*.md'):
+        text = page.read_text()
+        assert fill_tables.filled(text) == text, f'{page}: run make tables'
+
+
 def python_blocks():
     return [(page, block) for page in PAGES for block in blocks(page, 'python')]
 

@@ -1,7 +1,6 @@
 """The commands that reproduce tables and figures."""
 
 import argparse
-import json
 import os
 import os.path as osp
 import subprocess
@@ -164,7 +163,8 @@ def test_a_table_is_written_as_it_is_printed(tmp_path, capsys):
         'a': [{'domain/frechet': 1.5, 'parameters': 1234567}],
         'long name': [{'domain/frechet': 12.25, 'parameters': 8}],
     }
-    experiments.save_table(found, str(tmp_path / 'new'), 'Title', 'A note.')
+    table = experiments.Table('Title', 'A note.', found)
+    experiments.save_table(table, str(tmp_path / 'new'))
     text = (tmp_path / 'new' / 'table.md').read_text()
     assert text.splitlines() == [
         '# Title',
@@ -177,7 +177,41 @@ def test_a_table_is_written_as_it_is_printed(tmp_path, capsys):
         'A note.',
     ]
     assert '| a         | 1.500   | 1,234,567  |' in capsys.readouterr().out
-    assert json.loads((tmp_path / 'new' / 'results.json').read_text()) == found
+    kept = experiments.read_table(str(tmp_path / 'new' / 'results.json'))
+    assert kept.results == found
+    assert kept.markdown() in text
+
+
+def test_differences_are_those_of_the_same_seed():
+    """By hand: of differences 1, 2 and 3 the mean is 2, its standard error
+    1 / sqrt(3), and t = 2 sqrt(3) with two degrees of freedom."""
+    difference = experiments.paired_difference([2, 4, 6], [1, 2, 3])
+    assert difference.mean == pytest.approx(2)
+    assert difference.error == pytest.approx(3**-0.5)
+    t = 2 * 3**0.5
+    assert difference.p == pytest.approx(1 - t / (2 + t**2) ** 0.5)
+    assert experiments.paired_difference([2, 3], [1, 2]).p is None
+
+
+def test_a_table_shows_the_differences_that_it_is_asked_for():
+    lines = {
+        'one': [{'kid': 1.0, 'parameters': 9}, {'kid': 2.0, 'parameters': 9}],
+        'other': [{'kid': 0.5, 'parameters': 9}, {'kid': 1.0, 'parameters': 9}],
+    }
+    pairs = [('one', 'other'), ('one', 'absent')]
+    text = experiments.Table('', 'A note.', lines, pairs).markdown()
+    assert '| one minus other | +0.750 ± 0.250 (p 0.2) |' in text
+    assert 'absent' not in text
+    single = {name: metrics[:1] for name, metrics in lines.items()}
+    assert 'minus' not in experiments.Table('', '', single, pairs).markdown()
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"title": ""}', '{"a": 1}'])
+def test_what_is_no_table_is_refused(content, tmp_path):
+    path = tmp_path / 'results.json'
+    path.write_text(content)
+    with pytest.raises(PPCDError, match='is no results.json'):
+        experiments.read_table(str(path))
 
 
 class Painted:
@@ -368,7 +402,8 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
         command, cwd=ROOT, env=ENV, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    found = json.loads((tmp_path / 'results.json').read_text())
+    kept = tmp_path / 'results.json'
+    found = experiments.read_table(str(kept)).results
     assert set(found) == {
         'independent, alpha 0.5',
         'shared, alpha 0.5',
@@ -387,7 +422,7 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
         command, cwd=ROOT, env=ENV, capture_output=True, text=True
     )
     assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / 'results.json').read_text()) == found
+    assert experiments.read_table(str(kept)).results == found
     changed = [path for path in logs if osp.getmtime(path) != logs[path]]
     assert all('before_pruning' in path for path in changed)
 
@@ -413,9 +448,8 @@ def test_table_a_trains_exports_tests_and_draws(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert set(json.loads((tmp_path / 'results.json').read_text())) == set(
-        table_a.LINES
-    )
+    kept = experiments.read_table(str(tmp_path / 'results.json'))
+    assert set(kept.results) == set(table_a.LINES)
     for name in ('table', 'pictures', 'leakage'):
         picture = cv2.imread(str(tmp_path / f'{name}.png'))
         assert picture is not None and picture.std() > 5

@@ -9,6 +9,7 @@ from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
+    Table,
     Run,
     STUDENTS,
     changed,
@@ -126,7 +127,9 @@ def main() -> None:
     for method in args.after_training:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
-    save_table(results, args.root, 'Sweep of alpha', seeds_in_words(args.seeds))
+    save_table(
+        Table('Sweep of alpha', seeds_in_words(args.seeds), results), args.root
+    )
     points = {
         method: {alpha: results[run.name] for alpha, run in series.items()}
         for method, series in by_method(runs).items()

@@ -11,6 +11,7 @@ from ppcd_mmagic.channels import complexity, link_masks, remaining_complexity
 from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.engine.hooks.pruning_plan import cap
 from ppcd_mmagic.experiments import (
+    Table,
     STUDENTS,
     Run,
     make_runs,
@@ -104,10 +105,13 @@ def main() -> None:
             metrics['multiply_adds'] = multiply_adds(done)
     length = runs[0].config.train_cfg.max_iters
     save_table(
-        results,
+        Table(
+            'A budget against alpha',
+            f'{seeds_in_words(args.seeds)} {length} iterations each.',
+            results,
+            [(name, next(iter(lines))) for name in list(lines)[1:]],
+        ),
         args.root,
-        'A budget against alpha',
-        f'{seeds_in_words(args.seeds)} {length} iterations each.',
     )
 
 

@@ -7,6 +7,7 @@ from command_line import add_experiment_arguments, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
+    Table,
     bar_chart,
     draw_leakage,
     draw_pictures,
@@ -25,6 +26,13 @@ LINES = {
     'PPCD-GAN- (class-irrelevant)': '{student}_irrelevant_alpha05.py',
     'PPCD-GAN- w/o L_PP': '{student}_irrelevant_dense.py',
 }
+
+# class-aware against class-irrelevant, and what pruning costs
+COMPARED = [
+    ('PPCD-GAN (complete)', 'PPCD-GAN- (class-irrelevant)'),
+    ('PPCD-GAN w/o L_PP', 'PPCD-GAN- w/o L_PP'),
+    ('PPCD-GAN (complete)', 'PPCD-GAN w/o L_PP'),
+]
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,7 +81,7 @@ def main() -> None:
     note = seeds_in_words(args.seeds)
     if any(key.endswith('/accuracy') for key in labels_for(results)):
         note += ' Class leakage is 1 - accuracy.'
-    save_table(results, args.root, 'Table A, alpha 0.5', note)
+    save_table(Table('Table A, alpha 0.5', note, results, COMPARED), args.root)
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))
     first = of_one_seed(runs)
     draw_pictures(first, osp.join(args.root, 'pictures.png'))

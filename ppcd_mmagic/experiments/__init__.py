@@ -1,5 +1,15 @@
 """Runs, tables and pictures of the paper's experiments."""
 
+from .drawings import (
+    bar_chart,
+    draw_leakage,
+    draw_picture_table,
+    draw_pictures,
+    images_of,
+    labels_for,
+    line_chart,
+    of_one_seed,
+)
 from .runs import (
     STUDENTS,
     Metrics,
@@ -16,15 +26,10 @@ from .runs import (
     train_all,
 )
 from .tables import (
-    bar_chart,
-    draw_leakage,
-    draw_picture_table,
-    draw_pictures,
-    images_of,
-    labels_for,
-    line_chart,
+    Table,
     mean_and_spread,
-    of_one_seed,
+    paired_difference,
+    read_table,
     save_table,
     seeds_in_words,
     table_of,
@@ -34,6 +39,7 @@ __all__ = [
     'Metrics',
     'Run',
     'STUDENTS',
+    'Table',
     'bar_chart',
     'changed',
     'draw_leakage',
@@ -45,9 +51,11 @@ __all__ = [
     'make_runs',
     'mean_and_spread',
     'of_one_seed',
+    'paired_difference',
     'pruning_hooks',
     'read_config',
     'read_lines',
+    'read_table',
     'run_all',
     'save_table',
     'seeds_in_words',

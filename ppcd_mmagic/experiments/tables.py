@@ -1,29 +1,20 @@
-"""Tables and pictures of what was run."""
+"""Tables of what was run: printed, kept as JSON, and made again from that."""
 
 import json
+import math
 import os.path as osp
 import statistics
-from typing import Any, Dict, List, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import matplotlib
-import torch
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from scipy.stats import ttest_rel
 
-from ppcd_mmagic.evaluation import build_classifier, recognise
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-from ppcd_mmagic.generators import draw_noise
-from ppcd_mmagic.visualization import (
-    class_grids,
-    confusion_heatmaps,
-    picture_table,
-)
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import EngFormatter  # noqa: E402
+from .runs import Metrics
 
-from .runs import Metrics, Run  # noqa: E402
+COUNTS = ('parameters', 'multiply_adds')
+Results = Dict[str, List[Metrics]]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple:
@@ -39,7 +30,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f'Mean and standard deviation over {len(seeds)} seeds.'
 
 
-def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
+def table_of(results: Results) -> List[List[str]]:
     """Header and lines: mean and, over several seeds, spread of every
     metric."""
     keys = list(next(iter(results.values()))[0])
@@ -48,7 +39,7 @@ def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
         cells = []
         for key in keys:
             mean, spread = mean_and_spread([m[key] for m in metrics])
-            if key in ('parameters', 'multiply_adds'):
+            if key in COUNTS:
                 cells.append(f'{mean:,.0f}')
             else:
                 cells.append(f'{mean:.3f}')
@@ -58,23 +49,126 @@ def table_of(results: Dict[str, List[Metrics]]) -> List[List[str]]:
     return lines
 
 
-def save_table(
-    results: Dict[str, List[Metrics]], root: str, title: str, note: str
-) -> None:
-    """Print the table, and write it as Markdown and JSON."""
-    lines = table_of(results)
+class Difference(NamedTuple):
+    """Of one metric between two lines of a table, seed by seed.
+
+    Attributes:
+        mean (float): Of the first line minus the second.
+        error (float): Its standard error.
+        p (float, optional): Of a paired t test; None where all differences
+            are equal.
+    """
+
+    mean: float
+    error: float
+    p: Optional[float]
+
+    def __str__(self) -> str:
+        p = '' if self.p is None else f' (p {self.p:.2g})'
+        return f'{self.mean:+.3f} ± {self.error:.3f}{p}'
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float]
+) -> Difference:
+    """How two lines differ in a metric.
+
+    Args:
+        first (Sequence[float]): A value for each seed, two or more.
+        second (Sequence[float]): Those of the same seeds.
+
+    Example:
+        >>> print(paired_difference([1.0, 2.0, 3.5], [0.5, 1.0, 2.0]))
+        +1.000 ± 0.289 (p 0.074)
+    """
+    mean, spread = mean_and_spread([a - b for a, b in zip(first, second)])
+    error = spread / math.sqrt(len(first))
+    p = float(ttest_rel(first, second).pvalue) if spread else None
+    return Difference(mean, error, p)
+
+
+class Table(NamedTuple):
+    """What an experiment found.
+
+    Attributes:
+        title (str): Of the table.
+        note (str): What is said below it.
+        results (dict): By line, the metrics of each seed.
+        compared (Sequence[Tuple[str, str]]): Pairs of lines whose
+            differences are shown, where there are several seeds.
+    """
+
+    title: str
+    note: str
+    results: Results
+    compared: Sequence[Tuple[str, str]] = ()
+
+    def markdown(self) -> str:
+        """The table, its note and its differences, without the title."""
+        parts = [_rows(table_of(self.results)), self.note]
+        differences = self._differences()
+        if differences:
+            parts += [
+                _rows(differences),
+                'Differences between runs of the same seed: mean ± standard '
+                'error, and p of a paired t test.',
+            ]
+        return '\n\n'.join(parts)
+
+    def _differences(self) -> List[List[str]]:
+        pairs = [
+            (one, other)
+            for one, other in self.compared
+            if {one, other} <= set(self.results) and len(self.results[one]) > 1
+        ]
+        if not pairs:
+            return []
+        keys = [
+            key
+            for key in next(iter(self.results.values()))[0]
+            if key not in COUNTS
+        ]
+        return [
+            ['', *(key.split('/')[-1] for key in keys)],
+            *(
+                [
+                    f'{one} minus {other}',
+                    *(
+                        str(
+                            paired_difference(
+                                *(
+                                    [m[key] for m in self.results[name]]
+                                    for name in (one, other)
+                                )
+                            )
+                        )
+                        for key in keys
+                    ),
+                ]
+                for one, other in pairs
+            ),
+        ]
+
+
+def _rows(lines: List[List[str]]) -> str:
+    """Header and lines as Markdown."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     rows = [
         '| ' + ' | '.join(c.ljust(w) for c, w in zip(line, widths)) + ' |'
         for line in lines
     ]
     rule = '| ' + ' | '.join('-' * width for width in widths) + ' |'
-    text = '\n'.join([rows[0], rule, *rows[1:]])
-    print(f'\n{title}\n{text}\n{note}')
+    return '\n'.join([rows[0], rule, *rows[1:]])
+
+
+def save_table(table: Table, root: str) -> None:
+    """Print the table, and write it as Markdown and JSON."""
+    text = table.markdown()
+    print(f'\n{table.title}\n{text}')
     make_folder(root)
     for name, content in (
-        ('table.md', f'# {title}\n\n{text}\n\n{note}\n'),
-        ('results.json', json.dumps(results, indent=2)),
+        ('table.md', f'# {table.title}\n\n{text}\n'),
+        ('results.json', json.dumps(table._asdict(), indent=1)),
     ):
         with (
             written_whole(osp.join(root, name)) as path,
@@ -83,156 +177,16 @@ def save_table(
             file.write(content)
 
 
-def bar_chart(
-    results: Dict[str, List[Metrics]], labels: Dict[str, str], path: str
-) -> None:
-    """One panel a metric, one bar a name, error bars over the seeds.
+def read_table(path: str) -> Table:
+    """A table from the JSON that :func:`save_table` has written.
 
-    Args:
-        results (dict): See :func:`run_all`.
-        labels (dict): Metrics to draw, and how to label their axes.
-        path (str): Picture to write.
+    Raises:
+        PPCDError: If the file is not of that kind.
     """
-    figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.2 * len(labels), 0.45 * len(results) + 1.3)
-    )
-    names = list(results)
-    for axis, (key, label) in zip(axes, labels.items()):
-        means, spreads = zip(
-            *(mean_and_spread([m[key] for m in results[n]]) for n in names)
-        )
-        axis.barh(
-            names,
-            means,
-            xerr=spreads if any(spreads) else None,
-            capsize=3,
-            color='#4477aa',
-        )
-        axis.set_xlabel(label)
-        if max(means) >= 1e4:
-            axis.xaxis.set_major_formatter(EngFormatter(sep=''))
-        axis.invert_yaxis()
-        if axis is not axes[0]:
-            axis.set_yticklabels([])
-    figure.tight_layout()
-    _save(figure, path)
-
-
-def line_chart(
-    points: Dict[str, Dict[float, List[Metrics]]],
-    labels: Dict[str, str],
-    xlabel: str,
-    path: str,
-) -> None:
-    """One panel a metric, one line a series, error bars over the seeds."""
-    figure, axes = plt.subplots(
-        1, len(labels), figsize=(3.4 * len(labels), 3.2)
-    )
-    for axis, (key, label) in zip(axes, labels.items()):
-        for name, series in points.items():
-            xs = sorted(series)
-            means, spreads = zip(
-                *(mean_and_spread([m[key] for m in series[x]]) for x in xs)
-            )
-            axis.errorbar(xs, means, spreads, marker='o', capsize=3, label=name)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(label)
-        axis.grid(alpha=0.3)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc='lower center',
-        ncol=len(points),
-    )
-    _save(figure, path)
-
-
-LABELS = {
-    'parameters': 'parameters',
-    'domain/accuracy': 'class accuracy (fraction)',
-    'domain/frechet': 'Fréchet distance (domain)',
-    'domain/variety': 'variety (1 = real)',
-    'FID-Full-50k/fid': 'FID',
-    'IS-50k/is': 'IS',
-    'class/accuracy': 'class accuracy (fraction)',
-}
-
-
-def labels_for(results: Dict[str, List[Metrics]]) -> Dict[str, str]:
-    """The metrics worth drawing; the table has them all."""
-    keys = next(iter(results.values()))[0]
-    return {key: label for key, label in LABELS.items() if key in keys}
-
-
-def of_one_seed(runs: Sequence[Run]) -> List[Run]:
-    """Those of the first seed, for the pictures."""
-    return [run for run in runs if run.seed == runs[0].seed]
-
-
-@torch.no_grad()
-def images_of(run: Run, per_class: int, max_classes: int = 10) -> torch.Tensor:
-    """The same noise for every run; images (classes * per_class, 3, h, w),
-    class by class, of the first classes."""
-    generator: Any = run.generator()
-    classes = min(generator.num_classes, max_classes)
-    labels = torch.arange(classes).repeat_interleave(per_class)
-    noise = draw_noise(len(labels), generator.noise_size)
-    return generator(noise, label=labels)
-
-
-def draw_pictures(runs: Sequence[Run], path: str, columns: int = 4) -> None:
-    """A grid for each run, side by side: rows are classes."""
-    pictures = {run.name: images_of(run, columns) for run in runs}
-    classes = len(next(iter(pictures.values()))) // columns
-    _save(
-        class_grids(
-            pictures, [str(c) for c in range(classes)], columns, width=1.9
-        ),
-        path,
-    )
-
-
-def draw_picture_table(
-    rows: Dict[str, Dict[str, Run]], path: str, per_class: int = 2
-) -> None:
-    """Runs by row and column, each a small grid: its columns are classes."""
-    pictures = {
-        row: {
-            column: images_of(run, per_class)
-            .unflatten(0, (-1, per_class))
-            .transpose(0, 1)
-            .flatten(0, 1)
-            for column, run in runs.items()
-        }
-        for row, runs in rows.items()
-    }
-    first = next(iter(next(iter(pictures.values())).values()))
-    _save(picture_table(pictures, len(first) // per_class), path)
-
-
-def draw_leakage(runs: Sequence[Run], path: str) -> None:
-    """Classes asked for against classes recognised, where the runs are judged
-    by a classifier of their domain."""
-    metric = next(
-        (m for m in runs[0].config.test_evaluator.metrics if 'classifier' in m),
-        None,
-    )
-    if metric is None:
-        return
-    init_default_scope('ppcd_mmagic')  # to find the data set
-    classifier: Any = build_classifier(metric.classifier, metric.checkpoint)
-    matrices = {}
-    for run in runs:
-        images = images_of(run, 100, max_classes=classifier.num_classes)
-        labels = torch.arange(classifier.num_classes).repeat_interleave(100)
-        matrices[run.name] = recognise(classifier, images, labels)
-    names = Runner.build_dataloader(
-        runs[0].config.test_dataloader
-    ).dataset.metainfo['classes']
-    _save(confusion_heatmaps(matrices, names), path)
-
-
-def _save(figure: plt.Figure, path: str) -> None:
-    with written_whole(path) as partial:
-        figure.savefig(partial, format='png', dpi=130, bbox_inches='tight')
-    print(f'drawn to {path}')
+    try:
+        with open(path) as file:
+            return Table(**json.load(file))
+    except (ValueError, TypeError) as error:
+        raise PPCDError(
+            f'{path} is no results.json of an experiment: {error}'
+        ) from error
