@@ -8,11 +8,17 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
+from torch.utils import _pytree
 
+from ppcd_mmagic.channels import fold_computed_weights
 from ppcd_mmagic.checkpoints import load_weights
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
+from .chunked_attention import chunk_attention
+from .memory_layout import LayoutFollower
+
+PRECISIONS = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
 
 @MODELS.register_module(name=['GeneratorTeacher', 'BigGANTeacher'])
@@ -25,6 +31,8 @@ class GeneratorTeacher(nn.Module):
     The generator is kept out of the module tree: whatever holds the teacher
     neither trains it, nor saves it, nor hands it to an optimizer, and
     ``train()`` does not reach it. It still follows ``.to()`` and ``.cuda()``.
+    As it is frozen, what spectral norm computes is computed once, attention
+    goes by chunks, and convolutions have the layout that is fastest.
 
     Args:
         generator (dict): Config of the generator, such as MMagic's
@@ -37,13 +45,18 @@ class GeneratorTeacher(nn.Module):
             class of the student, such as ``[207, 250]`` for a student of two
             of ImageNet's; or a text file of it, a class a line. None where
             both have the same classes.
+        precision (str, optional): 'bf16' or 'fp16' computes it by autocast
+            in less than float32, which saves time where the machine has
+            instructions for it; its weights, features and images stay as they
+            are. None computes as the training around it does.
 
     Attributes:
         num_classes (int): How many classes a student of it has.
 
     Raises:
         PPCDError: If the checkpoint does not exist or does not fit, a layer
-            is unknown, or ``class_map`` names a class that the teacher lacks.
+            or the precision is unknown, or ``class_map`` names a class that
+            the teacher lacks.
 
     Example:
         >>> teacher = MODELS.build(
@@ -68,8 +81,15 @@ class GeneratorTeacher(nn.Module):
         checkpoint: Optional[str] = None,
         layers: Union[str, Sequence[str]] = 'conv_blocks.*',
         class_map: Union[str, Sequence[int], None] = None,
+        precision: Optional[str] = None,
     ) -> None:
         super().__init__()
+        if precision not in (None, *PRECISIONS):
+            raise PPCDError(
+                f'precision={precision!r} of a teacher must be one of '
+                f'{tuple(PRECISIONS)}, or None.'
+            )
+        self.precision = precision
         built = MODELS.build(generator)
         self.num_classes = getattr(built, 'num_classes', None)
         self._classes: Optional[Tensor]
@@ -83,6 +103,9 @@ class GeneratorTeacher(nn.Module):
         if checkpoint is not None:
             load_weights(built, checkpoint, 'teacher')
             print_log(f'teacher loaded from {checkpoint}', 'current')
+        fold_computed_weights(built)
+        chunk_attention(built)
+        LayoutFollower().follow(built)
         self._hidden = [built.requires_grad_(False).eval()]
         self._tap = FeatureTap(built, layers)
 
@@ -115,7 +138,7 @@ class GeneratorTeacher(nn.Module):
             drawn = self._generate(*args, **kwargs)
         features = self._tap.by_resolution()
         self._tap.features = {}
-        return drawn, features
+        return drawn, self._as_trained(features)
 
     @torch.no_grad()
     def images(self, noise: Tensor, label: Tensor) -> Tensor:
@@ -124,11 +147,22 @@ class GeneratorTeacher(nn.Module):
         return self._generate(noise, label=label)
 
     def _generate(self, *args, **kwargs) -> Any:
-        if self._classes is None:
+        if self._classes is not None:
+            bound = signature(self.generator.forward).bind(*args, **kwargs)
+            bound.arguments['label'] = self._classes[bound.arguments['label']]
+            args, kwargs = bound.args, bound.kwargs
+        if self.precision is None:
             return self.generator(*args, **kwargs)
-        bound = signature(self.generator.forward).bind(*args, **kwargs)
-        bound.arguments['label'] = self._classes[bound.arguments['label']]
-        return self.generator(*bound.args, **bound.kwargs)
+        device = next(self.generator.parameters()).device.type
+        with torch.autocast(device, PRECISIONS[self.precision]):
+            drawn = self.generator(*args, **kwargs)
+        return self._as_trained(drawn)
+
+    def _as_trained(self, drawn: Any) -> Any:
+        """Out of the precision of the teacher alone."""
+        if self.precision is None:
+            return drawn
+        return _pytree.tree_map_only(Tensor, Tensor.float, drawn)
 
 
 def _whole(number: Union[int, str]) -> int:
