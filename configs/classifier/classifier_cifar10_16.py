@@ -34,8 +34,8 @@ train_dataloader = dict(
     ),
 )
 
-max_iters = 3000
-train_cfg = dict(max_iters=max_iters, val_interval=1000)
+max_iters = 10000
+train_cfg = dict(max_iters=max_iters, val_interval=2000)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = dict(T_max=max_iters)
 default_hooks = dict(checkpoint=dict(interval=500))
