@@ -1,5 +1,6 @@
 from .config_checks import config_problems, merge_options
 from .hooks import (
+    ChannelsLastHook,
     ExtraLossesHook,
     FiniteGuardHook,
     IterSeedHook,
@@ -19,6 +20,7 @@ from .train_loop import ResumableTrainLoop
 from .work_dir import clear, locked, refuse_used
 
 __all__ = [
+    'ChannelsLastHook',
     'ExtraLossesHook',
     'FiniteGuardHook',
     'IterSeedHook',

@@ -1,3 +1,4 @@
+from .channels_last_hook import ChannelsLastHook
 from .extra_losses_hook import ExtraLossesHook
 from .finite_guard_hook import FiniteGuardHook
 from .iter_seed_hook import IterSeedHook
@@ -10,6 +11,7 @@ from .stop_signal_hook import SIGNALS, StopSignalHook, StopSignals
 
 __all__ = [
     'SIGNALS',
+    'ChannelsLastHook',
     'ExtraLossesHook',
     'FiniteGuardHook',
     'IterSeedHook',
