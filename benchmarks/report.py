@@ -123,6 +123,29 @@ def _training(part: dict) -> str:
     )
 
 
+def _switches(part: dict) -> str:
+    rows = [
+        [
+            name,
+            f'{seconds * 1e3:.1f} ms',
+            f'{seconds / part["SAGAN"]:.3f}',
+            f'{seconds / part["SAGAN, channels_last"]:.3f}',
+        ]
+        for name, seconds in part.items()
+        if name != 'scale'
+    ]
+    return '\n'.join(
+        [
+            f'## Training step under switches ({_scale(part)}, batch 8)',
+            '',
+            table(
+                [['step', 'time', '/ SAGAN', '/ SAGAN, channels_last'], *rows]
+            ),
+            '',
+        ]
+    )
+
+
 def _alphas(part: dict) -> list:
     return [float(name.split()[1]) for name in part if 'masked' in name]
 
@@ -191,7 +214,11 @@ def _peers(part: dict) -> str:
 
 
 TABLES = dict(
-    inference=_inference, training=_training, shrinking=_shrinking, peers=_peers
+    inference=_inference,
+    training=_training,
+    switches=_switches,
+    shrinking=_shrinking,
+    peers=_peers,
 )
 
 

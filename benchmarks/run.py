@@ -180,6 +180,52 @@ def _both(step, hook) -> None:
     hook()
 
 
+def switches(scale: Scale, rounds: int, device: str) -> dict:
+    """What makes a training step faster, with PPCD and without."""
+    masked = generator_cfg(
+        scale, 'PPResSAGANGenerator', residual_masks='shared'
+    )
+    build = partial(Trainer, scale, device, 8)
+    ppcd = partial(build, masked, pruning_loss=dict(type='MaskL1Loss'))
+    precisions = [None, *(['bf16'] if has_bf16(device) else [])]
+    steps = {
+        'SAGAN': build(generator_cfg(scale, 'SAGANGenerator')),
+        'SAGAN, channels_last': channels_last(
+            build(generator_cfg(scale, 'SAGANGenerator'))
+        ),
+    }
+    for precision in precisions:
+        teacher = dict(
+            type='GeneratorTeacher',
+            generator=generator_cfg(scale, 'BigGANGenerator'),
+            precision=precision,
+        )
+        name = 'PPCD-GAN' + (f', teacher in {precision}' if precision else '')
+        steps[name] = ppcd(teacher=teacher)
+        steps[f'{name}, channels_last'] = channels_last(ppcd(teacher=teacher))
+        small = ppcd(teacher=teacher)
+        shrink(small, 0.8)
+        steps[f'{name}, channels_last, shrunk to 0.8'] = channels_last(small)
+    return by_turns(steps, 2 * rounds)
+
+
+def channels_last(step: Trainer) -> Trainer:
+    hook = HOOKS.build(dict(type='ChannelsLastHook'))
+    hook.before_train_iter(SimpleNamespace(model=step.model), 0)
+    return step
+
+
+def shrink(step: Trainer, alpha: float) -> None:
+    step()  # the optimizer gets its state
+    generator = step.model.generator
+    prune(generator, alpha)
+    shrink_channels(
+        generator,
+        example_inputs(generator),
+        step.optim_wrapper['generator'].optimizer,
+    )
+
+
 def step_hook(model):
     """The binarization hook as a runner calls it after an iteration."""
     hook = HOOKS.build(
@@ -213,15 +259,10 @@ def shrinking(scale: Scale, rounds: int, device: str) -> dict:
             step = Trainer(
                 scale, device, 8, masked, pruning_loss=dict(type='MaskL1Loss')
             )
-            step()  # the optimizer gets its state
-            generator = step.model.generator
-            prune(generator, alpha)
             if name == 'shrunk':
-                shrink_channels(
-                    generator,
-                    example_inputs(generator),
-                    step.optim_wrapper['generator'].optimizer,
-                )
+                shrink(step, alpha)
+            else:
+                prune(step.model.generator, alpha)
             steps[f'{name} {alpha}'] = step
     return by_turns(steps, rounds + 1)
 
@@ -247,11 +288,19 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
 
 
 PARTS = dict(
-    inference=inference, training=training, shrinking=shrinking, peers=peers
+    inference=inference,
+    training=training,
+    switches=switches,
+    shrinking=shrinking,
+    peers=peers,
 )
 # Inference at the sizes of the paper; what trains, at what two cores can do.
 SCALES = dict(
-    inference=FULL, training=MODERATE, shrinking=MODERATE, peers=MODERATE
+    inference=FULL,
+    training=MODERATE,
+    switches=MODERATE,
+    shrinking=MODERATE,
+    peers=MODERATE,
 )
 
 

@@ -6,6 +6,7 @@ import os
 import os.path as osp
 import pickle
 import re
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 from torch import Tensor
 
@@ -47,8 +49,10 @@ def _statistic(owner: type, name: str) -> Any:
 
 
 # What MMEngine's checkpoints hold beside tensors: the log's history, kept in
-# arrays of numpy, whose names differ between its versions 1 and 2.
+# arrays of numpy, whose names differ between its versions 1 and 2, and the
+# steps of a learning rate.
 _ALLOWED = {
+    'collections.Counter': Counter,
     'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
     'builtins.getattr': _statistic,
     'numpy.ndarray': np.ndarray,
@@ -88,11 +92,18 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+# torch.load, with which MMEngine reads, knew no safetensors for long
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$', force=True)
+def load_from_safetensors(path: str, map_location: Any = None) -> Any:
+    """For MMEngine's loader, and so for MMagic's ``init_model``."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
 def _load(path: str, map_location: Any) -> Any:
     if path.endswith('.safetensors'):
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        return load_from_safetensors(path)
     if _TORCH_TAKES_NAMES:
         return torch.load(path, map_location=map_location, weights_only=True)
     return torch.load(

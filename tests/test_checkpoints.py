@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -61,6 +62,7 @@ def test_reads_what_mmengine_writes(reader, tmp_path, zipped):
         dict(
             state_dict=dict(weight=torch.arange(3.0)),
             message_hub=dict(loss=history(), best=np.float64(2)),
+            param_schedulers=[dict(milestones=Counter([3, 5]))],
         ),
         path,
         _use_new_zipfile_serialization=zipped,
@@ -68,6 +70,7 @@ def test_reads_what_mmengine_writes(reader, tmp_path, zipped):
     found = read_checkpoint(str(path), 'given')
     assert found['state_dict']['weight'].tolist() == [0, 1, 2]
     assert found['message_hub']['loss'].mean() == 2
+    assert found['param_schedulers'][0]['milestones'] == {3: 1, 5: 1}
     assert found['message_hub']['best'] == 2
 
 

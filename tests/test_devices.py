@@ -26,11 +26,13 @@ def train_on_gpu(work_dir):
         ]
 
 
+@pytest.mark.needs_torch('2.6')
 def test_a_training_keeps_to_its_device(tmp_path):
     devices = train_on_gpu(tmp_path)
     assert len(devices) > 40 and set(devices) == {CUDA}
 
 
+@pytest.mark.needs_torch('2.6')
 def test_a_tensor_of_another_device_is_found(tmp_path, monkeypatch):
     forward = MaskL1Loss.forward
 

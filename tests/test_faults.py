@@ -10,6 +10,7 @@ from test_training import ENV
 
 
 @pytest.mark.slow
+@pytest.mark.needs_torch('2.6')
 def test_one_of_each_kind_ends_well(tmp_path):
     """The short form; the long one is ``python benchmarks/faults.py``."""
     found = subprocess.run(

@@ -17,6 +17,9 @@ from ppcd_mmagic.export import (
     program_of,
 )
 
+# of formats that older ones cannot write
+pytestmark = pytest.mark.needs_torch('2.6')
+
 
 def norms_in(graph):
     return sum(

@@ -225,6 +225,7 @@ def test_all_that_is_returned_lies_as_before():
         ('meta', torch.float32, None, None),
     ],
 )
+@pytest.mark.needs_torch('2.6')
 def test_the_layout_of_a_device(
     device, dtype, capability, expected, monkeypatch
 ):
@@ -236,6 +237,7 @@ def test_the_layout_of_a_device(
     assert fast_layout(weight) == expected
 
 
+@pytest.mark.needs_torch('2.6')
 def test_autocast_on_a_gpu_is_half_precision(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, 'get_device_capability', lambda device: (8, 0)
@@ -247,6 +249,7 @@ def test_autocast_on_a_gpu_is_half_precision(monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.needs_torch('2.6')
 def test_graphs_are_made_from_it():
     """By the compiler and by torch.export, from a generator never called."""
     noise, labels = every_class()

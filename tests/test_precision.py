@@ -23,6 +23,9 @@ from ppcd_mmagic.export import (
     save_export,
 )
 
+# of formats that older ones cannot write
+pytestmark = pytest.mark.needs_torch('2.6')
+
 LESS = [Precision(name) for name in ('bf16', 'fp16', 'int8')]
 
 

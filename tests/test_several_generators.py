@@ -169,6 +169,7 @@ def test_mmagic_s_file_opens_all_of_them(export, trained, tmp_path):
             )
 
 
+@pytest.mark.needs_torch('2.6')
 def test_a_program_is_written_for_each(export, trained, tmp_path):
     out = tmp_path / 'export'
     save_export(export, str(out), ['torch_export'])

@@ -15,6 +15,9 @@ from ppcd_mmagic.export import Precision, export_student, save_export
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.speed import Way, machine_limit, measure_speed, ways_of
 
+# of formats that older ones cannot write
+pytestmark = pytest.mark.needs_torch('2.6')
+
 
 @pytest.fixture(scope='module')
 def export(tmp_path_factory):

@@ -503,7 +503,10 @@ def test_a_teacher_without_classes_has_none_to_map():
         )
 
 
-@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+@pytest.mark.parametrize(
+    'precision',
+    ['bf16', pytest.param('fp16', marks=pytest.mark.needs_torch('2.6'))],
+)
 def test_a_teacher_computes_in_less_than_float32(precision):
     """Its images and features are float32 and nearly the same, and the
     student's are not touched."""
