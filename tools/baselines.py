@@ -88,8 +88,12 @@ def main() -> None:
     save_table(
         Table(
             f'Baselines on {args.data}',
-            f'{seeds_in_words(args.seeds)} {length} iterations each; '
-            f'PPCD-GAN* has {length // 2} more of fine-tuning.',
+            f'{seeds_in_words(args.seeds)} {length} iterations each'
+            + (
+                f'; PPCD-GAN* has {length // 2} more of fine-tuning.'
+                if 'PPCD-GAN*' in args.lines
+                else '.'
+            ),
             results,
             [('PPCD-GAN+', name) for name in results if name != 'PPCD-GAN+'],
         ),
