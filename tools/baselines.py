@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
         'such a training and fine-tuned for half as long again.'
     )
     add_experiment_arguments(parser, 'work_dirs/baselines')
+    parser.set_defaults(seeds=[0])
     parser.add_argument(
         '--lines',
         nargs='+',

@@ -162,7 +162,12 @@ class GeneratorTeacher(nn.Module):
         """Out of the precision of the teacher alone."""
         if self.precision is None:
             return drawn
-        return _pytree.tree_map_only(Tensor, Tensor.float, drawn)
+        less = PRECISIONS[self.precision]
+        return _pytree.tree_map_only(
+            Tensor,
+            lambda value: value.float() if value.dtype == less else value,
+            drawn,
+        )
 
 
 def _whole(number: Union[int, str]) -> int:

@@ -27,7 +27,9 @@ class ChannelsLastHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         for weight in runner.model.parameters():
-            if weight.dim() == 4:  # nothing is done to what lies so already
+            if weight.dim() == 4 and not weight.is_contiguous(
+                memory_format=torch.channels_last
+            ):
                 weight.data = weight.data.contiguous(
                     memory_format=torch.channels_last
                 )
