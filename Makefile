@@ -155,7 +155,7 @@ mutants: $(MUTMUT)/.complete
 	@nice $(PY) -m mutants.run $(MODULE) $(addprefix --sample ,$(SAMPLE)) $(addprefix --jobs ,$(JOBS))
 
 tables: $(ENV)/.complete
-	@$(PY) docs/fill_tables.py
+	@$(PY) benchmarks/fill_tables.py
 
 docs: $(QUALITY)/.complete
 	@$(QUALITY)/bin/mkdocs build --quiet --strict

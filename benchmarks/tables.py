@@ -13,11 +13,9 @@ def table(rows: List[Sequence]) -> str:
     )
 
 
-def put_into_page(path: str, name: str, text: str) -> None:
-    """Replace what is between ``<!-- name -->`` and the next
+def filled(page: str, name: str, text: str) -> str:
+    """A page with ``text`` between ``<!-- name -->`` and the next
     ``<!-- end -->``."""
-    with open(path) as file:
-        page = file.read()
     changed, count = re.subn(
         rf'(<!-- {name} -->\n).*?(\n?<!-- end -->)',
         lambda found: found[1] + text + '\n<!-- end -->',
@@ -25,6 +23,13 @@ def put_into_page(path: str, name: str, text: str) -> None:
         count=1,
         flags=re.S,
     )
-    assert count, f'{path} has no <!-- {name} -->'
+    assert count, f'the page has no <!-- {name} --> with an <!-- end -->'
+    return changed
+
+
+def put_into_page(path: str, name: str, text: str) -> None:
+    """See :func:`filled`."""
+    with open(path) as file:
+        changed = filled(file.read(), name, text)
     with open(path, 'w') as file:
         file.write(changed)
