@@ -184,6 +184,8 @@ PRUNING = {
     'ppcd_digits_16_alpha00': (0.0, 'cubic', 1, 100, 500, 800),
     'ppcd_digits_16_alpha05': (0.5, 'cubic', 1, 100, 500, 800),
     'ppcd_digits_16_alpha06': (0.6, 'cubic', 1, 100, 500, 800),
+    'ppcd_digits_16_threshold_alpha06': (0.6, 'threshold', 1, 100, 500, 800),
+    'ppcd_cifar10_16_threshold_alpha06': (0.6, 'threshold', 1, 200, 900, 1500),
     'ppcd_digits_16_irrelevant_alpha05': (0.5, 'cubic', 1, 100, 500, 800),
     'ppcd_digits_16_star_alpha06': (0.6, 'linear', 1, 0, 1, 400),
     'ppcd_plus_digits_16': (0.6, 'cubic', 1, 100, 500, 800),

@@ -18,7 +18,7 @@ from painting import COLOURS, Painter
 from test_training import ENV
 
 from ppcd_mmagic import experiments
-from ppcd_mmagic.channels import complexity, discard_channels, named_masks
+from ppcd_mmagic.channels import discard_channels, named_masks
 from ppcd_mmagic.checkpoints import build_generator
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.experiments import Run, train_all
@@ -27,7 +27,7 @@ from ppcd_mmagic.generators import example_inputs
 sys.path.insert(0, osp.join(ROOT, 'tools'))
 import alpha_sweep  # noqa: E402
 import baselines  # noqa: E402
-import budget  # noqa: E402
+import pruning_rules  # noqa: E402
 import table_a  # noqa: E402
 
 
@@ -109,28 +109,54 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
             assert has_teacher == (method == 'PPCD-GAN*')
 
 
-def test_budgets_are_what_the_export_of_the_other_student_has():
-    lines = budget.lines_of(
-        0.7, 0.9, ['multiply_adds', 'parameters'], 'digits_16'
+def test_students_by_rule_differ_in_the_rule_and_in_what_it_needs():
+    args = arguments(alpha=0.7, rules=list(pruning_rules.RULES), masks='shared')
+    cubic, threshold = (run.config for run in pruning_rules.runs_by_alpha(args))
+    hooks = [c.default_hooks.mask_binarization for c in (cubic, threshold)]
+    assert [hook.schedule for hook in hooks] == ['cubic', 'threshold']
+    assert {hook.alpha for hook in hooks} == {0.7}
+    assert threshold.model.generator.residual_masks == 'shared'
+    for config in (cubic, threshold):
+        del config.default_hooks.mask_binarization.schedule
+        del config.model.pruning_loss.loss_weight
+    assert cubic.pretty_text == threshold.pretty_text
+
+
+def test_budgets_are_the_size_of_the_export_of_the_same_seed(monkeypatch):
+    args = arguments(
+        alpha=0.7,
+        cap=0.9,
+        seeds=[0, 2],
+        rules=['cubic'],
+        budgets=['multiply_adds', 'parameters'],
+        masks='independent',
     )
-    uniform = lines.pop('alpha 0.7')
-    generator = build_generator(uniform)
-    for _, mask in named_masks(generator):  # other channels than the tool's
-        mask.weight.data.uniform_()
-        mask.prune(int(0.7 * mask.channels + 1e-6))
-    inputs = example_inputs(generator, batch=1)
-    left = complexity(discard_channels(generator, inputs), inputs)
-    hooks = [line.default_hooks.mask_binarization for line in lines.values()]
-    assert uniform.default_hooks.mask_binarization.alpha == 0.7
-    assert [hook.budget for hook in hooks] == [
-        dict(multiply_adds=left['multiply_adds']),
-        dict(parameters=left['parameters']),
+    others = pruning_rules.runs_by_alpha(args)
+
+    def exported(run):
+        torch.manual_seed(run.seed)  # which fall decides over the size
+        generator = build_generator(run.config)
+        for _, mask in named_masks(generator):
+            mask.weight.data.uniform_()
+            mask.prune(int(0.7 * mask.channels))
+        return discard_channels(generator, example_inputs(generator))
+
+    monkeypatch.setattr(Run, 'generator', exported)
+    runs = pruning_rules.runs_of_same_size(args, others)
+    assert [(run.name, run.seed) for run in runs] == [
+        ('budget, same multiply-adds', 0),
+        ('budget, same multiply-adds', 2),
+        ('budget, same parameters', 0),
+        ('budget, same parameters', 2),
     ]
-    assert {hook.alpha for hook in hooks} == {0.9}
-    assert {
-        line.model.generator.residual_masks
-        for line in (uniform, *lines.values())
-    } == {'shared'}
+    budgets = [r.config.default_hooks.mask_binarization for r in runs]
+    sizes = [sum(p.numel() for p in exported(r).parameters()) for r in others]
+    assert [hook.budget for hook in budgets[2:]] == [
+        dict(parameters=size) for size in sizes
+    ]
+    assert sizes[0] != sizes[1]
+    assert budgets[0].budget['multiply_adds'] > sizes[0]
+    assert {hook.alpha for hook in budgets} == {0.9}
 
 
 def test_options_of_the_teacher_are_for_those_that_have_one():

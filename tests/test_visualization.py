@@ -38,6 +38,7 @@ from ppcd_mmagic.visualization import (
     interpolate_noises,
     picture_table,
     read_scalars,
+    sparsity_panels,
     slerp,
 )
 
@@ -209,6 +210,30 @@ def test_stepwise_curves_begin_at_zero_and_hold_to_the_end():
     )
     assert points == [(0, 0), (2, 0.25), (4, 0.5), (10, 0.5)]
     assert line.get_drawstyle() == 'steps-post'
+
+
+def test_panels_of_sparsity_are_the_masks_of_each_training():
+    runs = dict(
+        cubic={
+            'sparsity/b': [(2, 0.5)],
+            'sparsity/a': [(4, 0.25)],
+            'x': [(8, 1.0)],
+        },
+        threshold={'loss_a': [(8, 1.0)]},  # it has pruned nothing
+    )
+    figure = sparsity_panels(runs)
+    first, second = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == list(runs)
+    drawn = {
+        line.get_label(): list(zip(*line.get_data())) for line in first.lines
+    }
+    assert drawn == {
+        'a': [(0, 0), (4, 0.25), (8, 0.25)],
+        'b': [(0, 0), (2, 0.5), (8, 0.5)],
+    }
+    assert not second.lines
+    labels = [text.get_text() for text in second.get_legend().get_texts()]
+    assert labels == ['a', 'b']
 
 
 class Reader(HTMLParser):

@@ -14,6 +14,8 @@ from ppcd_mmagic.visualization import (
     class_grids,
     confusion_heatmaps,
     picture_table,
+    read_scalars,
+    sparsity_panels,
 )
 
 matplotlib.use('Agg')
@@ -149,6 +151,14 @@ def draw_picture_table(
     }
     first = next(iter(next(iter(pictures.values())).values()))
     _save(picture_table(pictures, len(first) // per_class), path)
+
+
+def draw_sparsity(runs: Sequence[Run], path: str) -> None:
+    """How much of every mask was pruned when, a panel for each run."""
+    _save(
+        sparsity_panels({run.name: read_scalars(run.work_dir) for run in runs}),
+        path,
+    )
 
 
 def draw_leakage(runs: Sequence[Run], path: str) -> None:

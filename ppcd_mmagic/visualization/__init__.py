@@ -4,6 +4,7 @@ from .figures import (
     curves,
     picture_table,
     read_scalars,
+    sparsity_panels,
     speed_bars,
 )
 from .html_report import HtmlReport
@@ -19,5 +20,6 @@ __all__ = [
     'picture_table',
     'read_scalars',
     'slerp',
+    'sparsity_panels',
     'speed_bars',
 ]

@@ -133,6 +133,52 @@ def curves(
             one, as what is logged only when it changes. Defaults to False.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    _draw_curves(axis, series, names, stepwise)
+    axis.set_ylabel(ylabel)
+    axis.legend(fontsize=8, loc='center left', bbox_to_anchor=(1.01, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def sparsity_panels(runs: Dict[str, Series]) -> Figure:
+    """How the masks of several trainings were pruned, side by side.
+
+    Args:
+        runs (dict): See :func:`read_scalars`, by title; each of a training
+            with the same masks.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(runs),
+        squeeze=False,
+        sharey=True,
+        figsize=(3.6 * len(runs) + 2, 3.4),
+    )
+    for axis, (title, series) in zip(axes.flat, runs.items()):
+        names = {
+            name: name.removeprefix('sparsity/')
+            for name in sorted(series)
+            if name.startswith('sparsity/')
+        }
+        _draw_curves(axis, series, names, stepwise=True)
+        axis.set_title(title, fontsize=10)
+    axes.flat[0].set_ylabel('pruned channels (fraction)')
+    axes.flat[-1].legend(
+        *max(  # a run may have pruned nothing
+            (axis.get_legend_handles_labels() for axis in axes.flat),
+            key=lambda found: len(found[0]),
+        ),
+        fontsize=8,
+        loc='center left',
+        bbox_to_anchor=(1.01, 0.5),
+    )
+    figure.tight_layout()
+    return figure
+
+
+def _draw_curves(
+    axis: plt.Axes, series: Series, names: Dict[str, str], stepwise: bool
+) -> None:
     last = max(points[-1][0] for points in series.values())
     for index, (name, label) in enumerate(names.items()):
         points = series[name]
@@ -149,11 +195,7 @@ def curves(
             drawstyle='steps-post' if stepwise else 'default',
         )
     axis.set_xlabel('iteration')
-    axis.set_ylabel(ylabel)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc='center left', bbox_to_anchor=(1.01, 0.5))
-    figure.tight_layout()
-    return figure
 
 
 def confusion_heatmaps(

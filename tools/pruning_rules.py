@@ -1,0 +1,144 @@
+"""What falls when: a schedule, the paper's threshold (Eq. 3), a budget."""
+
+import argparse
+import os.path as osp
+from typing import List
+
+from command_line import add_experiment_arguments, fraction, run
+
+from ppcd_mmagic.channels import complexity
+from ppcd_mmagic.experiments import (
+    STUDENTS,
+    Run,
+    Table,
+    changed,
+    draw_sparsity,
+    of_one_seed,
+    read_config,
+    run_all,
+    save_table,
+    seeds_in_words,
+    set_alpha,
+    set_budget,
+)
+from ppcd_mmagic.generators import example_inputs
+
+# configs of those that prune up to alpha in every mask
+RULES = dict(
+    cubic='{student}_alpha06.py', threshold='{student}_threshold_alpha06.py'
+)
+SIZES = ('multiply_adds', 'parameters')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train students that lose up to the same fraction of '
+        'every mask, by a schedule and by the threshold of Eq. 3, and others '
+        'that get to the size of the first by a budget, seed by seed; print '
+        'a table, and draw how the masks of every layer were pruned.'
+    )
+    parser.add_argument(
+        '--alpha',
+        type=fraction,
+        default=0.6,
+        help='of the students without a budget (default: 0.6)',
+    )
+    parser.add_argument(
+        '--cap',
+        type=fraction,
+        default=0.95,
+        help='alpha of the others, the most that a layer may lose (default: '
+        '0.95)',
+    )
+    parser.add_argument(
+        '--rules',
+        nargs='+',
+        choices=list(RULES),
+        default=list(RULES),
+        help='those without a budget; budgets are of the size of the first '
+        '(default: all)',
+    )
+    parser.add_argument(
+        '--budgets',
+        nargs='*',
+        choices=SIZES,
+        default=['parameters'],
+        help='what the budgets are of (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--masks',
+        choices=['independent', 'shared'],
+        default='independent',
+        help='see residual_masks of the generator (default: %(default)s)',
+    )
+    add_experiment_arguments(parser, 'work_dirs/pruning_rules')
+    return parser.parse_args()
+
+
+def runs_by_alpha(args: argparse.Namespace) -> List[Run]:
+    """Those without a budget, rule by rule."""
+    runs = []
+    for rule in args.rules:
+        config = changed(
+            read_config(RULES[rule].format(student=STUDENTS[args.data])), args
+        )
+        config.model.generator.residual_masks = args.masks
+        config = set_alpha(config, args.alpha)
+        runs += [
+            Run(f'{rule}, alpha {args.alpha}', config, seed, args.root)
+            for seed in args.seeds
+        ]
+    return runs
+
+
+def runs_of_same_size(args: argparse.Namespace, others: List[Run]) -> List[Run]:
+    """Those with a budget, each of the size of the run of its seed."""
+    base = changed(read_config(f'{STUDENTS[args.data]}_alpha06.py'), args)
+    base.model.generator.residual_masks = args.masks
+    sizes = [size_of(other) for other in others]
+    return [
+        Run(
+            f'budget, same {what.replace("_", "-")}',
+            set_budget(base, {what: size[what]}, args.cap),
+            other.seed,
+            args.root,
+        )
+        for what in args.budgets
+        for other, size in zip(others, sizes)
+    ]
+
+
+def size_of(done: Run) -> dict:
+    """Parameters and multiply-adds of its export."""
+    generator = done.generator()
+    return complexity(generator, example_inputs(generator, batch=1))
+
+
+def main() -> None:
+    args = parse_args()
+    runs = runs_by_alpha(args)
+    results = run_all(runs, args.jobs)
+    others = runs_of_same_size(args, runs[: len(args.seeds)])
+    if others:
+        results.update(run_all(others, args.jobs))
+        runs += others
+    for name, found in results.items():
+        same = [done for done in runs if done.name == name]
+        for done, metrics in zip(same, found):
+            metrics['multiply_adds'] = size_of(done)['multiply_adds']
+    first, *rest = results
+    length = runs[0].config.train_cfg.max_iters
+    save_table(
+        Table(
+            f'Rules of pruning on {args.data}, {args.masks} masks',
+            f'{seeds_in_words(args.seeds)} {length} iterations each.',
+            results,
+            [(name, first) for name in rest],
+        ),
+        args.root,
+    )
+    draw_sparsity(of_one_seed(runs), osp.join(args.root, 'sparsity.png'))
+
+
+if __name__ == '__main__':
+    run(main)
