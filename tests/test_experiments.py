@@ -92,6 +92,29 @@ def test_shorter_trainings_keep_the_proportions_of_their_schedules(length):
     assert config.train_cfg.max_iters == 800, 'the original stays'
 
 
+def test_shorter_trainings_average_over_as_much_of_themselves():
+    config = experiments.read_config('ppcd_gan/ppcd_biggan_128_alpha06.py')
+    before = config.model.ema_config.copy()
+    tenth, hundredth, last = (
+        experiments.shorten(config, config.train_cfg.max_iters // part)
+        for part in (10, 100, 100000)
+    )
+    assert tenth.model.ema_config.momentum == pytest.approx(
+        10 * before.momentum
+    )
+    assert hundredth.model.ema_config.start_iter == before.start_iter // 100
+    assert last.model.ema_config.momentum == 0.5
+    assert config.model.ema_config == before, 'the original stays'
+
+
+def test_an_experiment_without_a_config_for_its_data_says_so():
+    args = arguments(
+        data='cifar10_32', alpha=0.6, rules=['threshold'], masks='shared'
+    )
+    with pytest.raises(PPCDError, match='does not exist.*another --data'):
+        pruning_rules.runs_by_alpha(args)
+
+
 def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
     for method in alpha_sweep.AFTER_TRAINING:
         for run in alpha_sweep.sweep_after_training(

@@ -16,6 +16,7 @@ from torch_fidelity.metric_fid import (
 )
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 from torchvision.models import ResNet18_Weights
 
 from ppcd_mmagic import PPCDError
@@ -245,21 +246,27 @@ def test_a_classifier_that_judges_is_frozen(tmp_path):
         assert torch.equal(judge.state_dict()[key], value), key
 
 
-def test_two_generated_and_two_real_images_are_enough():
-    """Variances are over n - 1: along red 2 and 8 times 0.01."""
+def test_four_generated_and_four_real_images_are_enough():
+    """Variances are over n - 1: along red 4 / 3 and 16 / 3 times 0.01."""
     fake, other = (
         LabelledImages(
             torch.stack([solid(0.1 * RED * scale, 2) for scale in scales]),
-            torch.zeros(2).long(),
+            torch.zeros(4).long(),
         )
-        for scales in ((1, 3), (2, 6))
+        for scales in ((1, 1, 3, 3), (2, 2, 6, 6))
     )
     found = domain_quality(fake, other, ColourJudge())
     # means differ by 2 along three axes, on which deviations are alike
     assert found['frechet'] == pytest.approx(
-        0.01 * (3 * 2**2 + 3 * (8**0.5 - 2**0.5) ** 2)
+        0.01 * (3 * 2**2 + 3 * (16 / 3) * (1 - 1 / 2) ** 2)
     )
     assert found['variety'] == pytest.approx(1 / 2)
+    # from 1 and 3 the third neighbour is 2 away, from 2 and 6 it is 4
+    assert (found['precision'], found['recall']) == (1, 1 / 2)
+    with pytest.raises(PPCDError, match='need 4 images on each side, not 3'):
+        domain_quality(
+            LabelledImages(*(x[:3] for x in fake)), other, ColourJudge()
+        )
 
 
 class FarAwayJudge(ColourJudge):
@@ -475,9 +482,18 @@ def test_domain_metric_of_the_real_pictures_themselves(digits_metric):
         seen = classifier.head(flat).argmax(1)
     assert set(found) == {
         f'domain/{key}'
-        for key in ('accuracy', 'variety', 'frechet', 'kid', 'score')
+        for key in (
+            'accuracy',
+            'variety',
+            'frechet',
+            'kid',
+            'precision',
+            'recall',
+            'score',
+        )
     }
     assert found['domain/frechet'] == pytest.approx(0, abs=1e-6)
+    assert found['domain/precision'] == found['domain/recall'] == 1
     assert found['domain/variety'] == pytest.approx(1)
     assert found['domain/accuracy'] == pytest.approx(
         float((seen == labels).float().mean())
@@ -510,11 +526,15 @@ def test_figures_are_those_of_torch_fidelity_on_the_same_features(
         kid_subset_size=len(images),
         verbose=False,
     )
+    among = prc_features_to_metric(of_fake, of_real, verbose=False)
     assert found['domain/frechet'] > 1e-3 and found['domain/score'] > 1.01
+    assert 0.1 < found['domain/recall'] != found['domain/precision'] < 1
     for key, expected in (
         ('frechet', frechet['frechet_inception_distance']),
         ('kid', kernel['kernel_inception_distance_mean']),
         ('score', scores['inception_score_mean']),
+        ('precision', among['precision']),
+        ('recall', among['recall']),
     ):
         assert found[f'domain/{key}'] == pytest.approx(expected, rel=1e-4), key
 
@@ -609,7 +629,7 @@ def test_classifier_of_another_shape_is_refused(tmp_path):
         METRICS.build(
             dict(
                 type='DomainMetric',
-                fake_nums=2,
+                fake_nums=4,
                 classifier=dict(type='DomainClassifier', num_classes=3),
                 checkpoint=str(tmp_path / 'judge.pth'),
             )

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/cifar10_16.py',
 ]
 
-model = dict(generator=_base_.biggan_generator)
+model = dict(generator=_base_.biggan_generator, ema_config=dict(momentum=0.001))
 train_cfg = dict(max_iters=8000, val_interval=2000)
 param_scheduler = dict(begin=4000, end=8000)
 # beside the checkpoint to resume from, one with nothing but weights

@@ -4,7 +4,7 @@ They carry "domain" in their names because they are not Inception's FID and
 IS: figures compare only between models judged by the same classifier.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -108,6 +108,55 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
         return (pairs.sum() - pairs.trace()) / (len(x) * (len(x) - 1))
 
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+
+def precision_and_recall(
+    fake: Tensor, real: Tensor, neighbours: int = 3
+) -> Tuple[float, float]:
+    """Which part of the generated images lies among the real ones, and which
+    part of the real ones lies among the generated (Kynkäänniemi et al., 2019):
+    no farther from any of them than its third neighbour is.
+
+    Args:
+        fake (Tensor): Features (n, d), n > ``neighbours``.
+        real (Tensor): Features (m, d), m > ``neighbours``.
+        neighbours (int): Which one's distance counts. Defaults to 3.
+
+    Raises:
+        PPCDError: If there are fewer.
+
+    Example:
+        >>> real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> precision_and_recall(torch.tensor([[0.0], [0.1], [0.2], [9.0]]), real)
+        (0.75, 1.0)
+    """
+    if min(len(fake), len(real)) <= neighbours:
+        raise PPCDError(
+            f'Precision and recall need {neighbours + 1} images on each side, '
+            f'not {len(fake)} and {len(real)}.'
+        )
+    fake, real = fake.double(), real.double()
+    return (
+        _part_among(fake, real, neighbours),
+        _part_among(real, fake, neighbours),
+    )
+
+
+def _part_among(points: Tensor, others: Tensor, neighbours: int) -> float:
+    # itself is the first of its neighbours
+    radii = torch.cat(
+        [
+            torch.cdist(chunk, others).kthvalue(neighbours + 1).values
+            for chunk in others.split(1024)
+        ]
+    )
+    among = torch.cat(
+        [
+            (torch.cdist(chunk, others) <= radii).any(1)
+            for chunk in points.split(1024)
+        ]
+    )
+    return float(among.double().mean())
 
 
 def variety(
@@ -224,9 +273,10 @@ def domain_quality(
         dict: ``accuracy``, the fraction recognised as the class asked for;
         ``variety`` (see :func:`variety`); ``frechet``, the Fréchet distance
         between the classifier's features; ``kid``, the
-        :func:`kernel_distance` between them; ``score``, exp of the mean KL
-        divergence between predicted and mean class distribution (the formula
-        of the Inception Score, up to the number of classes).
+        :func:`kernel_distance` between them; ``precision`` and ``recall``, see
+        :func:`precision_and_recall`; ``score``, exp of the mean KL divergence
+        between predicted and mean class distribution (the formula of the
+        Inception Score, up to the number of classes).
 
     Raises:
         PPCDError: If images are not finite or not in [-1, 1], or too few for
@@ -237,7 +287,7 @@ def domain_quality(
         >>> labels = torch.tensor([0, 0, 1, 1])
         >>> real = LabelledImages(torch.rand(4, 3, 16, 16), labels)
         >>> sorted(domain_quality(real, real, judge))
-        ['accuracy', 'frechet', 'kid', 'score', 'variety']
+        ['accuracy', 'frechet', 'kid', 'precision', 'recall', 'score', 'variety']
     """
     check_images(fake.images, -1, 1, 'generated')
     if isinstance(real, LabelledImages):
@@ -252,11 +302,14 @@ def domain_quality(
             - mean_probs.clamp_min(1e-12).log()
         )
     ).sum(1)
+    precision, recall = precision_and_recall(fake_features.cpu(), real.features)
     return dict(
         accuracy=float((fake_probs.argmax(1) == fake.labels).double().mean()),
         variety=variety(fake, real.spreads),
         frechet=_distance_to(real, fake_features.cpu()),
         kid=kernel_distance(fake_features.cpu(), real.features),
+        precision=precision,
+        recall=recall,
         score=float(divergence.mean().exp()),
     )
 
@@ -336,7 +389,7 @@ class DomainMetric(GenerativeMetric):
         **kwargs: Those of MMagic's ``GenerativeMetric``.
 
     Raises:
-        PPCDError: If ``fake_nums`` is less than 2, or the checkpoint does not
+        PPCDError: If ``fake_nums`` is less than 4, or the checkpoint does not
             fit.
 
     Example:
@@ -360,7 +413,7 @@ class DomainMetric(GenerativeMetric):
         per_class: bool = False,
         **kwargs,
     ) -> None:
-        check_number(fake_nums, 2)
+        check_number(fake_nums, 4)
         super().__init__(fake_nums, prefix=prefix, **kwargs)
         self.classifier = build_classifier(classifier, checkpoint)
         self.per_class = per_class

@@ -125,7 +125,16 @@ class Run:
 
 
 def read_config(name: str) -> Config:
-    """One of the configs of this package, by its path in ``configs``."""
+    """One of the configs of this package, by its path in ``configs``.
+
+    Raises:
+        PPCDError: If there is none.
+    """
+    if not osp.isfile(osp.join(CONFIGS, name)):
+        raise PPCDError(
+            f'configs/{name} does not exist, which this experiment would '
+            'train: take another --data, or leave that line of the table out.'
+        )
     return Config.fromfile(osp.join(CONFIGS, name))
 
 
@@ -144,7 +153,8 @@ def read_lines(files: Dict[str, str], data: str) -> Dict[str, Config]:
 
 
 def shorten(config: Config, max_iters: Optional[int]) -> Config:
-    """The config with another length of training, schedules scaled along."""
+    """The config with another length of training, schedules and the window
+    of the moving average scaled along."""
     config = deepcopy(config)
     if max_iters is None:
         return config
@@ -155,6 +165,12 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
     if scheduler:
         for key in ('begin', 'end'):
             scheduler[key] = round(scheduler[key] * scale)
+    average = config.model.get('ema_config') or {}
+    if 'momentum' in average:
+        # of two iterations at least, for it must be less than 1
+        average.momentum = min(average.momentum / scale, 0.5)
+    if 'start_iter' in average:
+        average.start_iter = round(average.start_iter * scale)
     for hook in hooks_of(config).values():
         if hook.get('begin') is not None:
             hook.begin = round(hook.begin * scale)
@@ -315,7 +331,11 @@ def _in_parallel(
     with StopSignals() as signals, ThreadPoolExecutor(jobs) as pool:
         work = [pool.submit(function, run, jobs, stop) for run in runs]
         try:
-            with tqdm(total=len(runs), desc=what, unit='run') as bar:
+            # a log gets a line a minute
+            pause = 0.1 if sys.stderr.isatty() else 60
+            with tqdm(
+                total=len(runs), desc=what, unit='run', mininterval=pause
+            ) as bar:
                 while not all(done.done() for done in work):
                     found = wait(work, 0.5, FIRST_EXCEPTION).done
                     for done in found:

@@ -33,7 +33,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 def table_of(results: Results) -> List[List[str]]:
     """Header and lines: mean and, over several seeds, spread of every
     metric."""
-    keys = list(next(iter(results.values()))[0])
+    keys = _keys(results)
     lines = [['', *(key.split('/')[-1] for key in keys)]]
     for name, metrics in results.items():
         cells = []
@@ -47,6 +47,12 @@ def table_of(results: Results) -> List[List[str]]:
                     cells[-1] += f' ± {spread:.3f}'
         lines.append([name, *cells])
     return lines
+
+
+def _keys(results: Results) -> List[str]:
+    """The metrics that all have: older runs have fewer."""
+    first, *rest = (metrics for found in results.values() for metrics in found)
+    return [key for key in first if all(key in other for other in rest)]
 
 
 class Difference(NamedTuple):
@@ -123,11 +129,7 @@ class Table(NamedTuple):
         ]
         if not pairs:
             return []
-        keys = [
-            key
-            for key in next(iter(self.results.values()))[0]
-            if key not in COUNTS
-        ]
+        keys = [key for key in _keys(self.results) if key not in COUNTS]
         return [
             ['', *(key.split('/')[-1] for key in keys)],
             *(

@@ -47,6 +47,6 @@ model = dict(
         with_spectral_norm=True,
     ),
     ema_config=dict(
-        type='ExponentialMovingAverage', interval=1, momentum=0.001
+        type='ExponentialMovingAverage', interval=1, momentum=0.005
     ),
 )
