@@ -16,7 +16,6 @@ from mmengine.config import Config
 from stage import ITERATIONS, Stage, paint
 from trials import ROOT, Trial, accepted, refused
 
-
 TABLE = (
     '--max-iters',
     '1',

@@ -18,11 +18,11 @@ from glob import glob
 from typing import Dict, Iterable, List
 
 import torch
-from tqdm import tqdm
-from trials import BAD, GOOD, ROOT, Outcome, Trial, play
 from accidents import ACCIDENTS
 from bad_inputs import INPUTS
 from stage import Stage
+from tqdm import tqdm
+from trials import BAD, GOOD, ROOT, Outcome, Trial, play
 
 PAGE = osp.join(ROOT, 'docs', 'reliability.md')
 HEAD = ('kind', 'tried', *GOOD, *BAD)

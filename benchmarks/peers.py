@@ -9,9 +9,9 @@ import nni
 import torch
 import torch.nn as nn
 import torch_pruning
+from cases import inputs
 from nni.compression.speedup import ModelSpeedup
 
-from cases import inputs
 from ppcd_mmagic.channels import Channels, link_masks
 from ppcd_mmagic.channels.masks import output_gates
 from ppcd_mmagic.channels.speedup import fold_masks

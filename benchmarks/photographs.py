@@ -18,7 +18,11 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn as nn
+from mmagic.datasets.transforms import MATLABLikeResize
+from mmagic.evaluation.metrics.psnr import psnr
+from mmagic.evaluation.metrics.ssim import ssim
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from tables import put_into_page, table
 from timing import by_turns
 
@@ -32,10 +36,6 @@ from ppcd_mmagic.experiments import (
     train_all,
 )
 from ppcd_mmagic.generators import example_inputs
-from mmagic.datasets.transforms import MATLABLikeResize
-from mmagic.evaluation.metrics.psnr import psnr
-from mmagic.evaluation.metrics.ssim import ssim
-from mmengine.registry import DefaultScope
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

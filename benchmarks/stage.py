@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
+from runs import OPTIONS  # the tests' small training
 from trials import ROOT, call
 
 from ppcd_mmagic.models import PPCDGAN
-from runs import OPTIONS  # the tests' small training
 
 ITERATIONS = OPTIONS['train_cfg.max_iters']
 LENGTH = 12  # of the training that accidents happen to

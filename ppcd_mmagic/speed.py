@@ -9,8 +9,7 @@ import time
 from copy import deepcopy
 from functools import partial
 from itertools import product
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
-from typing import Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn as nn

@@ -21,18 +21,15 @@ from typing import Dict, Tuple
 
 import numpy as np
 import torch
+from conftest import BIGGAN, CLASSES, NOISE, ROOT, SAGAN
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import DefaultScope
-
-from conftest import BIGGAN, CLASSES, NOISE, ROOT, SAGAN
-from ppcd_mmagic.export import (
-    build_student as build_trained,
-    export_student,
-    save_export,
-)
-from ppcd_mmagic.registry import HOOKS, MODELS
 from runs import checkpoint_of, hooked_runner
+
+from ppcd_mmagic.export import build_student as build_trained
+from ppcd_mmagic.export import export_student, save_export
+from ppcd_mmagic.registry import HOOKS, MODELS
 
 DATA = osp.join(osp.dirname(osp.abspath(__file__)), 'data')
 OLD_RUN = osp.join(DATA, 'old_run')

@@ -6,9 +6,9 @@ from glob import glob
 from itertools import count
 
 import torch
+from conftest import ROOT, config_path
 from mmengine.config import Config
 
-from conftest import ROOT, config_path
 from ppcd_mmagic.engine import SafeRunner
 
 OPTIONS = {

@@ -22,8 +22,8 @@ def test_missing_operators_raise_one_clear_error_when_called():
         or 'ppcd_mmagic' not in sys.modules['mmcv._ext'].__file__
     ):
         pytest.skip(f'this MMCV {mmcv.__version__} has its operators')
-    from mmcv.ops import modulated_deform_conv2d
     import torch
+    from mmcv.ops import modulated_deform_conv2d
 
     x = torch.zeros(1, 1, 4, 4)
     with pytest.raises(

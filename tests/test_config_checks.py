@@ -4,9 +4,9 @@ import re
 
 import pytest
 from conftest import config_path
+from mmengine.config import Config
 from runs import tiny_config
 
-from mmengine.config import Config
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.engine import config_problems, merge_options, settings_of
 

@@ -14,7 +14,6 @@ from gans import DISCRIMINATOR, batch, build_gan, optimizers
 from mmagic.models.base_models import BaseConditionalGAN
 from mmengine import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-
 from runs import tiny_config
 
 from ppcd_mmagic import PPCDError

@@ -5,11 +5,11 @@ import resource
 import pytest
 import torch
 import torch.nn as nn
-from test_export import student_checkpoint
 from mmengine.config import Config
+from test_export import student_checkpoint
 
-from ppcd_mmagic.export import export_student
 from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.export import export_student
 from ppcd_mmagic.models import MaskL1Loss
 from ppcd_mmagic.registry import MODELS
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn as nn
 from conftest import CLASSES, NOISE, SAGAN, build_generator
+
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import (
     class_inputs,

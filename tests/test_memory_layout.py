@@ -16,7 +16,6 @@ from ppcd_mmagic.export import build_student, export_student, save_export
 from ppcd_mmagic.models import LayoutFollower, fast_layout
 from ppcd_mmagic.registry import MODELS
 
-
 DENSE = dict(SAGAN, type='SAGANGenerator')
 
 

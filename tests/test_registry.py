@@ -1,9 +1,9 @@
+import mmagic.registry
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmagic.registry
 from ppcd_mmagic import registry
 
 

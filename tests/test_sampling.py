@@ -22,10 +22,10 @@ from scipy import stats
 from tool_calls import call_tool
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.export import check_formats, export_student, save_export
-from ppcd_mmagic.registry import MODELS
-from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.datasets import class_names
+from ppcd_mmagic.export import check_formats, export_student, save_export
+from ppcd_mmagic.generators import draw_noise
+from ppcd_mmagic.registry import MODELS
 from ppcd_mmagic.sampling import ClassSampler, choose_classes, write_pictures
 
 TEACHER = (

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn as nn
 from conftest import STUDENTS, build_generator, every_class
-from shrink_runs import MASKING, SHRINKING, GanRun as Run, exported
+from shrink_runs import MASKING, SHRINKING, exported
+from shrink_runs import GanRun as Run
 
 from ppcd_mmagic.channels import (
     fit_to_state,

@@ -15,9 +15,9 @@ from conftest import (
 from gans import DISCRIMINATOR, StandInForDDP, batch, build_gan, train_step
 from mmengine.config import Config
 
+from ppcd_mmagic.channels import named_masks, shrink_channels
 from ppcd_mmagic.checkpoints import build_trained_generator, load_weights
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.channels import named_masks, shrink_channels
 from ppcd_mmagic.generators import FeatureTap, example_inputs
 from ppcd_mmagic.registry import MODELS
 

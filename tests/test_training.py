@@ -18,8 +18,8 @@ from mmengine.hooks import Hook
 from runs import checkpoint_of, hooked_runner, tiny_runner
 
 from ppcd_mmagic import PPCDError
-from ppcd_mmagic.export import build_student
 from ppcd_mmagic.channels import named_masks
+from ppcd_mmagic.export import build_student
 from ppcd_mmagic.registry import HOOKS, MODELS
 
 DIGITS = 'configs/ppcd_gan/ppcd_digits_16_alpha06.py'

@@ -38,8 +38,8 @@ from ppcd_mmagic.visualization import (
     interpolate_noises,
     picture_table,
     read_scalars,
-    sparsity_panels,
     slerp,
+    sparsity_panels,
 )
 
 RGB = dict(red=(255, 0, 0), green=(0, 255, 0), blue=(0, 0, 255))

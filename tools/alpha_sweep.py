@@ -9,9 +9,9 @@ from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
-    Table,
-    Run,
     STUDENTS,
+    Run,
+    Table,
     changed,
     draw_picture_table,
     draw_pictures,

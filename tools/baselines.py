@@ -7,8 +7,8 @@ from dataclasses import replace
 from command_line import add_experiment_arguments, run
 
 from ppcd_mmagic.experiments import (
-    Table,
     STUDENTS,
+    Table,
     bar_chart,
     draw_pictures,
     labels_for,

@@ -18,7 +18,6 @@ from ppcd_mmagic.engine import SafeRunner, lost_processes_named, merge_options
 from ppcd_mmagic.engine.hooks import SIGNALS
 from ppcd_mmagic.errors import PPCDError
 
-
 # what a machine refuses, whatever the program
 _REFUSALS = {
     errno.ENOSPC,

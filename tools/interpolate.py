@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 import ppcd_mmagic  # noqa: F401, registers the parts
-from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.checkpoints import build_trained_generator
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
 from ppcd_mmagic.generators import draw_noise
 from ppcd_mmagic.visualization import interpolate_classes, interpolate_noises

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .linking import Channels
-from .masks import Gate, input_gate, output_gates, OPEN
+from .masks import OPEN, Gate, input_gate, output_gates
 
 Entry = Tuple[str, int]  # a mask, by its convolution, and one of its entries
 Unit = Tuple[Entry, ...]

@@ -5,9 +5,8 @@ import inspect
 import re
 from typing import Any, Dict, Iterator, List, Tuple, get_args, get_type_hints
 
-from mmengine.config import Config
-
 from mmagic import registry as mmagic_registry
+from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import set_random_seed
 

@@ -10,7 +10,6 @@ from scipy.stats import ttest_rel
 
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-
 from .runs import Metrics
 
 COUNTS = ('parameters', 'multiply_adds')
