@@ -6,12 +6,12 @@ train_cfg = dict(
 )
 optim_wrapper = dict(
     generator=dict(
-        optimizer=dict(type='Adam', lr=2e-4, betas=(0.0, 0.999)),
+        optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.999)),
         # the scores of the masks live on another scale than the weights
         paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)}),
     ),
     discriminator=dict(
-        optimizer=dict(type='Adam', lr=4e-4, betas=(0.0, 0.999))
+        optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.999))
     ),
 )
 # constant for the first half, then down to a twentieth
