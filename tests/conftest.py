@@ -11,12 +11,15 @@ from typing import NamedTuple
 import pytest
 import torch
 from filelock import FileLock
+
+import ppcd_mmagic  # noqa: F401, makes MMagic importable everywhere
+
+# isort: split
 from mmagic.models.editors.biggan import BigGANGenerator
 from mmagic.models.editors.sagan import SNGANGenerator
 from mmengine.registry import DefaultScope
 from mmengine.utils import digit_version
 
-import ppcd_mmagic  # noqa: F401
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.registry import MODELS
 

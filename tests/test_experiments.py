@@ -25,6 +25,7 @@ from ppcd_mmagic.experiments import Run, train_all
 from ppcd_mmagic.generators import example_inputs
 
 sys.path.insert(0, osp.join(ROOT, 'tools'))
+import ablation  # noqa: E402
 import alpha_sweep  # noqa: E402
 import baselines  # noqa: E402
 import pruning_rules  # noqa: E402
@@ -130,6 +131,28 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
             assert run.start.config.train_cfg.max_iters == 40
             has_teacher = run.config.model.get('teacher') is not None
             assert has_teacher == (method == 'PPCD-GAN*')
+
+
+def test_each_line_of_the_ablation_lacks_one_part():
+    whole, *others = ablation.lines_of(
+        arguments(lines=list(ablation.CHANGES))
+    ).values()
+    losses = {loss.type for loss in whole.model.distillation_loss}
+    left = [
+        {loss.type for loss in other.model.distillation_loss}
+        for other in others
+    ]
+    assert len(losses) == 3
+    assert [losses - found for found in left[:3]] == [
+        {'AttentionDistillationLoss'},
+        {'PixelDistillationLoss'},
+        {'DiscriminatorFeatureLoss'},
+    ]
+    assert left[3] == left[4] == losses
+    assert [other.model.teacher_as_real for other in others] == [1, 1, 1, 0, 1]
+    assert [
+        other.model.generator.residual_masks for other in (whole, *others)
+    ] == [*5 * ['shared'], 'independent']
 
 
 def test_students_by_rule_differ_in_the_rule_and_in_what_it_needs():
