@@ -76,7 +76,8 @@ def test_config_builds(name):
 # learning rates of generator and discriminator
 RATES = dict(
     digits=(5e-4, 2e-3),
-    cifar10_16=(2e-4, 4e-4),
+    biggan_cifar10_16=(2e-4, 4e-4),
+    cifar10_16=(5e-4, 1e-3),
     cifar10_32=(2e-4, 2e-4),
     folder=(2e-4, 4e-4),
     full=(1e-4, 4e-4),
@@ -301,3 +302,11 @@ def test_every_config_is_described_where_it_lies(folder):
     )
     for part in ('## What they need', '## Train'):
         assert part in readme
+
+
+def test_no_two_configs_have_the_same_folder_of_results():
+    """``tools/train.py`` names it after the config."""
+    names: dict = {}
+    for path in sorted(glob(osp.join(ROOT, 'configs', '[!_]*', '*.py'))):
+        names.setdefault(osp.basename(path), []).append(path)
+    assert not {name for name, paths in names.items() if len(paths) > 1}

@@ -56,12 +56,12 @@ CONFIGS = dict(
         'train_dataloader.dataset.data_root': 'digits',
     },
     sngan_proj_cifar10_32=DIGITS,
-    biggan_cifar10_32={
+    masked_biggan_cifar10_32={
         **DIGITS,
         'model.noise_size': 16,
         'model.generator.generator.noise_size': 16,
     },
-    sagan_imagenet_128={
+    masked_sagan_imagenet_128={
         'dataset': dict(
             type='ppcd_mmagic.DigitsDataset',
             size=128,
@@ -203,7 +203,7 @@ def sizes(generators):
 # what tools/prepare_photographs.py is for
 PHOTOGRAPHS = ('edsr_x2_photographs', 'pix2pix_photographs')
 # generators by domain, one optimizer for all, an EMA copy
-SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'biggan_cifar10_32')
+SHRUNK = ('cyclegan_facades_256', 'edsr_x2_div2k', 'masked_biggan_cifar10_32')
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_student_of_imagenet_learns_from_biggan_deep(pictures, tmp_path):
             'model.teacher.generator.num_classes': 10,
             'model.teacher.generator.base_channels': 4,
             'train_dataloader.dataset': dict(
-                CONFIGS['sagan_imagenet_128']['dataset'], _delete_=True
+                CONFIGS['masked_sagan_imagenet_128']['dataset'], _delete_=True
             ),
             'train_cfg.max_iters': 1,
             'work_dir': str(tmp_path),

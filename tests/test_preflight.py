@@ -137,7 +137,7 @@ def test_teacher_that_is_there_and_teacher_without_checkpoint(folder):
 def test_teacher_of_a_hook(folder):
     config = config_for(folder)
     config.default_hooks = Config.fromfile(
-        f'{ROOT}/configs/foreign/sagan_imagenet_128.py'
+        f'{ROOT}/configs/foreign/masked_sagan_imagenet_128.py'
     ).default_hooks
     (problem,) = find_problems(config)
     assert problem.startswith('teacher checkpoint not found')
