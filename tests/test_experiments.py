@@ -290,6 +290,7 @@ class Painted:
     """Stands in for a run whose generator paints red, green and blue."""
 
     name = 'painter'
+    config = Config()  # its data do not tell what classes are called
 
     def generator(self):
         return Painter(dots=False)

@@ -4,9 +4,11 @@ from typing import Any, Dict, List, Sequence
 
 import matplotlib
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
+from ppcd_mmagic.datasets import class_names
+from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import build_classifier, recognise
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.generators import draw_noise
@@ -127,12 +129,16 @@ def draw_pictures(runs: Sequence[Run], path: str, columns: int = 4) -> None:
     """A grid for each run, side by side: rows are classes."""
     pictures = {run.name: images_of(run, columns) for run in runs}
     classes = len(next(iter(pictures.values()))) // columns
-    _save(
-        class_grids(
-            pictures, [str(c) for c in range(classes)], columns, width=1.9
-        ),
-        path,
-    )
+    names = _class_names(runs[0].config, classes)
+    _save(class_grids(pictures, names, columns, width=1.9), path)
+
+
+def _class_names(config: Config, count: int) -> List[str]:
+    """Of the first classes; their numbers where the data do not tell."""
+    try:
+        return class_names(config)[:count]
+    except PPCDError:
+        return [str(index) for index in range(count)]
 
 
 def draw_picture_table(
@@ -177,9 +183,7 @@ def draw_leakage(runs: Sequence[Run], path: str) -> None:
         images = images_of(run, 100, max_classes=classifier.num_classes)
         labels = torch.arange(classifier.num_classes).repeat_interleave(100)
         matrices[run.name] = recognise(classifier, images, labels)
-    names = Runner.build_dataloader(
-        runs[0].config.test_dataloader
-    ).dataset.metainfo['classes']
+    names = _class_names(runs[0].config, classifier.num_classes)
     _save(confusion_heatmaps(matrices, names), path)
 
 
