@@ -136,7 +136,13 @@ class Trainer:
     """A GAN with its optimizers; called, it takes one training step."""
 
     def __init__(
-        self, scale: Scale, device: str, batch: int, generator: dict, **model
+        self,
+        scale: Scale,
+        device: str,
+        batch: int,
+        generator: dict,
+        discriminator: dict = {},
+        **model,
     ) -> None:
         self.model = (
             MODELS.build(
@@ -152,6 +158,7 @@ class Trainer:
                         num_classes=scale.classes,
                         base_channels=scale.student,
                         with_spectral_norm=True,
+                        **discriminator,
                     ),
                     **model,
                 )

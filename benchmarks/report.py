@@ -176,22 +176,31 @@ def _shrinking(part: dict) -> str:
 
 def _peers(part: dict) -> str:
     rows = []
+    ours, dense = part['ppcd_mmagic'], part['dense']
+    runtimes = list(ours['latency'])
     for name, row in part.items():
         if name == 'scale':
             continue
         if 'error' in row:
-            rows.append([name, row['error'], '', '', ''])
+            rows.append([name, row['error'], *[''] * (1 + 2 * len(runtimes))])
             continue
-        ours = part['ppcd_mmagic']
-        rows.append(
-            [
-                name,
-                f'{row["difference"]:.1e}',
-                f'{row["parameters"]:,}',
-                f'{row["latency"] * 1e3:.0f} ms',
-                f'{row["latency"] / ours["latency"]:.3f}',
+        cells = [
+            name,
+            f'{row["difference"]:.1e}' if 'difference' in row else '',
+            f'{row["parameters"]:,}',
+        ]
+        for runtime in runtimes:
+            seconds = row['latency'][runtime]
+            cells += [
+                f'{seconds * 1e3:.0f} ms',
+                f'{seconds / ours["latency"][runtime]:.3f}',
             ]
-        )
+        rows.append(cells)
+    limit = dense['multiply_adds'] / ours['multiply_adds']
+    reached = {
+        runtime: dense['latency'][runtime] / ours['latency'][runtime]
+        for runtime in runtimes
+    }
     return '\n'.join(
         [
             f'## Peers, given the same masks ({_scale(part)})',
@@ -202,12 +211,26 @@ def _peers(part: dict) -> str:
                         'by',
                         'largest difference to the masked student',
                         'parameters',
-                        'latency, batch 16',
-                        '/ ppcd_mmagic',
+                        *(
+                            head
+                            for runtime in runtimes
+                            for head in (
+                                f'{runtime}, batch 16',
+                                '/ ppcd_mmagic',
+                            )
+                        ),
                     ],
                     *rows,
                 ]
             ),
+            '',
+            f'The export has {limit:.2f} times fewer multiply-adds than the '
+            'dense student and is as many times as fast, as part of that: '
+            + ', '.join(
+                f'{runtime} {factor:.2f} ({factor / limit:.0%})'
+                for runtime, factor in reached.items()
+            )
+            + '.',
             '',
         ]
     )

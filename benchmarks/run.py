@@ -9,6 +9,7 @@ import json
 import logging
 import os.path as osp
 import platform
+import tempfile
 import warnings
 from functools import partial
 from types import SimpleNamespace
@@ -38,8 +39,10 @@ from timing import by_turns, peak_memory
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.channels import complexity, shrink_channels
+from ppcd_mmagic.export.formats import save_onnx
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.models import chunk_attention
+from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import HOOKS
 
 ALPHA = 0.6
@@ -119,7 +122,7 @@ def has_bf16(device: str) -> bool:
 
 
 def ways(models: dict, arguments: tuple, rounds: int, device: str) -> dict:
-    """Eager, channels_last, compiled and bf16, all taking turns."""
+    """Eager, compiled, bf16 and channels_last, which exports have anyway."""
     functions = {}
     for name, model in models.items():
         functions[f'{name}, eager'] = partial(call, model, arguments)
@@ -131,15 +134,14 @@ def ways(models: dict, arguments: tuple, rounds: int, device: str) -> dict:
                 torch.autocast(device, torch.bfloat16)(call), model, arguments
             )
     result = by_turns(functions, rounds)
-    for model in models.values():  # in place, so after the others
-        model.to(memory_format=torch.channels_last)
-    last = {
-        f'{name}, channels_last': partial(call, model, arguments)
-        for name, model in models.items()
-    }
-    result.update(by_turns(last, rounds))
-    for model in models.values():
-        model.to(memory_format=torch.contiguous_format)
+    # in place, so after the others
+    last = models['dense'].to(memory_format=torch.channels_last)
+    result.update(
+        by_turns(
+            {'dense, channels_last': partial(call, last, arguments)}, rounds
+        )
+    )
+    last.to(memory_format=torch.contiguous_format)
     return result
 
 
@@ -268,23 +270,46 @@ def shrinking(scale: Scale, rounds: int, device: str) -> dict:
 
 
 def peers(scale: Scale, rounds: int, device: str) -> dict:
-    """Other libraries against the export, on the same masks."""
+    """Other libraries against the export, on the same masks, and the dense
+    student beside them, under several runtimes."""
     plain = without_spectral_norm(masked_student(scale, ALPHA))
     arguments = [value.to(device) for value in inputs(plain, 16)]
-    rows, functions = {}, {}
+    models, rows = {'dense': dense(scale)}, {'dense': {}}
     for name, peer in {'ppcd_mmagic': partial(export, scale), **PEERS}.items():
         model, difference = attempt(peer, plain)
         if difference is None:
             rows[name] = dict(error=model)
         else:
-            rows[name] = dict(
-                complexity(model, example_inputs(model, batch=1)),
-                difference=difference,
-            )
-            functions[name] = partial(call, model.to(device), arguments)
-    for name, seconds in by_turns(functions, 3 * rounds).items():
-        rows[name]['latency'] = seconds
+            rows[name] = dict(difference=difference)
+            models[name] = model
+    functions = {}
+    for name, model in models.items():
+        rows[name].update(complexity(model, example_inputs(model, batch=1)))
+        for runtime, run in under_runtimes(model, arguments, device).items():
+            functions[name, runtime] = run
+    for (name, runtime), seconds in by_turns(functions, 2 * rounds).items():
+        rows[name].setdefault('latency', {})[runtime] = seconds
     return rows
+
+
+def under_runtimes(model, arguments, device: str) -> dict:
+    """An inference by everything that runs the same generator."""
+    session = {}
+    if device == 'cpu':  # which it runs on here
+        session['ONNX Runtime'] = onnx(model, arguments)
+    model = model.to(device)
+    return dict(
+        eager=partial(call, model, arguments),
+        compiled=partial(call, torch.compile(model), arguments),
+        **session,
+    )
+
+
+def onnx(model, arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        save_onnx(dict(generator=model), folder, {})
+        session = OnnxGenerator(osp.join(folder, 'generator.onnx'))
+    return partial(session, *arguments)
 
 
 PARTS = dict(
@@ -300,7 +325,7 @@ SCALES = dict(
     training=MODERATE,
     switches=MODERATE,
     shrinking=MODERATE,
-    peers=MODERATE,
+    peers=FULL,
 )
 
 

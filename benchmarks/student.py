@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         'config',
         nargs='?',
         default=f'{ROOT}/configs/ppcd_biggan_128_alpha06.py',
-        help='default: %(default)s, with shared masks',
+        help='one with masks (default: %(default)s, with shared masks)',
     )
     parser.add_argument(
         '--out-dir',
@@ -41,22 +41,26 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = Config.fromfile(args.config)
-    merge_options(
-        config,
-        {
-            'model.teacher': None,  # its weights are not needed
-            'model.generator.residual_masks': 'shared',
-            'model.generator.auto_sync_bn': False,
-        },
-        args.config,
-    )
+    hooks = pruning_hooks(config)
+    if not hooks or 'noise_size' not in config.model:
+        raise SystemExit(
+            f'error: {args.config} prunes no generator of noise and classes'
+        )
+    (hook,) = hooks
+    options = {}
+    if config.model.get('teacher'):
+        options['model.teacher'] = None  # its weights are not needed
+    if 'PPRes' in config.model.generator.type:
+        options['model.generator.residual_masks'] = 'shared'
+        options['model.generator.auto_sync_bn'] = False
+    merge_options(config, options, args.config)
     init_default_scope('ppcd_mmagic')
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     settle(model.generator)
-    (hook,) = pruning_hooks(config)
     prune(model.generator, hook['alpha'])
-    model.generator_ema.module.load_state_dict(model.generator.state_dict())
+    if model.with_ema_gen:
+        model.generator_ema.module.load_state_dict(model.generator.state_dict())
     make_folder(args.out_dir)
     with written_whole(osp.join(args.out_dir, 'student.pth')) as path:
         torch.save(dict(state_dict=model.state_dict()), path)

@@ -38,13 +38,17 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
     results = json.loads(path.read_text())
     peers = results['peers']
     ours, scale = peers.pop('ppcd_mmagic'), peers.pop('scale')
+    dense = peers.pop('dense')
     assert scale['resolution'] == 64 and ours['difference'] <= 1e-5
     worked = [row for row in peers.values() if 'error' not in row]
     assert worked, 'Torch-Pruning at least'
+    assert dense['multiply_adds'] > 2 * ours['multiply_adds']
     for row in worked:
         if row['difference'] <= 1e-5:
             assert ours['parameters'] <= row['parameters']
             assert ours['multiply_adds'] <= row['multiply_adds']
+    for row in (dense, ours, *worked):
+        assert set(row['latency']) == {'eager', 'compiled', 'ONNX Runtime'}
     assert set(results['training']) == {
         'SAGAN',
         'SAGAN + masks + hook',
@@ -167,3 +171,38 @@ def test_cost_of_a_safe_training_is_that_of_pairs_of_iterations(tmp_path):
         'iteration',
         'iteration_with_checkpoint',
     }
+
+
+def test_growth_is_measured_in_one_process_for_each_generator(tmp_path):
+    run = subprocess.run(
+        [
+            sys.executable,
+            'benchmarks/growth.py',
+            '--grow',
+            'width',
+            '--most',
+            '32',
+            '--rounds',
+            '1',
+            '--out',
+            tmp_path,
+        ],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    text = (tmp_path / 'growth.md').read_text()
+    rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in text.splitlines()
+        if line.startswith('| 64 px')
+    ]
+    assert [row[0].split(', ')[1] for row in rows] == ['width 16', 'width 32']
+    small, large = (float(row[1].split()[0]) for row in rows)
+    # convolutions grow with the square, the rest with the width
+    assert 2 < large / small < 4
+    (grown,) = (line for line in text.splitlines() if 'grows by' in line)
+    assert float(grown.split('|')[2]) == pytest.approx(large / small, rel=0.01)
+    assert (tmp_path / 'growth.png').stat().st_size > 1000
