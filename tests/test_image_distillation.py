@@ -2,6 +2,8 @@
 count as real."""
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from gans import (
 )
 from mmengine.config import Config
 from test_ppcd_gan import ppcd_losses
+from tool_calls import load_tool
 
 from ppcd_mmagic.registry import MODELS
 
@@ -300,3 +303,20 @@ def test_what_was_distilled_is_tested_without_its_teacher(name, repo):
     with torch.no_grad():
         images = model.generator(torch.randn(2, 24), label=torch.arange(2))
     assert images.shape == (2, 3, 16, 16)
+
+
+def test_what_a_resumed_training_has_left_is_tested_like_any(
+    tmp_path, monkeypatch
+):
+    """Its config says ``resume``, and has the teacher that it was trained
+    with: a test would compare both with the checkpoint's."""
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(config_path('tinygan_digits_16'))
+    config.resume, config.load_from = True, 'iter_400.pth'
+    config.dump('config.py')
+    Path('iter_800.pth').touch()
+    monkeypatch.setattr(sys, 'argv', ['test', 'config.py', 'iter_800.pth'])
+    tool = load_tool('test')
+    found = tool.load_config(tool.parse_args())
+    assert found.load_from == 'iter_800.pth' and not found.resume
+    assert found.model.teacher is None

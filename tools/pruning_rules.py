@@ -5,6 +5,7 @@ import os.path as osp
 from typing import List
 
 from command_line import add_experiment_arguments, fraction, run
+from mmengine.config import Config
 
 from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.experiments import (
@@ -68,8 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--masks',
         choices=['independent', 'shared'],
-        default='independent',
-        help='see residual_masks of the generator (default: %(default)s)',
+        help="see residual_masks of the generator (default: the config's)",
     )
     add_experiment_arguments(parser, 'work_dirs/pruning_rules')
     return parser.parse_args()
@@ -79,11 +79,7 @@ def runs_by_alpha(args: argparse.Namespace) -> List[Run]:
     """Those without a budget, rule by rule."""
     runs = []
     for rule in args.rules:
-        config = changed(
-            read_config(RULES[rule].format(student=STUDENTS[args.data])), args
-        )
-        config.model.generator.residual_masks = args.masks
-        config = set_alpha(config, args.alpha)
+        config = set_alpha(student(RULES[rule], args), args.alpha)
         runs += [
             Run(f'{rule}, alpha {args.alpha}', config, seed, args.root)
             for seed in args.seeds
@@ -91,10 +87,18 @@ def runs_by_alpha(args: argparse.Namespace) -> List[Run]:
     return runs
 
 
+def student(file: str, args: argparse.Namespace) -> Config:
+    config = changed(
+        read_config(file.format(student=STUDENTS[args.data])), args
+    )
+    if args.masks:
+        config.model.generator.residual_masks = args.masks
+    return config
+
+
 def runs_of_same_size(args: argparse.Namespace, others: List[Run]) -> List[Run]:
     """Those with a budget, each of the size of the run of its seed."""
-    base = changed(read_config(f'{STUDENTS[args.data]}_alpha06.py'), args)
-    base.model.generator.residual_masks = args.masks
+    base = student(RULES['cubic'], args)
     sizes = [size_of(other) for other in others]
     return [
         Run(
@@ -130,7 +134,7 @@ def main() -> None:
     length = runs[0].config.train_cfg.max_iters
     save_table(
         Table(
-            f'Rules of pruning on {args.data}, {args.masks} masks',
+            f'Rules of pruning on {args.data}',
             f'{seeds_in_words(args.seeds)} {length} iterations each.',
             results,
             [(name, first) for name in rest],

@@ -28,6 +28,7 @@ def load_config(args: argparse.Namespace) -> Config:
         raise PPCDError(f'checkpoint "{args.checkpoint}" not found.')
     config = read_config(args)
     config.load_from = args.checkpoint
+    config.resume = False  # as it stands in the config of a resumed training
     if config.model.get('teacher'):
         config.model.teacher = None  # only training needs it
     return config
