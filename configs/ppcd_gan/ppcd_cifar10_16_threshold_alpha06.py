@@ -3,5 +3,5 @@
 # only decide what falls, so its weight moves nothing else.
 _base_ = 'ppcd_cifar10_16_alpha06.py'
 
-model = dict(pruning_loss=dict(loss_weight=10.0))
+model = dict(pruning_loss=dict(loss_weight=1.0))
 default_hooks = dict(mask_binarization=dict(schedule='threshold'))
