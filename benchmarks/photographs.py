@@ -18,6 +18,10 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn as nn
+
+import ppcd_mmagic  # noqa: F401, makes MMagic importable everywhere
+
+# isort: split
 from mmagic.datasets.transforms import MATLABLikeResize
 from mmagic.evaluation.metrics.psnr import psnr
 from mmagic.evaluation.metrics.ssim import ssim

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
-from runs import OPTIONS  # the tests' small training
-from trials import ROOT, call
+from trials import ROOT, call  # finds the tests
+
+# isort: split
+from runs import OPTIONS  # their small training
 
 from ppcd_mmagic.models import PPCDGAN
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -206,3 +207,23 @@ def test_growth_is_measured_in_one_process_for_each_generator(tmp_path):
     (grown,) = (line for line in text.splitlines() if 'grows by' in line)
     assert float(grown.split('|')[2]) == pytest.approx(large / small, rel=0.01)
     assert (tmp_path / 'growth.png').stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('folder', ['benchmarks', 'tools'])
+def test_every_script_finds_what_it_imports(folder, tmp_path):
+    """MMagic needs this package before it, some scripts the tests' folder."""
+    scripts = sorted(
+        path.stem
+        for path in Path(ROOT, folder).glob('*.py')
+        if path.stem != 'second_judge'  # it needs two packages of its own
+    )
+    for script in scripts:
+        run = subprocess.run(
+            [sys.executable, '-c', f'import {script}'],
+            cwd=tmp_path,
+            env=dict(ENV, PYTHONPATH=f'{ROOT}:{ROOT}/{folder}'),
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, f'{script}: {run.stderr}'
