@@ -73,11 +73,12 @@ BASE = dict(
         'out',
     ],
     table_a=['--root', 'out', '--seeds', '0', *TABLE],
-    budget=['--root', 'out', '--seeds', '0', *TABLE],
+    pruning_rules=['--root', 'out', '--seeds', '0', *TABLE],
+    ablation=['--root', 'out', '--seeds', '0', *TABLE],
     baselines=['--root', 'out', *TABLE],
     alpha_sweep=['--root', 'out', *TABLE],
 )
-TABLES = ('table_a', 'budget', 'baselines', 'alpha_sweep')
+TABLES = ('table_a', 'pruning_rules', 'ablation', 'baselines', 'alpha_sweep')
 
 
 def arguments(stage: Stage, tool: str, *more: str, **instead: str) -> list:
