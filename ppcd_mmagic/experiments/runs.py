@@ -165,7 +165,7 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
     if scheduler:
         for key in ('begin', 'end'):
             scheduler[key] = round(scheduler[key] * scale)
-    average = config.model.get('ema_config') or {}
+    average: Any = config.model.get('ema_config') or {}
     if 'momentum' in average:
         # of two iterations at least, for it must be less than 1
         average.momentum = min(average.momentum / scale, 0.5)
