@@ -283,12 +283,17 @@ def main() -> None:
         f'({in_words(LARGEST)}: once).\n\n' + table(rows_of(found))
     )
     print(text)
-    figure = osp.join(args.out or osp.dirname(PAGE), 'growth.png')
-    plot({key: costs for key, costs in found.items() if key in GROWING}, figure)
+    lines = {key: costs for key, costs in found.items() if key in GROWING}
+    whole = set(found) == {*GROWING, 'largest'} and args.most is None
+    folder = args.out or (osp.dirname(PAGE) if whole else None)
+    if folder is None:
+        print('a part alone: docs/ stays as it is, --out keeps this elsewhere')
+    elif lines:
+        plot(lines, osp.join(folder, 'growth.png'))
     if args.out:
         with open(osp.join(args.out, 'growth.md'), 'w') as file:
             file.write(text + '\n')
-    else:
+    elif whole:
         put_into_page(PAGE, 'growth', text)
 
 

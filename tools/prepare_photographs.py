@@ -6,11 +6,14 @@ from typing import Iterator
 
 import cv2
 import numpy as np
-from command_line import run
-from mmagic.datasets.transforms import MATLABLikeResize
 from PIL import Image
 
-import ppcd_mmagic  # noqa: F401, makes MMagic importable
+import ppcd_mmagic  # noqa: F401, makes MMagic importable everywhere
+
+# isort: split
+from command_line import run
+from mmagic.datasets.transforms import MATLABLikeResize
+
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder
 
