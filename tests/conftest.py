@@ -3,11 +3,14 @@
 import copy
 import os
 import os.path as osp
+import random
 import subprocess
 import sys
+import zlib
 from glob import glob
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -199,6 +202,15 @@ def default_scope():
     """As a runner sets it from a config's default_scope."""
     with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
         yield
+
+
+@pytest.fixture(autouse=True)
+def random_numbers(request):
+    """The same for a test whatever ran before it, in whichever process."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture
