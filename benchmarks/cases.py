@@ -107,7 +107,7 @@ def without_spectral_norm(student: nn.Module) -> nn.Module:
 
 def dense(scale: Scale) -> nn.Module:
     """The dense student as it is when training is over."""
-    plain = MODELS.build(generator_cfg(scale, 'SAGANGenerator')).eval()
+    plain = settle(MODELS.build(generator_cfg(scale, 'SAGANGenerator'))).eval()
     fold_computed_weights(plain)
     return plain
 

@@ -3,7 +3,7 @@
 What is listed here is public; everything else may change.
 """
 
-from .complexity import complexity, remaining_complexity
+from .complexity import as_written, complexity, remaining_complexity
 from .computed_weights import fold_computed_weights
 from .linking import Channels, is_linked, link_masks, mask_channels
 from .masks import ChannelMask, copy_masks, named_masks, without_masks
@@ -31,6 +31,7 @@ __all__ = [
     'Channels',
     'ExportMismatch',
     'Widths',
+    'as_written',
     'channelwise',
     'complexity',
     'convolution',

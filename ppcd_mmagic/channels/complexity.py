@@ -1,5 +1,6 @@
 """How large a module is, and how much it computes."""
 
+from contextlib import contextmanager
 from math import prod
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
@@ -18,12 +19,40 @@ from .widths import is_depthwise, tensors_of, width, widths_of
 Side = Tuple[str, Any]  # an owner and one side of it, as in Analysis.holds
 
 
+@contextmanager
+def as_written(module: nn.Module) -> Iterator[None]:
+    """Have layers compute as their class says, where some take a cheaper way
+    to the same values: those with an attribute ``as_written``.
+
+    Args:
+        module (nn.Module): Whatever has such layers inside, or none.
+
+    Example:
+        >>> net = nn.Conv2d(3, 8, 1)
+        >>> with as_written(net):
+        ...     net(torch.zeros(1, 3, 4, 4)).shape
+        torch.Size([1, 8, 4, 4])
+    """
+    layers: List[Any] = [
+        layer
+        for layer in module.modules()
+        if not getattr(layer, 'as_written', True)
+    ]
+    for layer in layers:
+        layer.as_written = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.as_written = False
+
+
 @torch.no_grad()
 def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
     """Parameters, and multiply-adds of one execution in evaluation mode.
 
-    Counts what torch executes for convolutions and matrix products; norms,
-    activations and masks are left out, as usual.
+    Counts what torch executes for convolutions and matrix products, each
+    :func:`as_written`; norms, activations and masks are left out, as usual.
 
     Args:
         module (nn.Module): Any module.
@@ -41,7 +70,7 @@ def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, as_written(module):
             module(*args, **kwargs)
     finally:
         for child, mode in modes.items():

@@ -6,6 +6,7 @@ from .exporter import Export, build_student, compare, export_student
 from .folding import fold_norms
 from .formats import FORMATS, PRECISIONS, check_formats, require_torch
 from .graphs import call_by_name, file_inputs, program_of
+from .merging import merge_upsampling_nodes
 from .precision import FormatMismatch, Precision, cost_of, judge_of
 from .writing import save_export
 
@@ -26,6 +27,7 @@ __all__ = [
     'file_inputs',
     'fold_norms',
     'judge_of',
+    'merge_upsampling_nodes',
     'program_of',
     'require_torch',
     'save_export',

@@ -6,11 +6,13 @@ weights of a linear layer), or into the convolutions before it. Where neither
 is possible, the norm stays.
 """
 
-from typing import Any, Callable, List, NamedTuple, Optional, cast
+from typing import Callable, NamedTuple, Optional, cast
 
 import torch
 import torch.fx as fx
 from torch import Tensor
+
+from .nodes import arguments, constant, new_constant
 
 _aten = torch.ops.aten
 # those that have the channels of their output first in the weight, and
@@ -88,30 +90,15 @@ def fold_norms(graph: fx.GraphModule) -> int:
     return count
 
 
-def _arguments(node: fx.Node) -> List[Any]:
-    """Of a call, by position."""
-    return list(node.args)
-
-
-def _constant(graph: fx.GraphModule, node: Any) -> Optional[Tensor]:
-    """The value of a weight or buffer, None of anything else."""
-    if not isinstance(node, fx.Node) or node.op != 'get_attr':
-        return None
-    value: Any = graph
-    for name in str(node.target).split('.'):
-        value = getattr(value, name)
-    return cast(Tensor, value).detach().double()
-
-
 def _constant_affine(graph: fx.GraphModule, norm: fx.Node) -> Optional[_Affine]:
-    weight, bias, mean, variance, training, _, eps = _arguments(norm)[1:8]
-    mean, variance = (_constant(graph, node) for node in (mean, variance))
+    weight, bias, mean, variance, training, _, eps = arguments(norm)[1:8]
+    mean, variance = (constant(graph, node) for node in (mean, variance))
     if training or mean is None or variance is None:
         return None
     scale = (variance + eps).rsqrt()
     shift = -mean * scale
     for node in (weight, bias):
-        value = _constant(graph, node)
+        value = constant(graph, node)
         if node is not None and value is None:
             return None
         if node is weight and value is not None:
@@ -133,7 +120,7 @@ def _only_user(node: fx.Node, target: Callable) -> Optional[fx.Node]:
 
 
 def _other(user: fx.Node, node: fx.Node) -> fx.Node:
-    first, second = _arguments(user)
+    first, second = arguments(user)
     return second if first is node else first
 
 
@@ -191,7 +178,7 @@ def _table(
         return None
     offset: float = 0
     while node.target not in (_aten.embedding.default, _aten.linear.default):
-        given, *options = _arguments(node) or [None]
+        given, *options = arguments(node) or [None]
         if not isinstance(given, fx.Node) or 'val' not in given.meta:
             return None
         if node.target in _VIEWS:
@@ -206,23 +193,23 @@ def _table(
         node = given
     if node.kwargs or _shape(node) != shape[:2]:
         return None
-    first, second, *rest = _arguments(node)
+    first, second, *rest = arguments(node)
     if node.target is _aten.embedding.default:
-        weight, source, added = _constant(graph, first), second, None
+        weight, source, added = constant(graph, first), second, None
         if rest:
             return None
     else:
-        weight, source = _constant(graph, second), first
+        weight, source = constant(graph, second), first
         added = rest[0] if rest else None
         weight = None if weight is None else weight.T
     if weight is None:
         return None
     offsets = torch.full(shape[1:2], float(offset), dtype=torch.float64)
     if added is not None:
-        constant = _constant(graph, added)
-        if constant is None:
+        summand = constant(graph, added)
+        if summand is None:
             return None
-        offsets = offsets + constant
+        offsets = offsets + summand
     return _Table(node.target, source, weight, offsets)
 
 
@@ -231,11 +218,11 @@ def _computed(
 ) -> fx.Node:
     """The values of a table, (n, c, 1, 1)."""
     if table.target is _aten.embedding.default:
-        weight = _new(graph, name, table.weight + table.offset, norm)
+        weight = new_constant(graph, name, table.weight + table.offset, norm)
         value = graph.graph.call_function(table.target, (weight, table.given))
     else:
-        weight = _new(graph, f'{name}_weight', table.weight.T, norm)
-        offset = _new(graph, f'{name}_bias', table.offset, norm)
+        weight = new_constant(graph, f'{name}_weight', table.weight.T, norm)
+        offset = new_constant(graph, f'{name}_bias', table.offset, norm)
         value = graph.graph.call_function(
             table.target, (table.given, weight, offset)
         )
@@ -244,25 +231,17 @@ def _computed(
     return value
 
 
-def _new(
-    graph: fx.GraphModule, name: str, value: Tensor, norm: fx.Node
-) -> fx.Node:
-    """A constant with the precision that the norm has."""
-    graph.register_buffer(name, value.to(norm.meta['val'].dtype).contiguous())
-    return graph.graph.get_attr(name)
-
-
 def _into_producer(
     graph: fx.GraphModule, norm: fx.Node, affine: _Affine
 ) -> bool:
     """Into the layer whose output the norm alone reads, or into the two
     whose sum it reads."""
-    given = _arguments(norm)[0]
+    given = arguments(norm)[0]
     if len(given.users) != 1:
         return False
     layers = [given]
     if given.target is _aten.add.Tensor:
-        layers = _arguments(given)
+        layers = arguments(given)
         if given.kwargs or len(set(layers)) != 2:
             return False
         if any(
@@ -291,8 +270,8 @@ def _dimension(layer: fx.Node) -> int:
 def _is_scalable(graph: fx.GraphModule, layer: fx.Node, channels: int) -> bool:
     if layer.kwargs or layer.target not in _FORWARD + _TRANSPOSED:
         return False
-    _, weight, *rest = _arguments(layer)
-    value = _constant(graph, weight)
+    _, weight, *rest = arguments(layer)
+    value = constant(graph, weight)
     bias = rest[0] if rest else None
     return (
         value is not None
@@ -300,29 +279,29 @@ def _is_scalable(graph: fx.GraphModule, layer: fx.Node, channels: int) -> bool:
         and value.dim() == len(_shape(layer))
         # of a transposed convolution in groups it is not
         and value.shape[_dimension(layer)] == channels
-        and (bias is None or _constant(graph, bias) is not None)
+        and (bias is None or constant(graph, bias) is not None)
     )
 
 
 def _scale(
     graph: fx.GraphModule, layer: fx.Node, affine: _Affine, norm: fx.Node
 ) -> None:
-    given, weight, *rest = _arguments(layer)
-    value = cast(Tensor, _constant(graph, weight))
+    given, weight, *rest = arguments(layer)
+    value = cast(Tensor, constant(graph, weight))
     shape = [1] * value.dim()
     shape[_dimension(layer)] = -1
     bias = affine.shift
     if rest and rest[0] is not None:
-        bias = bias + cast(Tensor, _constant(graph, rest[0])) * affine.scale
+        bias = bias + cast(Tensor, constant(graph, rest[0])) * affine.scale
     with graph.graph.inserting_before(layer):
         layer.args = (
             given,
-            _new(
+            new_constant(
                 graph,
                 f'{layer.name}_weight',
                 value * affine.scale.reshape(shape),
                 norm,
             ),
-            _new(graph, f'{layer.name}_bias', bias, norm),
+            new_constant(graph, f'{layer.name}_bias', bias, norm),
             *rest[1:],
         )

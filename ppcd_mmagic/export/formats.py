@@ -139,7 +139,7 @@ def save_onnx(
     """
     costs: Costs = {}
     for generator, path in _paths(generators, out_dir, 'onnx', precision):
-        _save_onnx(generator, path, images)
+        _save_onnx(generator, path, images, merged=precision.name == 'fp32')
         if precision.name != 'fp32':
             reduce_onnx(path, precision.name, generator, dict(_texts(images)))
         run = partial(call_by_name, OnnxGenerator(path))
@@ -147,10 +147,12 @@ def save_onnx(
     return costs
 
 
-def _save_onnx(generator: nn.Module, path: str, images: Description) -> None:
+def _save_onnx(
+    generator: nn.Module, path: str, images: Description, merged: bool
+) -> None:
     with redirect_stdout(StringIO()):  # progress
         program = torch.onnx.export(
-            program_of(generator, folded=True), dynamo=True
+            program_of(generator, folded=True, merged=merged), dynamo=True
         )
     assert program is not None  # as it is without dynamo
     graph: Any = program.model.graph
@@ -177,7 +179,9 @@ def save_aoti(
     costs: Costs = {}
     for generator, path in _paths(generators, out_dir, 'aoti.pt2', precision):
         compile_package(
-            program_of(generator, folded=True, dtype=_dtype(precision)),
+            program_of(
+                generator, folded=True, merged=True, dtype=_dtype(precision)
+            ),
             path,
             dict(_texts(images)),
         )

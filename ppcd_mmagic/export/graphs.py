@@ -14,9 +14,10 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ppcd_mmagic.channels import largest_difference
+from ppcd_mmagic.channels import as_written, largest_difference
 from ppcd_mmagic.generators import example_inputs
 from .folding import fold_norms
+from .merging import merge_upsampling_nodes
 
 TORCH_TOLERANCE = 1e-5
 
@@ -71,6 +72,7 @@ class _Rounded(nn.Module):
 def program_of(
     generator: nn.Module,
     folded: bool = False,
+    merged: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> torch.export.ExportedProgram:
     """A generator's graph, of any batch size.
@@ -78,8 +80,11 @@ def program_of(
     Args:
         generator (nn.Module): In eval mode.
         folded (bool): Whether norms are folded into their neighbours, see
-            :func:`fold_norms`. Where that changes an image by more than
-            1e-5 they stay, as they do in half precision. Defaults to False.
+            :func:`fold_norms`. Defaults to False.
+        merged (bool): Whether convolutions of enlarged maps compute before
+            the maps are enlarged, see :func:`merge_upsampling_nodes`. Where
+            that changes an image by more than 1e-5, or it computes in half
+            precision, neither is done. Defaults to False.
         dtype (torch.dtype): In which it computes; inputs and images are
             float32. Defaults to torch.float32.
 
@@ -104,11 +109,17 @@ def program_of(
     )
     plain = _Labelled if 'label' in inputs else _Unlabelled
     whole = dtype is torch.float32
-    program = export(plain(generator if whole else _Rounded(generator, dtype)))
-    if not folded or not whole:
+    with as_written(generator):
+        program = export(
+            plain(generator if whole else _Rounded(generator, dtype))
+        )
+    if not whole or not (folded or merged):
         return program
     graph = program.module()
-    if not fold_norms(graph):
+    changes = fold_norms(graph) if folded else 0
+    if merged:
+        changes += merge_upsampling_nodes(graph)
+    if not changes:
         return program
     probe = file_inputs(generator, 16)
     with torch.no_grad():
@@ -117,7 +128,8 @@ def program_of(
         )
     if not difference <= TORCH_TOLERANCE:
         print_log(
-            f'Norms folded into their neighbours would change an image by '
+            'Norms folded into their neighbours, and convolutions computed '
+            f'before their input is enlarged, would change an image by '
             f'{difference:.3g}: they are written as they are.',
             'current',
         )

@@ -19,6 +19,7 @@ from .ppres_generators import (
 )
 from .pruned_generator import pruned_generator
 from .teacher import GeneratorTeacher
+from .upsampling_conv import UpsamplingConv2d, merge_upsampling, merged_kernel
 
 flatten_labels()
 mend_initialization()
@@ -38,9 +39,12 @@ __all__ = [
     'PPResSAGANGenerator',
     'PPResSNGANGenResBlock',
     'PixelDistillationLoss',
+    'UpsamplingConv2d',
     'chunk_attention',
     'fast_layout',
     'masked_generator',
+    'merge_upsampling',
+    'merged_kernel',
     'pruned_generator',
     'sample_twice_differentiable',
 ]

@@ -16,6 +16,7 @@ from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.registry import MODELS
 from .chunked_attention import chunk_attention
 from .memory_layout import LayoutFollower
+from .upsampling_conv import merge_upsampling
 
 
 @MODELS.register_module(name='PrunedGenerator')
@@ -33,7 +34,8 @@ def pruned_generator(
     weights (spectral norm) become plain ones: nothing of pruning is left in
     it but the widths. Self-attention is computed in chunks
     (:class:`ChunkedSelfAttentionBlock`): its map cannot be pruned, and would
-    take a third of the time. Weights of 2-D convolutions are laid out as is
+    take a third of the time. Convolutions of enlarged maps compute before
+    they enlarge (:class:`UpsamplingConv2d`). Weights of 2-D convolutions are laid out as is
     fastest where they are (:class:`LayoutFollower`). Called with a label outside [0, num_classes) it
     raises a PPCDError.
 
@@ -75,6 +77,7 @@ def pruned_generator(
         built.input_shape = tuple(input_shape)
     fold_computed_weights(built)
     chunk_attention(built)
+    merge_upsampling(built)
     resize_layers(built, layer_sizes)
     if narrow_to_weights:
         built._register_load_state_dict_pre_hook(_narrow, with_module=True)

@@ -17,6 +17,7 @@ from ppcd_mmagic.generators import FeatureTap
 from ppcd_mmagic.registry import MODELS
 from .chunked_attention import chunk_attention
 from .memory_layout import LayoutFollower
+from .upsampling_conv import merge_upsampling
 
 PRECISIONS = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -32,7 +33,8 @@ class GeneratorTeacher(nn.Module):
     neither trains it, nor saves it, nor hands it to an optimizer, and
     ``train()`` does not reach it. It still follows ``.to()`` and ``.cuda()``.
     As it is frozen, what spectral norm computes is computed once, attention
-    goes by chunks, and convolutions have the layout that is fastest.
+    goes by chunks, convolutions of enlarged maps compute before they enlarge,
+    and all have the layout that is fastest.
 
     Args:
         generator (dict): Config of the generator, such as MMagic's
@@ -105,6 +107,7 @@ class GeneratorTeacher(nn.Module):
             print_log(f'teacher loaded from {checkpoint}', 'current')
         fold_computed_weights(built)
         chunk_attention(built)
+        merge_upsampling(built)
         LayoutFollower().follow(built)
         self._hidden = [built.requires_grad_(False).eval()]
         self._tap = FeatureTap(built, layers)
