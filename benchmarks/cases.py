@@ -112,6 +112,20 @@ def dense(scale: Scale) -> nn.Module:
     return plain
 
 
+def computed_alike(scale: Scale) -> nn.Module:
+    """The dense student, computed as exports are: in chunks, before maps are
+    enlarged, in the same layout."""
+    generator = MODELS.build(
+        dict(
+            type='PrunedGenerator',
+            generator=generator_cfg(scale, 'SAGANGenerator'),
+            layer_sizes={},
+        )
+    ).eval()
+    generator.load_state_dict(dense(scale).state_dict())
+    return generator.requires_grad_(False)
+
+
 def export(scale: Scale, student: nn.Module) -> nn.Module:
     """What the export of a student builds."""
     slim = discard_channels(student, example_inputs(student))

@@ -11,7 +11,9 @@ import os.path as osp
 import platform
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -22,6 +24,7 @@ from cases import (
     SMALL,
     Scale,
     Trainer,
+    computed_alike,
     dense,
     export,
     generator_cfg,
@@ -39,13 +42,15 @@ from timing import by_turns, peak_memory
 
 import ppcd_mmagic  # noqa: F401, registers the parts
 from ppcd_mmagic.channels import complexity, shrink_channels
+from ppcd_mmagic.export import program_of
 from ppcd_mmagic.export.formats import save_onnx
 from ppcd_mmagic.generators import example_inputs
-from ppcd_mmagic.models import chunk_attention
 from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import HOOKS
 
 ALPHA = 0.6
+OURS = 'ppcd_mmagic'
+ALIKE = 'dense, computed alike'
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,11 +91,10 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
     models = {
         'teacher': teacher(scale),
         'dense': dense(scale),
-        'dense, chunked attention': dense(scale),
+        ALIKE: computed_alike(scale),
         'masked': without_spectral_norm(student),
         'exported': export(scale, without_spectral_norm(student)),
     }
-    chunk_attention(models['dense, chunked attention'])
     models = {name: m.to(device).eval() for name, m in models.items()}
     result = dict(
         alpha=ALPHA,
@@ -274,8 +278,9 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
     student beside them, under several runtimes."""
     plain = without_spectral_norm(masked_student(scale, ALPHA))
     arguments = [value.to(device) for value in inputs(plain, 16)]
-    models, rows = {'dense': dense(scale)}, {'dense': {}}
-    for name, peer in {'ppcd_mmagic': partial(export, scale), **PEERS}.items():
+    models = {'dense': dense(scale), ALIKE: computed_alike(scale)}
+    rows = {name: {} for name in models}
+    for name, peer in {OURS: partial(export, scale), **PEERS}.items():
         model, difference = attempt(peer, plain)
         if difference is None:
             rows[name] = dict(error=model)
@@ -285,18 +290,20 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
     functions = {}
     for name, model in models.items():
         rows[name].update(complexity(model, example_inputs(model, batch=1)))
-        for runtime, run in under_runtimes(model, arguments, device).items():
+        write = save_onnx if name in (OURS, ALIKE) else torch_onnx
+        runs = under_runtimes(model, arguments, device, write)
+        for runtime, run in runs.items():
             functions[name, runtime] = run
     for (name, runtime), seconds in by_turns(functions, 2 * rounds).items():
         rows[name].setdefault('latency', {})[runtime] = seconds
     return rows
 
 
-def under_runtimes(model, arguments, device: str) -> dict:
+def under_runtimes(model, arguments, device: str, write) -> dict:
     """An inference by everything that runs the same generator."""
     session = {}
     if device == 'cpu':  # which it runs on here
-        session['ONNX Runtime'] = onnx(model, arguments)
+        session['ONNX Runtime'] = onnx(model, arguments, write)
     model = model.to(device)
     return dict(
         eager=partial(call, model, arguments),
@@ -305,9 +312,17 @@ def under_runtimes(model, arguments, device: str) -> dict:
     )
 
 
-def onnx(model, arguments):
-    with tempfile.TemporaryDirectory() as folder:
-        save_onnx(dict(generator=model), folder, {})
+def torch_onnx(generators: dict, folder: str, images: dict) -> None:
+    """As torch itself writes it."""
+    program = torch.onnx.export(
+        program_of(generators['generator']), dynamo=True
+    )
+    program.save(osp.join(folder, 'generator.onnx'), external_data=False)
+
+
+def onnx(model, arguments, write):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        write(dict(generator=model), folder, {})
         session = OnnxGenerator(osp.join(folder, 'generator.onnx'))
     return partial(session, *arguments)
 
