@@ -1,6 +1,7 @@
 """The commands that reproduce tables and figures."""
 
 import argparse
+import json
 import os
 import os.path as osp
 import subprocess
@@ -203,6 +204,23 @@ def test_budgets_are_the_size_of_the_export_of_the_same_seed(monkeypatch):
     assert sizes[0] != sizes[1]
     assert budgets[0].budget['multiply_adds'] > sizes[0]
     assert {hook.alpha for hook in budgets} == {0.9}
+
+
+def test_a_table_says_how_long_its_runs_were():
+    args = arguments(seeds=[0, 2, 5], lines=['Tiny-GAN', 'PPCD-GAN*'])
+    (tiny,) = [r for r in runs_of(baselines, args) if r.name == 'Tiny-GAN'][:1]
+    assert experiments.runs_in_words([tiny]) == (
+        'Seed 0 alone. 40 iterations each.'
+    )
+    star = baselines.pruned_afterwards(args, 40)
+    assert experiments.runs_in_words(star) == (
+        'Mean and standard deviation over 3 seeds. 40 iterations each; those '
+        'that are pruned after training 20 more, of fine-tuning.'
+    )
+    other = arguments(max_iters=30)
+    assert ' 30 or 40 iterations each' in experiments.runs_in_words(
+        [*star, *runs_of(baselines, other)]
+    )
 
 
 def test_options_of_the_teacher_are_for_those_that_have_one():
@@ -485,10 +503,20 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
     (shared,) = found['shared, alpha 0.5']
     (independent,) = found['independent, alpha 0.5']
     assert shared['parameters'] < independent['parameters'] < 86836
+    assert 0 < shared['multiply_adds'] < independent['multiply_adds']
     assert '| SA-GAN, alpha 0.5' in run.stdout
+    assert (
+        'Seed 0 alone. 4 iterations each; those that are pruned after '
+        'training 2 more, of fine-tuning.'
+    ) in run.stdout
     for name in ('sweep', 'figure_h', 'figure_i'):
         picture = cv2.imread(str(tmp_path / f'{name}.png'))
         assert picture is not None and picture.std() > 5
+    # sizes are counted where an older run has none
+    without = tmp_path / 'shared_alpha_0.5_seed0' / 'metrics.json'
+    metrics = json.loads(without.read_text())
+    del metrics['multiply_adds']
+    without.write_text(json.dumps(metrics))
     # what has been done is not done again
     logs = {path: osp.getmtime(path) for path in glob(f'{tmp_path}/*/*.log')}
     again = subprocess.run(

@@ -15,8 +15,8 @@ from ppcd_mmagic.experiments import (
     make_runs,
     read_config,
     run_all,
+    runs_in_words,
     save_table,
-    seeds_in_words,
 )
 
 WHOLE = 'PPCD-GAN+'
@@ -80,11 +80,10 @@ def main() -> None:
     args = parse_args()
     runs = make_runs(lines_of(args), args)
     results = run_all(runs, args.jobs)
-    length = runs[0].config.train_cfg.max_iters
     save_table(
         Table(
             f'Parts of PPCD-GAN+ on {args.data}',
-            f'{seeds_in_words(args.seeds)} {length} iterations each.',
+            runs_in_words(runs),
             results,
             [(name, WHOLE) for name in args.lines],
         ),

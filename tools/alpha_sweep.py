@@ -20,8 +20,8 @@ from ppcd_mmagic.experiments import (
     of_one_seed,
     read_config,
     run_all,
+    runs_in_words,
     save_table,
-    seeds_in_words,
     set_alpha,
 )
 
@@ -127,9 +127,7 @@ def main() -> None:
     for method in args.after_training:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
-    save_table(
-        Table('Sweep of alpha', seeds_in_words(args.seeds), results), args.root
-    )
+    save_table(Table('Sweep of alpha', runs_in_words(runs), results), args.root)
     points = {
         method: {alpha: results[run.name] for alpha, run in series.items()}
         for method, series in by_method(runs).items()

@@ -17,8 +17,8 @@ from ppcd_mmagic.experiments import (
     read_config,
     read_lines,
     run_all,
+    runs_in_words,
     save_table,
-    seeds_in_words,
     shorten,
 )
 
@@ -89,12 +89,7 @@ def main() -> None:
     save_table(
         Table(
             f'Baselines on {args.data}',
-            f'{seeds_in_words(args.seeds)} {length} iterations each'
-            + (
-                f'; PPCD-GAN* has {length // 2} more of fine-tuning.'
-                if 'PPCD-GAN*' in args.lines
-                else '.'
-            ),
+            runs_in_words(runs),
             results,
             [('PPCD-GAN+', name) for name in results if name != 'PPCD-GAN+'],
         ),

@@ -7,7 +7,6 @@ from typing import List
 from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
 
-from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.experiments import (
     STUDENTS,
     Run,
@@ -17,12 +16,12 @@ from ppcd_mmagic.experiments import (
     of_one_seed,
     read_config,
     run_all,
+    runs_in_words,
     save_table,
-    seeds_in_words,
     set_alpha,
     set_budget,
+    size_of,
 )
-from ppcd_mmagic.generators import example_inputs
 
 # configs of those that prune up to alpha in every mask
 RULES = dict(
@@ -112,12 +111,6 @@ def runs_of_same_size(args: argparse.Namespace, others: List[Run]) -> List[Run]:
     ]
 
 
-def size_of(done: Run) -> dict:
-    """Parameters and multiply-adds of its export."""
-    generator = done.generator()
-    return complexity(generator, example_inputs(generator, batch=1))
-
-
 def main() -> None:
     args = parse_args()
     runs = runs_by_alpha(args)
@@ -126,16 +119,11 @@ def main() -> None:
     if others:
         results.update(run_all(others, args.jobs))
         runs += others
-    for name, found in results.items():
-        same = [done for done in runs if done.name == name]
-        for done, metrics in zip(same, found):
-            metrics['multiply_adds'] = size_of(done)['multiply_adds']
     first, *rest = results
-    length = runs[0].config.train_cfg.max_iters
     save_table(
         Table(
             f'Rules of pruning on {args.data}',
-            f'{seeds_in_words(args.seeds)} {length} iterations each.',
+            runs_in_words(runs),
             results,
             [(name, first) for name in rest],
         ),

@@ -16,8 +16,8 @@ from ppcd_mmagic.experiments import (
     of_one_seed,
     read_lines,
     run_all,
+    runs_in_words,
     save_table,
-    seeds_in_words,
 )
 
 LINES = {
@@ -78,7 +78,7 @@ def main() -> None:
             add_class_accuracy(config, osp.abspath(args.classifier))
     runs = make_runs(lines, args)
     results = run_all(runs, args.jobs)
-    note = seeds_in_words(args.seeds)
+    note = runs_in_words(runs)
     if any(key.endswith('/accuracy') for key in labels_for(results)):
         note += ' Class leakage is 1 - accuracy.'
     save_table(Table('Table A, alpha 0.5', note, results, COMPARED), args.root)

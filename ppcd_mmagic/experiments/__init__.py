@@ -24,6 +24,7 @@ from .runs import (
     set_alpha,
     set_budget,
     shorten,
+    size_of,
     train_all,
 )
 from .tables import (
@@ -31,8 +32,8 @@ from .tables import (
     mean_and_spread,
     paired_difference,
     read_table,
+    runs_in_words,
     save_table,
-    seeds_in_words,
     table_of,
 )
 
@@ -59,11 +60,12 @@ __all__ = [
     'read_lines',
     'read_table',
     'run_all',
+    'runs_in_words',
     'save_table',
-    'seeds_in_words',
     'set_alpha',
     'set_budget',
     'shorten',
+    'size_of',
     'table_of',
     'train_all',
 ]

@@ -31,6 +31,7 @@ import torch.nn as nn
 from mmengine.config import Config
 from tqdm import tqdm
 
+from ppcd_mmagic.channels import complexity
 from ppcd_mmagic.checkpoints import build_trained_generator, last_checkpoint
 from ppcd_mmagic.engine import (
     StopSignals,
@@ -43,6 +44,7 @@ from ppcd_mmagic.engine import (
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import make_folder, written_whole
+from ppcd_mmagic.generators import example_inputs
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # tools and configs lie beside the package, or in it where it was installed
@@ -62,6 +64,8 @@ STUDENTS = dict(
     cifar10_32='ppcd_gan/ppcd_cifar10_32',
     imagenet_128='ppcd_gan/ppcd_biggan_128',
 )
+# what metrics hold besides what was measured on images
+COUNTS = ('parameters', 'multiply_adds')
 Metrics = Dict[str, float]
 
 
@@ -391,7 +395,6 @@ def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:
     path = osp.join(run.work_dir, 'metrics.json')
     if not osp.exists(path):
         _train_and_export(run, jobs, stop)
-        out = osp.join(run.work_dir, 'test.json')
         _tool(
             'test.py',
             run.work_dir,
@@ -399,19 +402,23 @@ def _metrics_of(run: Run, jobs: int, stop: Event) -> Metrics:
             stop,
             *run.tested,
             '--out',
-            out,
+            path,
             '--work-dir',
             osp.join(run.work_dir, 'test'),
         )
-        with open(out) as file:
-            metrics = json.load(file)
-        metrics['parameters'] = sum(
-            p.numel() for p in run.generator().parameters()
-        )
+    with open(path) as file:
+        metrics = json.load(file)
+    if not set(COUNTS) <= set(metrics):
+        metrics.update(size_of(run))
         with written_whole(path) as partial, open(partial, 'w') as file:
             json.dump(metrics, file, indent=2)
-    with open(path) as file:
-        return json.load(file)
+    return metrics
+
+
+def size_of(run: Run) -> Dict[str, int]:
+    """Parameters, and multiply-adds of an image, of a finished run."""
+    generator = run.generator()
+    return complexity(generator, example_inputs(generator, batch=1))
 
 
 def _train_and_export(run: Run, jobs: int, stop: Event) -> None:

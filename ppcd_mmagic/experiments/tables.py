@@ -4,15 +4,14 @@ import json
 import math
 import os.path as osp
 import statistics
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from scipy.stats import ttest_rel
 
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-from .runs import Metrics
+from .runs import COUNTS, Metrics, Run
 
-COUNTS = ('parameters', 'multiply_adds')
 Results = Dict[str, List[Metrics]]
 
 
@@ -22,11 +21,37 @@ def mean_and_spread(values: Sequence[float]) -> tuple:
     return statistics.mean(values), spread
 
 
-def seeds_in_words(seeds: Sequence[int]) -> str:
-    """What a table says of its seeds."""
-    if len(seeds) == 1:
-        return f'Seed {seeds[0]} alone.'
-    return f'Mean and standard deviation over {len(seeds)} seeds.'
+def runs_in_words(runs: Sequence[Run]) -> str:
+    """What a table says of its runs: seeds, and lengths of training.
+
+    Example:
+        >>> config = Config(dict(train_cfg=dict(max_iters=800)))
+        >>> runs_in_words([Run('PPCD-GAN', config, seed, 'x') for seed in (0, 1)])
+        'Mean and standard deviation over 2 seeds. 800 iterations each.'
+    """
+    seeds = sorted({run.seed for run in runs})
+    words = (
+        f'Mean and standard deviation over {len(seeds)} seeds.'
+        if len(seeds) > 1
+        else f'Seed {seeds[0]} alone.'
+    )
+    whole = {_length(run.start or run) for run in runs}
+    tuned = {_length(run) for run in runs if run.start}
+    words += f' {_numbers(whole)} iterations each'
+    if tuned:
+        words += (
+            f'; those that are pruned after training {_numbers(tuned)} more, '
+            'of fine-tuning'
+        )
+    return f'{words}.'
+
+
+def _length(run: Run) -> int:
+    return int(run.config.train_cfg.max_iters)
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ' or '.join(map(str, sorted(values)))
 
 
 def table_of(results: Results) -> List[List[str]]:
