@@ -212,6 +212,7 @@ def test_a_table_says_how_long_its_runs_were():
     assert experiments.runs_in_words([tiny]) == (
         'Seed 0 alone. 40 iterations each.'
     )
+    args.max_iters = None
     star = baselines.pruned_afterwards(args, 40)
     assert experiments.runs_in_words(star) == (
         'Mean and standard deviation over 3 seeds. 40 iterations each; those '
