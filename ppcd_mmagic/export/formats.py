@@ -109,7 +109,9 @@ def save_torch_export(
     costs: Costs = {}
     for generator, path in _paths(generators, out_dir, 'pt2', precision):
         torch.export.save(
-            program_of(generator, dtype=_dtype(precision)),
+            program_of(
+                generator, folded=True, merged=True, dtype=_dtype(precision)
+            ),
             path,
             extra_files=dict(_texts(images)),
         )
@@ -139,7 +141,8 @@ def save_onnx(
     """
     costs: Costs = {}
     for generator, path in _paths(generators, out_dir, 'onnx', precision):
-        _save_onnx(generator, path, images, merged=precision.name == 'fp32')
+        # there are no transposed convolutions in int8
+        _save_onnx(generator, path, images, merged=precision.name != 'int8')
         if precision.name != 'fp32':
             reduce_onnx(path, precision.name, generator, dict(_texts(images)))
         run = partial(call_by_name, OnnxGenerator(path))

@@ -80,11 +80,12 @@ def program_of(
     Args:
         generator (nn.Module): In eval mode.
         folded (bool): Whether norms are folded into their neighbours, see
-            :func:`fold_norms`. Defaults to False.
+            :func:`fold_norms`; in half precision they stay. Defaults to
+            False.
         merged (bool): Whether convolutions of enlarged maps compute before
-            the maps are enlarged, see :func:`merge_upsampling_nodes`. Where
-            that changes an image by more than 1e-5, or it computes in half
-            precision, neither is done. Defaults to False.
+            the maps are enlarged, see :func:`merge_upsampling_nodes`.
+            Defaults to False. Where both together change an image in float32
+            by more than 1e-5, neither is done.
         dtype (torch.dtype): In which it computes; inputs and images are
             float32. Defaults to torch.float32.
 
@@ -113,28 +114,30 @@ def program_of(
         program = export(
             plain(generator if whole else _Rounded(generator, dtype))
         )
-    if not whole or not (folded or merged):
-        return program
     graph = program.module()
-    changes = fold_norms(graph) if folded else 0
+    changes = fold_norms(graph) if folded and whole else 0
     if merged:
         changes += merge_upsampling_nodes(graph)
-    if not changes:
+    if not changes or whole and not _draws_alike(graph, generator):
         return program
+    return export(graph)
+
+
+def _draws_alike(graph: Callable, generator: nn.Module) -> bool:
     probe = file_inputs(generator, 16)
     with torch.no_grad():
         difference = largest_difference(
             [call_by_name(generator, probe)], [graph(**probe)]
         )
-    if not difference <= TORCH_TOLERANCE:
-        print_log(
-            'Norms folded into their neighbours, and convolutions computed '
-            f'before their input is enlarged, would change an image by '
-            f'{difference:.3g}: they are written as they are.',
-            'current',
-        )
-        return program
-    return export(graph)
+    if difference <= TORCH_TOLERANCE:
+        return True
+    print_log(
+        'Norms folded into their neighbours, and convolutions computed before '
+        f'their input is enlarged, would change an image by {difference:.3g}: '
+        'they are written as they are.',
+        'current',
+    )
+    return False
 
 
 def file_inputs(generator: nn.Module, count: int) -> Dict[str, Tensor]:
