@@ -381,5 +381,16 @@ def test_graphs_of_an_export_are_merged_on_demand():
             for node in graph.graph.nodes
         )
 
+    def kernels(**options):
+        state = program_of(exported, **options).state_dict
+        return sum(value.numel() for value in state.values() if value.ndim == 4)
+
+    # no weight is written that nothing reads
+    channels = [
+        conv.in_channels * conv.out_channels
+        for conv in exported.modules()
+        if isinstance(conv, UpsamplingConv2d) and conv.kernel_size == (3, 3)
+    ]
+    assert kernels(merged=True) == kernels() + (16 - 9) * sum(channels)
     assert transposed() == transposed(folded=True) == 0
     assert transposed(merged=True) == transposed(folded=True, merged=True) == 2

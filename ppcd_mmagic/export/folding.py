@@ -12,7 +12,7 @@ import torch
 import torch.fx as fx
 from torch import Tensor
 
-from .nodes import arguments, constant, new_constant
+from .nodes import arguments, constant, drop_unused, new_constant
 
 _aten = torch.ops.aten
 # those that have the channels of their output first in the weight, and
@@ -84,9 +84,7 @@ def fold_norms(graph: fx.GraphModule) -> int:
             or _into_producer(graph, node, affine)
         ):
             count += 1
-    graph.graph.eliminate_dead_code()
-    graph.delete_all_unused_submodules()
-    graph.recompile()
+    drop_unused(graph)
     return count
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.fx as fx
 
 from ppcd_mmagic.models import merged_kernel
-from .nodes import arguments, constant, new_constant
+from .nodes import arguments, constant, drop_unused, new_constant
 
 _aten = torch.ops.aten
 
@@ -40,9 +40,7 @@ def merge_upsampling_nodes(graph: fx.GraphModule) -> int:
             continue
         for user in list(node.users):
             count += _merge(graph, node, user)
-    graph.graph.eliminate_dead_code()
-    graph.delete_all_unused_submodules()
-    graph.recompile()
+    drop_unused(graph)
     return count
 
 

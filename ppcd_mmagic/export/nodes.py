@@ -28,3 +28,16 @@ def new_constant(
     node that reads it."""
     graph.register_buffer(name, value.to(like.meta['val'].dtype).contiguous())
     return graph.graph.get_attr(name)
+
+
+def drop_unused(graph: fx.GraphModule) -> None:
+    """Take out nodes whose value nothing reads, and weights that no node
+    reads: they would be written to files."""
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    read = {n.target for n in graph.graph.nodes if n.op == 'get_attr'}
+    for name, _ in [*graph.named_parameters(), *graph.named_buffers()]:
+        if name not in read:
+            owner, _, own = name.rpartition('.')
+            delattr(graph.get_submodule(owner), own)
+    graph.recompile()
