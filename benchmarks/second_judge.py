@@ -90,7 +90,7 @@ class SecondJudge(nn.Module):
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('root', help="of a finished experiment: its --root")
+    parser.add_argument('root', help='of a finished experiment: its --root')
     parser.add_argument(
         '--seeds', type=int, nargs='+', default=[0, 1, 2], help='its --seeds'
     )

@@ -23,7 +23,12 @@ from .shrinking import (
     shrink_channels,
     zero_dead_channels,
 )
-from .verification import ExportMismatch, largest_difference, outputs_of
+from .verification import (
+    ExportMismatch,
+    difference_in_float64,
+    largest_difference,
+    outputs_of,
+)
 from .widths import Widths, layer_sizes, resize_layers
 
 __all__ = [
@@ -36,6 +41,7 @@ __all__ = [
     'complexity',
     'convolution',
     'copy_masks',
+    'difference_in_float64',
     'discard_channels',
     'embedding',
     'fit_to_state',
