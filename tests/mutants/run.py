@@ -39,7 +39,7 @@ PARTS = dict(
     models={
         'models/*': 'augmentation chunked_attention domain_classifier '
         'grid_sample image_distillation masks ppcd_gan pruned_generator '
-        'teacher'
+        'teacher upsampling_conv'
     },
     checkpoints={
         'checkpoints': 'checkpoints resumption teacher',
@@ -61,7 +61,10 @@ PARTS = dict(
     export={
         'export/description': 'formats several_generators',
         'export/exporter': 'export several_generators',
+        'export/folding': 'folding',
         'export/formats': 'formats several_generators',
+        'export/merging': 'upsampling_conv',
+        'export/nodes': 'folding upsampling_conv',
         'export/writing': 'export_folder',
     },
     channels={
