@@ -81,19 +81,25 @@ def inputs(generator: nn.Module, batch: int) -> tuple:
     )
 
 
-def prune(generator: nn.Module, alpha: float) -> None:
+def prune(generator: nn.Module, alpha: float, multiple_of: int = 1) -> None:
+    """As many channels as alpha says, and less where widths are to be
+    multiples."""
     torch.manual_seed(0)
     for _, mask in named_masks(generator):
         nn.init.uniform_(mask.weight)
-        mask.prune(int(alpha * mask.channels))
+        kept = mask.channels - int(alpha * mask.channels)
+        kept = -(-kept // multiple_of) * multiple_of
+        mask.prune(max(0, mask.channels - kept))
 
 
-def masked_student(scale: Scale, alpha: float) -> nn.Module:
+def masked_student(
+    scale: Scale, alpha: float, multiple_of: int = 1
+) -> nn.Module:
     student = MODELS.build(
         generator_cfg(scale, 'PPResSAGANGenerator', residual_masks='shared')
     )
     settle(student)
-    prune(student, alpha)
+    prune(student, alpha, multiple_of)
     return student
 
 

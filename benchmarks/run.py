@@ -50,6 +50,7 @@ from ppcd_mmagic.registry import HOOKS
 
 ALPHA = 0.6
 OURS = 'ppcd_mmagic'
+MULTIPLES = f'{OURS}, multiples of 16'
 ALIKE = 'dense, computed alike'
 
 
@@ -280,8 +281,12 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
     arguments = [value.to(device) for value in inputs(plain, 16)]
     models = {'dense': dense(scale), ALIKE: computed_alike(scale)}
     rows = {name: {} for name in models}
-    for name, peer in {OURS: partial(export, scale), **PEERS}.items():
-        model, difference = attempt(peer, plain)
+    ours = partial(export, scale)
+    multiples = without_spectral_norm(masked_student(scale, ALPHA, 16))
+    attempts = {OURS: (ours, plain), MULTIPLES: (ours, multiples)}
+    attempts.update({name: (peer, plain) for name, peer in PEERS.items()})
+    for name, (peer, student) in attempts.items():
+        model, difference = attempt(peer, student)
         if difference is None:
             rows[name] = dict(error=model)
         else:
@@ -290,7 +295,8 @@ def peers(scale: Scale, rounds: int, device: str) -> dict:
     functions = {}
     for name, model in models.items():
         rows[name].update(complexity(model, example_inputs(model, batch=1)))
-        write = save_onnx if name in (OURS, ALIKE) else torch_onnx
+        by_us = name in (OURS, MULTIPLES, ALIKE)
+        write = save_onnx if by_us else torch_onnx
         runs = under_runtimes(model, arguments, device, write)
         for runtime, run in runs.items():
             functions[name, runtime] = run

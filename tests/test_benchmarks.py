@@ -40,6 +40,7 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
     results = json.loads(path.read_text())
     peers = results['peers']
     ours, scale = peers.pop('ppcd_mmagic'), peers.pop('scale')
+    multiples = peers.pop('ppcd_mmagic, multiples of 16')
     dense, alike = peers.pop('dense'), peers.pop('dense, computed alike')
     assert scale['resolution'] == 64 and ours['difference'] <= 1e-5
     worked = [row for row in peers.values() if 'error' not in row]
@@ -51,7 +52,13 @@ def test_peers_agree_and_leave_nothing_smaller(tmp_path):
         if row['difference'] <= 1e-5:
             assert ours['parameters'] <= row['parameters']
             assert ours['multiply_adds'] <= row['multiply_adds']
-    for row in (dense, alike, ours, *worked):
+    assert multiples['difference'] <= 1e-5
+    assert (
+        ours['multiply_adds']
+        < multiples['multiply_adds']
+        < dense['multiply_adds']
+    )
+    for row in (dense, alike, ours, multiples, *worked):
         assert set(row['latency']) == {'eager', 'compiled', 'ONNX Runtime'}
     assert set(results['training']) == {
         'SAGAN',
