@@ -108,6 +108,24 @@ def test_it_learns_as_it_says(size):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(kernel_size=5, padding=2),
+        dict(kernel_size=3),
+        dict(kernel_size=1, padding=1),
+        dict(kernel_size=3, padding=1, stride=2),
+        dict(kernel_size=3, padding=1, dilation=2),
+        dict(kernel_size=3, padding=1, groups=2),
+        dict(kernel_size=3, padding=1, padding_mode='reflect'),
+        dict(kernel_size=3, padding='same'),
+    ],
+)
+def test_other_kinds_are_refused(options):
+    with pytest.raises(PPCDError, match='1 x 1 without padding or 3 x 3 with'):
+        UpsamplingConv2d(4, 4, **options)
+
+
 def test_it_follows_its_weights():
     """Whatever changed them: nothing is kept of the old ones."""
     conv = UpsamplingConv2d(4, 4, 3, padding=1).eval()

@@ -58,9 +58,16 @@ class UpsamplingConv2d(nn.Conv2d):
     found to be faster: in float32 and bfloat16 under oneDNN, on maps that are
     not tiny. Parameters and their names are those of ``nn.Conv2d``.
 
+    Args:
+        *args, **kwargs: Those of ``nn.Conv2d``; neither stride nor dilation,
+            groups or another padding than zeros.
+
     Attributes:
         as_written (bool): Whether to enlarge first nevertheless, see
             :func:`~ppcd_mmagic.channels.as_written`.
+
+    Raises:
+        PPCDError: If it is of another kind.
 
     Example:
         >>> conv = UpsamplingConv2d(2, 3, 3, padding=1)
@@ -69,6 +76,15 @@ class UpsamplingConv2d(nn.Conv2d):
     """
 
     as_written = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not _is_mergeable(self):
+            raise PPCDError(
+                f'UpsamplingConv2d({self.extra_repr()}) is not known: it is '
+                '1 x 1 without padding or 3 x 3 with a padding of 1, without '
+                'stride, dilation or groups.'
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature maps (n, in, h, w) to (n, out, 2 * h, 2 * w)."""
@@ -168,14 +184,19 @@ def _enlarges_twice(layer: Any) -> bool:
 def _is_usual(conv: Any) -> bool:
     return (
         type(conv) is nn.Conv2d
-        and (conv.kernel_size, conv.padding)
-        in (((1, 1), (0, 0)), ((3, 3), (1, 1)))
-        and conv.stride == conv.dilation == (1, 1)
-        and conv.groups == 1
-        and conv.padding_mode == 'zeros'
+        and _is_mergeable(conv)
         and not list(conv.children())
         and not conv._forward_hooks
         and not conv._forward_pre_hooks
+    )
+
+
+def _is_mergeable(conv: nn.Conv2d) -> bool:
+    return (
+        (conv.kernel_size, conv.padding) in (((1, 1), (0, 0)), ((3, 3), (1, 1)))
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == 'zeros'
     )
 
 
