@@ -189,7 +189,7 @@ def test_hugging_face_s_biggan_deep_draws_its_own_images(original, tmp_path):
         image = generator.eval()(noise, label=label)
     expected = original.image(noise, label)
     assert image.shape == (4, 3, 16, 16)
-    assert image.std() > 0.1 and (image.abs() < 0.9).float().mean() > 0.3
+    assert image.std() > 0.1 and (image.abs() < 0.9).float().mean() > 0.5
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-9)
 
 

@@ -23,12 +23,7 @@ from .shrinking import (
     shrink_channels,
     zero_dead_channels,
 )
-from .verification import (
-    ExportMismatch,
-    difference_in_float64,
-    largest_difference,
-    outputs_of,
-)
+from .verification import ExportMismatch, largest_difference, outputs_of
 from .widths import Widths, layer_sizes, resize_layers
 
 __all__ = [
@@ -41,7 +36,6 @@ __all__ = [
     'complexity',
     'convolution',
     'copy_masks',
-    'difference_in_float64',
     'discard_channels',
     'embedding',
     'fit_to_state',

@@ -74,22 +74,15 @@ def difference_in_float64(
     module: nn.Module, other: nn.Module, example_inputs: Any
 ) -> float:
     """:func:`relative_difference` of copies that compute in float64; infinite
-    where the module cannot (it makes single precision itself).
-
-    Example:
-        >>> net = nn.Conv2d(3, 8, 1)
-        >>> difference_in_float64(net, net, torch.randn(1, 3, 4, 4))
-        0.0
-    """
-
-    def exact(value: Any) -> Any:
-        if not torch.is_tensor(value):
-            return value
-        return (
-            value.cpu().double() if value.is_floating_point() else value.cpu()
-        )
-
-    inputs = tree_map(exact, example_inputs)
+    where the module cannot (it makes single precision itself)."""
+    inputs = tree_map(
+        lambda value: (
+            value.double()
+            if torch.is_tensor(value) and value.is_floating_point()
+            else value
+        ),
+        example_inputs,
+    )
     try:
         return relative_difference(
             *(

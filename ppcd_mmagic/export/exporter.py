@@ -14,7 +14,6 @@ from ppcd_mmagic.channels import (
     ChannelMask,
     ExportMismatch,
     complexity,
-    difference_in_float64,
     discard_channels,
     largest_difference,
     layer_sizes,
@@ -250,10 +249,6 @@ def compare(
         difference = largest_difference(
             outputs_of(student, inputs), outputs_of(exported, inputs)
         )
-        if not difference <= TOLERANCE:  # or it is float32 that rounds
-            difference = min(
-                difference, difference_in_float64(student, exported, inputs)
-            )
         if not difference <= TOLERANCE:
             *_, given = inputs
             what = (

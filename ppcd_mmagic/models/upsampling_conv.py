@@ -19,6 +19,7 @@ _BLOCKS = {
 }
 # which of three weights meet the same pixel, by tap of the merged kernel
 _TAPS = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+_SUMS = torch.kron(_TAPS, _TAPS)
 # asked once, for compiled graphs cannot ask
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # below, making the kernel costs more than it saves
@@ -44,8 +45,7 @@ def merged_kernel(weight: Tensor) -> Tensor:
                 [2., 4., 4., 2.],
                 [1., 2., 2., 1.]])
     """
-    sums = torch.kron(_TAPS, _TAPS).to(weight)
-    kernel = sums @ weight.permute(2, 3, 0, 1).reshape(9, -1)
+    kernel = _SUMS.to(weight) @ weight.permute(2, 3, 0, 1).reshape(9, -1)
     return kernel.view(4, 4, *weight.shape[:2]).permute(3, 2, 0, 1)
 
 
