@@ -86,6 +86,16 @@ def channel_shuffle(s, x):
     return s.b(y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
 
 
+def by_views(y, *sizes):
+    n, _, h, w = y.shape
+    return y.view(n, *sizes, h, w).flatten(1, 2) + y
+
+
+def parts_that_all_follow(y):
+    n, c, h, w = y.shape
+    return y.view(n, c // 2, c // 4, h, w).flatten(1, 2)
+
+
 def halves(s, x):
     y = s.n(s.a(x))
     return s.b(y[:, : y.size(1) // 2]) + s.c(y[:, y.size(1) // 2 :])
@@ -184,7 +194,29 @@ CASES = dict(
         make(b=lambda: conv(16, 3)),
     ),
     item_assignment=Case(item_assignment, make(**B), (8, 8), 'fixed ends'),
-    channel_shuffle=Case(channel_shuffle, make(**B), (8, 8), 'a view splits'),
+    # channels i and i + 4 can leave together
+    channel_shuffle=Case(channel_shuffle, make(**B), (8, 4)),
+    pairs_by_a_view=Case(
+        lambda s, x: s.b(by_views(s.n(s.a(x)), -1, 2)), make(**B), (4, 4)
+    ),
+    parts_by_a_view=Case(
+        lambda s, x: s.b(by_views(s.n(s.a(x)), 4, 2)),
+        make(**B),
+        (8, 8),
+        'a view splits it up',
+    ),
+    parts_that_all_follow=Case(
+        lambda s, x: s.b(parts_that_all_follow(s.n(s.a(x)))),
+        make(**B),
+        (8, 8),
+        'a view splits it up',
+    ),
+    first_map=Case(
+        lambda s, x: s.b(
+            s.n(s.a(s.l(x.mean((2, 3))).view(x.size(0), -1, 4, 4)))
+        ),
+        lambda: dict(a=conv(6, 8), n=norm(), b=conv(8, 3), l=nn.Linear(6, 96)),
+    ),
     permuted=Case(
         lambda s, x: s.b(
             s.n(s.a(x))[:, torch.tensor([1, 0, 3, 2, 5, 4, 7, 6])]

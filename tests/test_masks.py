@@ -72,6 +72,8 @@ def scaled_places(mask, residual_masks, conv_1, conv_2, to_image):
     """Convolutions whose output, and those whose input, a score scales: who
     writes and who reads its channels, by MMagic's source of the generators."""
     block = mask.rsplit('.', 1)[0]
+    if mask == 'noise2feat':
+        return [mask], [f'conv_blocks.0.{conv_1}', 'conv_blocks.0.shortcut']
     if mask.endswith(conv_1):
         return [mask], [f'{block}.{conv_2}']
     if residual_masks == 'independent':  # two masks write it: gated, untrained
@@ -89,14 +91,20 @@ def scaled_places(mask, residual_masks, conv_1, conv_2, to_image):
     ]
 
 
+def scaled(out, factor):
+    """Maps by a factor each; a linear layer writes them one after the other."""
+    maps = out if out.ndim == 4 else out.unflatten(1, (factor.numel(), -1, 1))
+    return (maps * factor).reshape(out.shape)
+
+
 def slopes_by_finite_differences(generator, places, channels, loss):
     """Of the loss, by a factor on each channel in all the places at once. The
     steps are small: ReLU and max-pooling have kinks."""
     factor = torch.ones(channels, dtype=torch.float64).view(1, -1, 1, 1)
     convs = dict(generator.named_modules())
     handles = [
-        convs[f'{name}.conv'].register_forward_hook(
-            lambda conv, args, out: out * factor
+        convs.get(f'{name}.conv', convs[name]).register_forward_hook(
+            lambda layer, args, out: scaled(out, factor)
         )
         for name in places[0]
     ] + [
@@ -119,23 +127,26 @@ def slopes_by_finite_differences(generator, places, channels, loss):
 
 
 @pytest.mark.parametrize(
-    'name, residual_masks, images',
+    'name, residual_masks, linears, images',
     [
-        ('sagan', 'independent', 6),  # inputs of readers larger than weights
-        ('sagan', 'independent', 2),  # and smaller
-        ('sagan', 'shared', 6),
-        ('biggan', 'shared', 2),
-        ('biggan_torch', 'independent', 6),
-        ('biggan_torch', 'shared', 6),
+        ('sagan', 'independent', [], 6),  # readers' inputs larger than weights
+        ('sagan', 'independent', [], 2),  # and smaller
+        ('sagan', 'shared', ['noise2feat'], 6),
+        ('biggan', 'shared', [], 2),
+        ('biggan', 'shared', ['noise2feat'], 2),
+        ('biggan_torch', 'independent', ['noise2feat'], 6),
+        ('biggan_torch', 'shared', [], 6),
     ],
 )
 def test_scores_are_trained_where_their_channels_are_written_and_read(
-    name, residual_masks, images
+    name, residual_masks, linears, images
 ):
     """The norm behind conv_1 hides every scale from its output; trained there
     alone, a score would get a gradient of 1e-5 (docs/method.md)."""
     config = STUDENTS[name]
-    masked = build_generator(config, residual_masks=residual_masks).double()
+    masked = build_generator(
+        config, residual_masks=residual_masks, masked_linears=linears
+    ).double()
     dense = MODELS.build(
         dict(config, type=config['type'].removeprefix('PPRes'))
     ).double()
@@ -535,3 +546,48 @@ def test_what_was_masked_is_in_the_log(capsys):
     MMLogger.get_instance('test_what_was_masked', log_level='INFO')
     masked_by_name(convs='conv_blocks.0.*')
     assert 'masks on 3 of' in ''.join(capsys.readouterr())
+
+
+def test_linear_layers_are_masked_by_name_with_a_score_for_each_map():
+    masks = dict(named_masks(masked_by_name(convs=[], linears='noise2feat')))
+    first = build_generator(SAGAN).noise2feat
+    assert masks.keys() == {'noise2feat'}
+    assert masks['noise2feat'].channels == first.out_features // 16
+    assert 'noise2feat' not in dict(named_masks(masked_by_name()))
+    assert 'noise2feat' not in dict(
+        named_masks(masked_by_name(linears='*', exclude='noise2feat'))
+    )
+
+
+@pytest.mark.parametrize('name', ['sagan', 'biggan', 'biggan_torch'])
+def test_maps_of_the_noise_leave_with_all_that_reads_them(name):
+    generator = build_generator(
+        STUDENTS[name], residual_masks='shared', masked_linears=['noise2feat']
+    )
+    masks = dict(named_masks(generator))
+    masks['noise2feat'].prune(masks['noise2feat'].channels - 3)
+    noise, labels = every_class()
+    with torch.no_grad():
+        expected = generator(noise, label=labels)
+        smaller = discard_channels(generator, example_inputs(generator))
+        torch.testing.assert_close(
+            smaller(noise, label=labels), expected, rtol=0, atol=1e-5
+        )
+    block = smaller.conv_blocks[0]
+    conv = block.conv_1 if name == 'sagan' else block.conv1
+    assert smaller.noise2feat.out_features == 3 * 16
+    assert conv.conv.in_channels == block.shortcut.conv.in_channels == 3
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(linears='to_feat'), 'linears: no linear layer matches "to_feat"'),
+        (dict(convs='noise2feat'), 'convs: no convolution matches'),
+        (dict(linears='to_rgb'), 'linears: no linear layer matches "to_rgb"'),
+        (dict(convs=[], linears='noise2feat', exclude='noise2feat'), 'exclude'),
+    ],
+)
+def test_wrong_names_of_linear_layers_are_refused(arguments, message):
+    with pytest.raises(PPCDError, match=message):
+        masked_by_name(**arguments)

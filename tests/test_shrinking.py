@@ -43,16 +43,18 @@ def optimizer_size(run):
     )
 
 
-@pytest.mark.parametrize('residual_masks', ['independent', 'shared'])
+@pytest.mark.parametrize(
+    'masks',
+    [
+        dict(residual_masks='independent'),
+        dict(residual_masks='shared', masked_linears=['noise2feat']),
+    ],
+    ids=['independent', 'shared and linear'],
+)
 @pytest.mark.parametrize('name', STUDENTS)
-def test_shrunk_run_equals_the_masked_one(name, residual_masks):
-    masked = Run(
-        name,
-        MASKING,
-        dict(SHRINKING, remove=False),
-        residual_masks=residual_masks,
-    )
-    shrunk = Run(name, MASKING, SHRINKING, residual_masks=residual_masks)
+def test_shrunk_run_equals_the_masked_one(name, masks):
+    masked = Run(name, MASKING, dict(SHRINKING, remove=False), **masks)
+    shrunk = Run(name, MASKING, SHRINKING, **masks)
     full = size(shrunk.model.generator)
     expected, actual = masked.train(), shrunk.train()
     torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-7)

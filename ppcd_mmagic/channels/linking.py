@@ -1,5 +1,5 @@
-"""Masks on a module: which convolutions carry one, and what follows from it
-for all other layers."""
+"""Masks on a module: which layers carry one, and what follows from it for all
+other layers."""
 
 from difflib import get_close_matches
 from typing import Any, Dict, List, Optional, Sequence, Union
@@ -16,12 +16,13 @@ from .masks import (
     ChannelMask,
     OutputGate,
     convolutions,
-    matching_convolutions,
+    matching_layers,
     named_masks,
     set_output_gate,
     short_name,
 )
 from .recording import Recording
+from .widths import width
 
 Patterns = Union[str, Sequence[str]]
 
@@ -36,8 +37,8 @@ class Channels:
     Attributes:
         module (nn.Module): The masked module.
         analysis (Analysis): Which of its channels are which.
-        masks (dict[str, ChannelMask]): Its masks, by convolution.
-        left_out (dict[str, str]): Convolutions that a pattern names but that
+        masks (dict[str, ChannelMask]): Its masks, by layer.
+        left_out (dict[str, str]): Layers that a pattern names but that
             cannot carry a mask, and why.
 
     Example:
@@ -217,20 +218,35 @@ class Channels:
 
     def __str__(self) -> str:
         convs = convolutions(self.module)
-        widest = max(len(short_name(name)) for name in convs)
-        lines = [
-            f'{short_name(name):{widest}} {conv.out_channels:5d} channels  '
-            f'{self._line(name, conv)}'
-            for name, conv in convs.items()
+        masked = _masks.output_gates(self.module)
+        linears = [name for name in masked if name not in convs]
+        named = [
+            name
+            for name, _ in self.module.named_modules()
+            if name in convs or name in linears or name in self.left_out
         ]
+        widest = max(len(short_name(name)) for name in named)
+        lines = [
+            f'{short_name(name):{widest}} {self._width(name):5d} channels  '
+            f'{self._line(name, self.module.get_submodule(name))}'
+            for name in named
+        ]
+        also = (
+            f' and {len(linears)} linear layer{"s" * (len(linears) > 1)}'
+            if linears
+            else ''
+        )
         return '\n'.join(
             [
                 f'{type(self.module).__name__}: masks on '
-                f'{len(_masks.output_gates(self.module))} of {len(convs)} '
-                'convolutions',
+                f'{len(masked) - len(linears)} of {len(convs)} '
+                f'convolutions{also}',
                 *lines,
             ]
         )
+
+    def _width(self, name: str) -> int:
+        return width(self.module.get_submodule(name), 'outputs')
 
 
 def mask_channels(
@@ -239,11 +255,12 @@ def mask_channels(
     convs: Patterns = '*',
     exclude: Patterns = (),
     tie: bool = False,
+    linears: Patterns = (),
 ) -> Channels:
     """Give convolutions a mask, and gate every layer that reads them.
 
-    Convolutions whose channels are the output itself are left out of patterns
-    with a ``*``, and refused where they are named.
+    Layers whose channels are the output itself are left out of patterns with a
+    ``*``, and refused where they are named.
 
     Args:
         module (nn.Module): Any module that runs on the inputs; changed in
@@ -253,10 +270,15 @@ def mask_channels(
             arguments. Two of a batch and small maps are enough.
         convs (str | Sequence[str]): Names or ``fnmatch`` patterns of the
             convolutions to mask. ``*`` crosses dots.
-        exclude (str | Sequence[str]): Patterns of those to leave out.
+        exclude (str | Sequence[str]): Patterns of those to leave out, linear
+            layers among them.
         tie (bool): One score for all channels that can only leave together
             (those that meet in an addition, say), so that each that is pruned
             can be discarded. Defaults to False: a score for each channel.
+        linears (str | Sequence[str]): Patterns of linear layers to mask, such
+            as ``'noise2feat'``, which makes the first map of the noise. Such a
+            layer always has one score for what can only leave together: a
+            channel of the map, with all its positions. Defaults to none.
 
     Returns:
         Channels: What is masked and what can leave; print it.
@@ -273,24 +295,30 @@ def mask_channels(
         0     8 channels  masked, can leave
         2     3 channels  not masked: is the image
     """
-    for name, conv in convolutions(module).items():
-        gate = _masks.output_gate(conv)
-        if gate is not None and gate.tied != tie:
+    present = _masks.output_gates(module)
+    for name in convolutions(module):
+        if name in present and present[name].tied != tie:
             raise PPCDError(
                 f'{name} has a mask of tie={not tie} already; give all masks '
                 'of a module the same.'
             )
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
-    chosen, left_out = _choose(module, recording, convs, exclude)
-    analysis = analyse(module, recording, chosen)
+    chosen, left_out = _choose(module, recording, convs, linears, exclude)
+    analysis = analyse(
+        module, recording, [*{**present, **dict.fromkeys(chosen)}]
+    )
     _require_leaving(module, analysis, chosen, left_out)
-    if tie:
-        for name, gate in _masks.tie(module, analysis, chosen).items():
-            set_output_gate(module.get_submodule(name), gate)
-    else:
-        for name in chosen:
-            _masks.hang_mask(convolutions(module)[name])
+    tied = [
+        name
+        for name in chosen
+        if tie or isinstance(module.get_submodule(name), nn.Linear)
+    ]
+    for name, gate in _masks.tie(module, analysis, tied).items():
+        set_output_gate(module.get_submodule(name), gate)
+    for name in chosen:
+        if name not in tied:
+            _masks.hang_mask(module.get_submodule(name))
     return link_masks(module, example_inputs, left_out)
 
 
@@ -310,27 +338,39 @@ def _require_leaving(
             stays[name] = why
     raise PPCDError(
         f'No channel of {type(module).__name__} could ever be discarded: '
-        f'{_in_words(stays)}. Mask other convolutions, or teach the layer '
+        f'{_in_words(stays)}. Mask other layers, or teach the layer '
         'with register_rule.'
     )
 
 
 def _choose(
-    module: nn.Module, recording: Recording, convs: Patterns, exclude: Patterns
+    module: nn.Module,
+    recording: Recording,
+    convs: Patterns,
+    linears: Patterns,
+    exclude: Patterns,
 ) -> tuple:
     """Names to mask, and reasons for those that a pattern would name."""
-    patterns = [convs] if isinstance(convs, str) else list(convs)
-    excluded = matching_convolutions(module, exclude, 'exclude')
-    matched = matching_convolutions(module, patterns)
+    convs, linears = (
+        [given] if isinstance(given, str) else list(given)
+        for given in (convs, linears)
+    )
+    patterns = [*convs, *linears]
+    excluded = matching_layers(module, exclude, 'exclude')
+    matched = [
+        *matching_layers(module, convs, 'convs'),
+        *matching_layers(module, linears, 'linears'),
+    ]
     chosen = [name for name in matched if name not in excluded]
     left_out = {name: 'not masked: excluded by name' for name in excluded}
     if not matched:
         raise PPCDError(
-            'convs names no convolution: give names or patterns, such as "*".'
+            'convs names no convolution, and linears no linear layer: give '
+            'names or patterns, such as "*".'
         )
     if not chosen:
         raise PPCDError(
-            f'exclude leaves no convolution to mask in {type(module).__name__}.'
+            f'exclude leaves no layer to mask in {type(module).__name__}.'
         )
     exact = {
         name
@@ -353,7 +393,7 @@ def _choose(
     for name in list(chosen):
         if name in analysis.images and name in exact:
             raise PPCDError(
-                f'convs: the channels of "{short_name(name)}" are the image '
+                f'The channels of "{short_name(name)}" are the image '
                 f'of {type(module).__name__}; a mask would take away colours. '
                 'Leave it out.'
             )
@@ -365,22 +405,22 @@ def _choose(
             chosen.remove(name)
     if not chosen:
         raise PPCDError(
-            f'convs: none of the convolutions of {type(module).__name__} that '
-            f'match can carry a mask: {_in_words(left_out)}.'
+            f'convs: none of the layers of {type(module).__name__} that match '
+            f'can carry a mask: {_in_words(left_out)}.'
         )
     return chosen, left_out
 
 
-def _unfit(conv: nn.Module, ran: bool) -> Optional[str]:
-    """Why a convolution cannot carry a mask."""
+def _unfit(layer: nn.Module, ran: bool) -> Optional[str]:
+    """Why a layer cannot carry a mask."""
     if not ran:
         return 'not run on the example inputs'
-    if rules.rule_of(conv) is None:
+    if rules.rule_of(layer) is None:
         return (
-            f'it is a {type(conv).__name__} with a forward of its own, '
+            f'it is a {type(layer).__name__} with a forward of its own, '
             'which no rule knows (register_rule)'
         )
-    if hooks.unknown_on(conv):
+    if hooks.unknown_on(layer):
         return 'it has a hook that is not known'
     return None
 

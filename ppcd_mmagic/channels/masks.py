@@ -207,7 +207,8 @@ class Gate:
         """Forward hook of the convolution that the gate belongs to."""
         if _suspended.get():
             return out
-        gate = _per_channel(self.value(), out)
+        dim = -1 if isinstance(layer, nn.Linear) else 1
+        gate = _per_channel(self.value(), out, dim)
         # nobody else has seen a convolution's output; a product in place
         # saves its memory where no gradient needs both
         return out * gate if torch.is_grad_enabled() else out.mul_(gate)
@@ -271,7 +272,7 @@ hooks.allow(Gate)
 
 
 def _per_channel(gate: Tensor, x: Tensor, dim: int = 1) -> Tensor:
-    shape = [-1 if d == dim else 1 for d in range(x.ndim)]
+    shape = [-1 if d == dim % x.ndim else 1 for d in range(x.ndim)]
     return gate.to(x.dtype).view(shape)
 
 
@@ -279,7 +280,7 @@ def _per_channel(gate: Tensor, x: Tensor, dim: int = 1) -> Tensor:
 
 
 def mask_of(layer: nn.Module) -> Optional[ChannelMask]:
-    """The mask that a convolution owns."""
+    """The mask that a layer owns."""
     mask = getattr(layer, 'mask', None)
     return mask if isinstance(mask, ChannelMask) else None
 
@@ -343,7 +344,7 @@ def _remove(registered: dict, kind: type) -> None:
 
 
 def add_mask(layer: nn.Module, channels: int) -> ChannelMask:
-    """Give a convolution a mask of its own."""
+    """Give a layer a mask of its own."""
     mask = ChannelMask(channels).to(next(layer.parameters()).device)
     layer.add_module('mask', mask)
     return mask
@@ -412,10 +413,18 @@ def short_name(name: str) -> str:
     return name.removesuffix('.conv')
 
 
-def matching_convolutions(
-    module: nn.Module, patterns: Sequence[str], what: str = 'convs'
+# what arguments name: layers in words, and their types
+_NAMED: Dict[str, Tuple[str, tuple]] = dict(
+    convs=('convolution', (_ConvNd,)),
+    linears=('linear layer', (nn.Linear,)),
+    exclude=('convolution or linear layer', (_ConvNd, nn.Linear)),
+)
+
+
+def matching_layers(
+    module: nn.Module, patterns: Union[str, Sequence[str]], what: str
 ) -> List[str]:
-    """Names of the convolutions that a pattern names.
+    """Names of the layers that a pattern names.
 
     Args:
         module (nn.Module): Any module.
@@ -423,12 +432,17 @@ def matching_convolutions(
             ``'conv_blocks.*.conv_1'``. ``*`` stands for any part of a name,
             dots included. The convolution of a ConvModule goes by the name
             of the module.
-        what (str): Name of the argument, for the message.
+        what (str): The argument: 'convs', 'linears', or 'exclude' for both.
 
     Raises:
-        PPCDError: If a pattern matches no convolution.
+        PPCDError: If a pattern matches no such layer.
     """
-    names = list(convolutions(module))
+    kind, types = _NAMED[what]
+    names = [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, types)
+    ]
     found: List[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matched = [
@@ -437,9 +451,9 @@ def matching_convolutions(
             if name == pattern or fnmatch(short_name(name), pattern)
         ]
         if not matched:
-            has = ', '.join(map(short_name, names)) or 'no convolution'
+            has = ', '.join(map(short_name, names)) or f'no {kind}'
             raise PPCDError(
-                f'{what}: no convolution matches "{pattern}" in '
+                f'{what}: no {kind} matches "{pattern}" in '
                 f'{type(module).__name__}; it has: {has}.'
             )
         found += matched
@@ -447,7 +461,7 @@ def matching_convolutions(
 
 
 def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
-    """Every mask once, by the name of the convolution that owns it.
+    """Every mask once, by the name of the layer that owns it.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
@@ -461,10 +475,8 @@ def named_masks(module: nn.Module) -> Iterator[Tuple[str, ChannelMask]]:
 
 
 def output_gates(module: nn.Module) -> Dict[str, OutputGate]:
-    """The gates of all masked convolutions, by their full names."""
-    gates = {
-        name: output_gate(conv) for name, conv in convolutions(module).items()
-    }
+    """The gates of all masked layers, by their full names."""
+    gates = {name: output_gate(layer) for name, layer in module.named_modules()}
     return {name: gate for name, gate in gates.items() if gate is not None}
 
 
@@ -581,12 +593,12 @@ def tie(
 ) -> Dict[str, OutputGate]:
     """Output gates with one score for all that can only leave together.
 
-    The first convolution that writes an atom owns its score; one all of whose
+    The first layer that writes an atom owns its score; one all of whose
     channels are owned by others needs no mask. Masks are made where there are
     none yet. Channels that can never leave have a score each.
 
     Args:
-        names (Sequence[str]): The masked convolutions.
+        names (Sequence[str]): The masked layers.
     """
     never = {}
     owners, owned = {}, {name: 0 for name in names}
@@ -604,14 +616,14 @@ def tie(
             rows[name].append(owners[key])
     masks = {}
     for name, count in owned.items():
-        conv = module.get_submodule(name)
+        layer = module.get_submodule(name)
         if count:
-            masks[name] = mask_of(conv) or add_mask(conv, count)
+            masks[name] = mask_of(layer) or add_mask(layer, count)
             if masks[name].present != count:
                 raise PPCDError(
                     f'The mask of {name} has {masks[name].present} entries for '
                     f'{count} that can leave one by one: it was made for other '
-                    'convolutions; attach the masks of all at once.'
+                    'layers; attach the masks of all at once.'
                 )
     return {name: _tied_gate(masks, row) for name, row in rows.items()}
 

@@ -9,6 +9,7 @@ function as ``rule(analysis, call)`` with a
 output. ``register_rule`` adds one.
 """
 
+import math
 import operator
 from typing import Any, Callable, Dict, Iterator, List, Optional, Type, Union
 
@@ -583,12 +584,33 @@ def viewed(analysis, call) -> Tensor:
     before, out = call.args[0], _run(analysis, call)
     vary = [d for d in range(out.ndim) if out.shape[d] > 1]
     if len(vary) > sum(size > 1 for size in before.shape):
-        analysis.cells.pin(before, 'a view splits it up')
+        _split_up(analysis, before, out, sizes)
     elif not all(
         analysis.follows(sizes[d], out) for d in vary if int(sizes[d]) != -1
     ):
         analysis.cells.pin(before, 'a view of fixed size is taken of it')
     return out
+
+
+def _split_up(analysis, before: Tensor, out: Tensor, sizes: tuple) -> None:
+    """A view of one dimension as several (features as maps): where a single
+    one of these is not of a fixed size, what lies at one index of it leaves
+    together."""
+    vary = [d for d in range(out.ndim) if out.shape[d] > 1]
+    free = [
+        d
+        for d in vary
+        if int(sizes[d]) == -1 or analysis.follows(sizes[d], before)
+    ]
+    is_all_of_one = (
+        sum(size > 1 for size in before.shape) == 1
+        and math.prod(out.shape[d] for d in vary) == before.numel()
+    )
+    if len(free) != 1 or not is_all_of_one:
+        analysis.cells.pin(before, 'a view splits it up')
+        return
+    for slice_ in out.unbind(free[0]):
+        analysis.cells.join(slice_.unique().tolist())
 
 
 def rearranged(analysis, call) -> Any:

@@ -13,10 +13,14 @@ from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
 
-def _link(generator: nn.Module) -> None:
-    """Gate the readers of masks that blocks have brought along."""
-    if any(True for _ in named_masks(generator)):
-        link_masks(generator, example_inputs(generator))
+def _link(generator: nn.Module, masked_linears: Sequence[str]) -> None:
+    """Gate the readers of masks that blocks have brought along, and mask
+    linear layers."""
+    inputs = example_inputs(generator)
+    if masked_linears and hangs_masks():
+        mask_channels(generator, inputs, convs=(), linears=masked_linears)
+    elif any(True for _ in named_masks(generator)):
+        link_masks(generator, inputs)
 
 
 @MODELS.register_module()
@@ -29,6 +33,10 @@ class PPResSAGANGenerator(SNGANGenerator):
     Args:
         masked_convs (Sequence[str]): See :class:`PPResSNGANGenResBlock`.
         residual_masks (str): See :class:`PPResSNGANGenResBlock`.
+        masked_linears (Sequence[str]): Linear layers to mask as well,
+            ``['noise2feat']`` for the one that makes the first map of the
+            noise, with a score for each channel of that map. It holds most
+            parameters of a small generator. Defaults to none, as in the paper.
 
     All other arguments are those of MMagic's ``SAGANGenerator``. Called with
     noise (n, noise_size) and label (n, ), it returns images (n, 3, h, w) in
@@ -52,6 +60,7 @@ class PPResSAGANGenerator(SNGANGenerator):
         *args,
         masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
         residual_masks: str = 'independent',
+        masked_linears: Sequence[str] = (),
         **kwargs,
     ) -> None:
         blocks_cfg = dict(
@@ -60,7 +69,7 @@ class PPResSAGANGenerator(SNGANGenerator):
             residual_masks=residual_masks,
         )
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
-        _link(self)
+        _link(self, masked_linears)
 
 
 @MODELS.register_module()
@@ -68,7 +77,8 @@ class PPResBigGANGenerator(BigGANGenerator):
     """MMagic's BigGAN generator made of PP-Res blocks.
 
     Arguments as :class:`PPResSAGANGenerator`, the others those of MMagic's
-    ``BigGANGenerator``.
+    ``BigGANGenerator``, whose linear layers also make gains and biases of
+    norms of the class.
 
     Example:
         >>> student = MODELS.build(
@@ -86,6 +96,7 @@ class PPResBigGANGenerator(BigGANGenerator):
         *args,
         masked_convs: Sequence[str] = ('conv_1', 'conv_2', 'shortcut'),
         residual_masks: str = 'independent',
+        masked_linears: Sequence[str] = (),
         **kwargs,
     ) -> None:
         blocks_cfg = dict(
@@ -94,7 +105,7 @@ class PPResBigGANGenerator(BigGANGenerator):
             residual_masks=residual_masks,
         )
         super().__init__(*args, blocks_cfg=blocks_cfg, **kwargs)
-        _link(self)
+        _link(self, masked_linears)
 
 
 @MODELS.register_module(name='MaskedGenerator')
@@ -103,6 +114,7 @@ def masked_generator(
     convs: Union[str, Sequence[str]] = '*',
     exclude: Union[str, Sequence[str]] = (),
     tie: bool = False,
+    linears: Union[str, Sequence[str]] = (),
     input_shape: Optional[Sequence[int]] = None,
     **defaults,
 ) -> nn.Module:
@@ -113,7 +125,8 @@ def masked_generator(
 
     Args:
         generator (dict): Config of the generator.
-        convs, exclude, tie: See :func:`ppcd_mmagic.channels.mask_channels`.
+        convs, exclude, tie, linears: See
+            :func:`ppcd_mmagic.channels.mask_channels`.
         input_shape (Sequence[int], optional): Shape of one input without the
             batch, (c, h, w) of images; a small one will do. Not needed where
             noise goes in.
@@ -145,6 +158,8 @@ def masked_generator(
         built.input_shape = tuple(input_shape)
     if not hangs_masks():
         return built
-    channels = mask_channels(built, example_inputs(built), convs, exclude, tie)
+    channels = mask_channels(
+        built, example_inputs(built), convs, exclude, tie, linears
+    )
     print_log(str(channels), 'current')
     return built
