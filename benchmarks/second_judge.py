@@ -112,6 +112,11 @@ def finished_runs(root: str, seeds: Sequence[int]) -> List[Run]:
     for name in read_table(osp.join(root, 'results.json')).results:
         for seed in seeds:
             run = Run(name, Config(), seed, root)
+            if not osp.isfile(osp.join(run.work_dir, 'metrics.json')):
+                raise SystemExit(
+                    f'error: {run.work_dir} holds no finished run: name the '
+                    'seeds of the experiment, and let it end first'
+                )
             run.config = Config.fromfile(osp.join(run.work_dir, 'config.py'))
             runs.append(run)
     return runs
@@ -158,7 +163,6 @@ def main() -> None:
         results.setdefault(run.name, []).append(
             judged(run, judge, real, args.images_per_class)
         )
-    first = next(iter(results))
     save_table(
         Table(
             'By a second judge',
@@ -166,8 +170,7 @@ def main() -> None:
             f'that names {100 * real.accuracy:.1f} % of {real.number:,} real '
             f'test pictures; {args.images_per_class} images of each class.',
             results,
-            read_table(osp.join(args.root, 'results.json')).compared
-            or [(first, name) for name in results if name != first],
+            read_table(osp.join(args.root, 'results.json')).compared,
         ),
         osp.join(args.root, 'second_judge'),
     )

@@ -8,7 +8,7 @@ import pickle
 import re
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -119,12 +119,12 @@ def _load(path: str, map_location: Any) -> Any:
 
 
 def read_checkpoint(
-    path: str, role: str, map_location: Any = 'cpu'
+    path: Union[str, os.PathLike], role: str, map_location: Any = 'cpu'
 ) -> Dict[str, Any]:
     """What a checkpoint holds; nothing in it is executed.
 
     Args:
-        path (str): File of torch, or its address (see
+        path (str | PathLike): File of torch, or its address (see
             :func:`local_file`), with or without MMEngine's history, or
             ``.safetensors``, which is read to the CPU.
         role (str): What it is the checkpoint of, for the messages: 'teacher'.
@@ -135,7 +135,11 @@ def read_checkpoint(
             beside data, or values that are not finite, or it is not the one
             that the summary of its export names.
     """
-    path = local_file(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise PPCDError(
+            f'The {role} checkpoint is {path!r}: name a file, or an address.'
+        )
+    path = local_file(os.fspath(path))
     if '://' in path:
         raise PPCDError(
             f'The {role} checkpoint "{path}" cannot be fetched: addresses '

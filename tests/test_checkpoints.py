@@ -300,3 +300,11 @@ def test_a_checkpoint_that_cannot_be_downloaded_is_one_line(served):
         read_checkpoint('http://127.0.0.1:9/net.pth', 'teacher')
     with pytest.raises(PPCDError, match='begin with http:// or https://'):
         read_checkpoint('s3://bucket/net.pth', 'teacher')
+
+
+def test_a_checkpoint_is_named_by_a_string_or_a_path(tmp_path):
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'c.pth')
+    assert read_checkpoint(tmp_path / 'c.pth', 'teacher')['weight'].sum() == 2
+    for wrong in (None, 3, ['c.pth']):
+        with pytest.raises(PPCDError, match='teacher checkpoint is .*: name a'):
+            read_checkpoint(wrong, 'teacher')
