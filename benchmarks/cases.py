@@ -19,6 +19,11 @@ from ppcd_mmagic.channels import (
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
+# rows of the tables, as the results name them
+OURS = 'ppcd_mmagic'
+MULTIPLES = f'{OURS}, multiples of 16'
+ALIKE = 'dense, computed alike'
+
 
 class Scale(NamedTuple):
     """Size of everything in one run of the benchmarks."""

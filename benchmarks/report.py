@@ -6,6 +6,7 @@ import os.path as osp
 import re
 
 import matplotlib
+from cases import ALIKE, MULTIPLES, OURS
 from tables import table
 
 matplotlib.use('Agg')
@@ -93,7 +94,7 @@ def speedup_and_limit(part: dict) -> tuple:
     return (
         macs['dense']['multiply_adds'] / macs['exported']['multiply_adds'],
         latency['dense'] / latency['exported'],
-        latency['dense, computed alike'] / latency['exported'],
+        latency[ALIKE] / latency['exported'],
     )
 
 
@@ -176,7 +177,7 @@ def _shrinking(part: dict) -> str:
 
 def _peers(part: dict) -> str:
     rows = []
-    ours, dense = part['ppcd_mmagic'], part['dense']
+    ours, dense = part[OURS], part['dense']
     runtimes = list(ours['latency'])
     for name, row in part.items():
         if name == 'scale':
@@ -196,10 +197,9 @@ def _peers(part: dict) -> str:
                 f'{seconds / ours["latency"][runtime]:.3f}',
             ]
         rows.append(cells)
-    alike = part['dense, computed alike']
+    alike = part[ALIKE]
     gains = [
-        _gain(name, part[name], dense, alike)
-        for name in ('ppcd_mmagic', 'ppcd_mmagic, multiples of 16')
+        _gain(name, part[name], dense, alike) for name in (OURS, MULTIPLES)
     ]
     return '\n'.join(
         [

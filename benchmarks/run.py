@@ -19,8 +19,11 @@ from unittest.mock import Mock
 
 import torch
 from cases import (
+    ALIKE,
     FULL,
     MODERATE,
+    MULTIPLES,
+    OURS,
     SMALL,
     Scale,
     Trainer,
@@ -49,9 +52,6 @@ from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import HOOKS
 
 ALPHA = 0.6
-OURS = 'ppcd_mmagic'
-MULTIPLES = f'{OURS}, multiples of 16'
-ALIKE = 'dense, computed alike'
 
 
 def parse_args() -> argparse.Namespace:
