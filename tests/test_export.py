@@ -37,6 +37,7 @@ from ppcd_mmagic.export import (
     save_export,
 )
 from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.models import upsampling_conv
 from ppcd_mmagic.registry import MODELS
 
 
@@ -658,6 +659,23 @@ def test_compare_refuses_a_difference_in_the_last_class_alone():
     with pytest.raises(ExportMismatch, match=r'class 4, first at conv_blocks'):
         compare(student, other, one_by_one(noise, labels))
     compare(student, other, one_by_one(noise[:-1], labels[:-1]))
+
+
+def test_an_export_that_is_wrong_for_several_images_alone_is_refused(
+    tmp_path, monkeypatch
+):
+    """Maps of 4 x 4 pixels reach the merged kernels in batches only."""
+    config = dict(SAGAN, residual_masks='shared')
+    student = build_generator(config)
+    prune(student, 0.5)
+    path = student_checkpoint(tmp_path / 's.pth', student)
+    assert export_student(training_config(config), path).generators
+    merged = upsampling_conv.merged_kernel
+    monkeypatch.setattr(
+        upsampling_conv, 'merged_kernel', lambda weight: merged(weight).flip(2)
+    )
+    with pytest.raises(ExportMismatch, match='for a batch of 8, first at conv'):
+        export_student(training_config(config), path)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
