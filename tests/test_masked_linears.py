@@ -1,0 +1,168 @@
+"""Masks on linear layers: their outputs leave, with whatever they become."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from channel_checks import (
+    Net,
+    as_trained,
+    call,
+    closed_but_moving,
+    conv,
+    cut,
+    leak,
+    prune_half,
+    prune_some,
+)
+
+from ppcd_mmagic.channels import (
+    largest_difference,
+    layer_sizes,
+    mask_channels,
+    shrink_channels,
+)
+from ppcd_mmagic.errors import PPCDError
+
+INPUTS = (
+    torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
+    torch.randn(2, 6, generator=torch.Generator().manual_seed(2)),
+)
+
+
+def gains_and_biases(s, x, z):
+    gain, bias = s.l(z).view(2, -1, 1, 1), s.m(z).view(2, -1, 1, 1)
+    return s.o((s.n(s.a(x)) * gain + bias).relu())
+
+
+def mapping_network(s, x, z):
+    features = s.m(s.k(z).relu()).relu()
+    return s.o(s.n(s.a(s.l(features).view(2, -1, 4, 4))).relu())
+
+
+def added_to_a_convolution(s, x, z):
+    return s.o((s.a(x) + s.l(z).view(2, -1, 8, 8)).relu())
+
+
+def channels_last(s, x, z):
+    return s.o(s.a(s.l(z).view(2, 4, 4, -1).permute(0, 3, 1, 2)))
+
+
+def pixel_shuffle(s, x, z):
+    return s.o(s.n(F.pixel_shuffle(s.l(z).view(2, -1, 4, 4), 2)))
+
+
+def used_twice(s, x, z):
+    maps = [s.l(y).view(2, -1, 4, 4) for y in (z, 2 * z)]
+    return s.o(s.n(s.a(maps[0]) + s.b(maps[1])))
+
+
+def read_as_maps_and_as_features(s, x, z):
+    features = s.l(z)
+    return s.o(s.n(s.a(features.view(2, -1, 4, 4)))) + s.m(features).view(
+        2, 3, 1, 1
+    )
+
+
+def tokens(s, x, z):
+    read = s.l(x.flatten(2).transpose(1, 2))
+    return s.o(read.transpose(1, 2).reshape(2, -1, 8, 8))
+
+
+# forward; layers; what is left of `l` where half of each mask is pruned
+CASES = {
+    gains_and_biases: (dict(a=conv(3, 8), l=(6, 8), m=(6, 8)), 4),
+    mapping_network: (
+        dict(k=(6, 10), m=(10, 12), l=(12, 96), a=conv(6, 8)),
+        48,
+    ),
+    added_to_a_convolution: (dict(a=conv(3, 8), l=(6, 512)), 256),
+    channels_last: (dict(l=(6, 96), a=conv(6, 8)), 48),
+    pixel_shuffle: (dict(l=(6, 512)), 256),
+    used_twice: (dict(l=(6, 96), a=conv(6, 8), b=conv(6, 8)), 48),
+    read_as_maps_and_as_features: (
+        dict(l=(6, 96), a=conv(6, 8), m=(96, 3)),
+        48,
+    ),
+    tokens: (dict(l=(3, 8)), 4),
+}
+EACH = pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
+TIED = pytest.mark.parametrize('tie', [False, True])
+
+
+def built(case):
+    torch.manual_seed(0)
+    layers = dict(CASES[case][0], n=nn.BatchNorm2d(8), o=conv(8, 3))
+    made = {
+        name: nn.Linear(*layer) if isinstance(layer, tuple) else layer
+        for name, layer in layers.items()
+    }
+    return as_trained(Net(case, **copy.deepcopy(made))).eval()
+
+
+def masked(case, **options):
+    net = built(case)
+    return net, mask_channels(net, INPUTS, linears='*', **options)
+
+
+@EACH
+@TIED
+def test_what_leaves_with_them_reaches_no_output(case, tie):
+    net, channels = masked(case, tie=tie)
+    prune_some(net)
+    assert leak(net, channels, INPUTS) < 1e-6
+    assert closed_but_moving(net, channels, INPUTS) == {}
+
+
+@EACH
+def test_as_many_are_left_as_counted_by_hand(case):
+    net, channels = masked(case)
+    prune_half(net)
+    smaller = cut(net, channels, INPUTS)
+    assert layer_sizes(smaller)['l'][0] == CASES[case][1]
+
+
+@EACH
+@TIED
+def test_they_shrink_with_the_rest_in_training(case, tie):
+    net, _ = masked(case, tie=tie)
+    prune_half(net)
+    expected = call(net, INPUTS)
+    adam = torch.optim.Adam(net.parameters())
+    assert shrink_channels(net, INPUTS, adam) > 0
+    assert layer_sizes(net)['l'][0] == CASES[case][1]
+    assert largest_difference(expected, call(net, INPUTS)) < 1e-5
+
+
+def test_what_is_printed_counts_them():
+    net, channels = masked(mapping_network, exclude='k')
+    assert (
+        str(channels)
+        == """\
+Net: masks on 1 of 2 convolutions and 2 linear layers
+k    10 channels  not masked: excluded by name
+m    12 channels  masked, can leave
+l    96 channels  masked, can leave in 6 groups
+a     8 channels  masked, can leave
+o     3 channels  not masked: is the image"""
+    )
+
+
+def of_fixed_size(s, x, z):
+    return s.o(s.n(s.l(z).view(2, 8, 4, 4)))
+
+
+CASES_THAT_STAY = {
+    of_fixed_size: (dict(l=(6, 128)), 'a view splits it up'),
+    added_to_a_convolution: (CASES[added_to_a_convolution][0], 'unmasked a'),
+}
+
+
+@pytest.mark.parametrize('case', CASES_THAT_STAY, ids=lambda c: c.__name__)
+def test_masks_that_could_discard_nothing_are_refused(case, monkeypatch):
+    layers, why = CASES_THAT_STAY[case]
+    monkeypatch.setitem(CASES, case, (layers, 0))
+    with pytest.raises(PPCDError, match=f'ever be discarded: .*{why}'):
+        mask_channels(built(case), INPUTS, convs=[], linears='l')
