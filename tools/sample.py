@@ -1,7 +1,7 @@
 """Draw pictures of chosen classes into a folder."""
 
 import argparse
-from functools import partial
+from functools import cache, partial
 
 import torch
 from command_line import positive, read_config_file, run, seed
@@ -87,7 +87,7 @@ def main() -> None:
     sampler = ClassSampler(
         read_config_file(args.config), args.weights, args.device
     )
-    names = partial(class_names, sampler.config, args.class_names)
+    names = cache(partial(class_names, sampler.config, args.class_names))
     if args.class_names:
         names()  # a file that is not there is an error, needed or not
     classes = choose_classes(args.classes, sampler.num_classes, names)
