@@ -149,11 +149,17 @@ def test_each_line_of_the_ablation_lacks_one_part():
         {'PixelDistillationLoss'},
         {'DiscriminatorFeatureLoss'},
     ]
-    assert left[3] == left[4] == losses
-    assert [other.model.teacher_as_real for other in others] == [1, 1, 1, 0, 1]
-    assert [
-        other.model.generator.residual_masks for other in (whole, *others)
-    ] == [*5 * ['shared'], 'independent']
+    assert left[3] == left[4] == left[5] == losses
+    reals = [other.model.teacher_as_real for other in others]
+    assert reals == [1, 1, 1, 0, 1, 1]
+    generators = [config.model.generator for config in (whole, *others)]
+    assert [generator.residual_masks for generator in generators] == [
+        *5 * ['shared'],
+        'independent',
+        'shared',
+    ]
+    linears = [len(generator.masked_linears) for generator in generators]
+    assert linears == [1, 1, 1, 1, 1, 1, 0]
 
 
 def test_students_by_rule_differ_in_the_rule_and_in_what_it_needs():

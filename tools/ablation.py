@@ -40,6 +40,10 @@ def with_independent_masks(config: Config) -> None:
     config.model.generator.residual_masks = 'independent'
 
 
+def with_whole_first_layer(config: Config) -> None:
+    config.model.generator.masked_linears = []
+
+
 CHANGES: Dict[str, Callable[[Config], None]] = {
     'without attention': without_loss('AttentionDistillationLoss'),
     'without pixels': without_loss('PixelDistillationLoss'),
@@ -48,6 +52,7 @@ CHANGES: Dict[str, Callable[[Config], None]] = {
     ),
     "real pictures, not the teacher's": with_real_pictures,
     'independent masks': with_independent_masks,
+    'no mask on the first layer': with_whole_first_layer,
 }
 
 

@@ -11,7 +11,7 @@ model = dict(
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='work_dirs/biggan_cifar10_16/iter_8000.pth',
+        checkpoint='checkpoints/biggan_cifar10_16.pth',
     ),
     distillation_loss=_base_.ppcd.distillation_loss,
 )

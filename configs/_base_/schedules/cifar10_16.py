@@ -37,7 +37,7 @@ val_evaluator = dict(
             type='DomainMetric',
             fake_nums=5000,
             classifier=classifier,
-            checkpoint='work_dirs/classifier_cifar10_16/iter_10000.pth',
+            checkpoint='checkpoints/classifier_cifar10_16.pth',
         )
     ]
 )
