@@ -42,6 +42,7 @@ def built(name):
     with (
         torch.device('meta'),
         patch('ppcd_mmagic.models.ppres_generators.link_masks'),
+        patch('ppcd_mmagic.models.ppres_generators.mask_channels'),
         patch('ppcd_mmagic.models.ppres_generators.example_inputs'),
     ):
         # many configs differ in their hooks alone
