@@ -29,6 +29,7 @@ LINES = {
     'SA-GAN': 'sagan/sagan_{data}.py',
     'SN-GAN': 'sngan/sngan_{data}.py',
     'Tiny-GAN': 'tinygan/tinygan_{data}.py',
+    'Tiny-GAN, small': 'tinygan/tinygan_small_{data}.py',
     'Distill only': 'distill_only/distill_only_{data}.py',
     'GAN Compression': 'gan_compression/gan_compression_{data}.py',
 }
