@@ -167,13 +167,13 @@ def only_softmax(s, x):
     [
         (
             '*',
-            'convs: none of the convolutions of Net that match can carry a '
+            'convs: none of the layers of Net that match can carry a '
             'mask: softmax() over all channels reads it (2); is the image (1).',
         ),
         (
             ['a', 'p'],
             'No channel of Net could ever be discarded: softmax() over '
-            'all channels reads it (2). Mask other convolutions, or teach the layer '
+            'all channels reads it (2). Mask other layers, or teach the layer '
             'with register_rule.',
         ),
     ],
