@@ -318,7 +318,7 @@ def mask_channels(
         set_output_gate(module.get_submodule(name), gate)
     for name in chosen:
         if name not in tied:
-            _masks.hang_mask(module.get_submodule(name))
+            _masks.hang_mask(convolutions(module)[name])
     return link_masks(module, example_inputs, left_out)
 
 
