@@ -586,6 +586,7 @@ def test_maps_of_the_noise_leave_with_all_that_reads_them(name):
         (dict(convs='noise2feat'), 'convs: no convolution matches'),
         (dict(linears='to_rgb'), 'linears: no linear layer matches "to_rgb"'),
         (dict(convs=[], linears='noise2feat', exclude='noise2feat'), 'exclude'),
+        (dict(exclude='noise2feat'), 'exclude: no convolution matches'),
     ],
 )
 def test_wrong_names_of_linear_layers_are_refused(arguments, message):

@@ -1,4 +1,4 @@
-# Tiny-GAN of about the size of PPCD-GAN+'s export, which is half of PPCD-GAN's.
+# Tiny-GAN of about the size of PPCD-GAN+'s export.
 _base_ = 'tinygan_imagenet_128.py'
 
 model = dict(generator=dict(base_channels=26))

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
 
 from ppcd_mmagic.errors import PPCDError
 from . import hooks, rules
@@ -220,16 +221,16 @@ class Channels:
         convs = convolutions(self.module)
         masked = _masks.output_gates(self.module)
         linears = [name for name in masked if name not in convs]
-        named = [
-            name
-            for name, _ in self.module.named_modules()
+        named = {
+            name: layer
+            for name, layer in self.module.named_modules()
             if name in convs or name in linears or name in self.left_out
-        ]
+        }
         widest = max(len(short_name(name)) for name in named)
         lines = [
-            f'{short_name(name):{widest}} {self._width(name):5d} channels  '
-            f'{self._line(name, self.module.get_submodule(name))}'
-            for name in named
+            f'{short_name(name):{widest}} {width(layer, "outputs"):5d} '
+            f'channels  {self._line(name, layer)}'
+            for name, layer in named.items()
         ]
         also = (
             f' and {len(linears)} linear layer{"s" * (len(linears) > 1)}'
@@ -244,9 +245,6 @@ class Channels:
                 *lines,
             ]
         )
-
-    def _width(self, name: str) -> int:
-        return width(self.module.get_submodule(name), 'outputs')
 
 
 def mask_channels(
@@ -271,7 +269,7 @@ def mask_channels(
         convs (str | Sequence[str]): Names or ``fnmatch`` patterns of the
             convolutions to mask. ``*`` crosses dots.
         exclude (str | Sequence[str]): Patterns of those to leave out, linear
-            layers among them.
+            layers among them where ``linears`` names any.
         tie (bool): One score for all channels that can only leave together
             (those that meet in an addition, say), so that each that is pruned
             can be discarded. Defaults to False: a score for each channel.
@@ -305,9 +303,8 @@ def mask_channels(
     with _masks.suspended_gates():
         recording = record_channels(module, example_inputs)
     chosen, left_out = _choose(module, recording, convs, linears, exclude)
-    analysis = analyse(
-        module, recording, [*{**present, **dict.fromkeys(chosen)}]
-    )
+    masked = list(dict.fromkeys([*present, *chosen]))
+    analysis = analyse(module, recording, masked)
     _require_leaving(module, analysis, chosen, left_out)
     tied = [
         name
@@ -356,10 +353,11 @@ def _choose(
         for given in (convs, linears)
     )
     patterns = [*convs, *linears]
-    excluded = matching_layers(module, exclude, 'exclude')
+    kinds = [_ConvNd, nn.Linear] if linears else [_ConvNd]
+    excluded = matching_layers(module, exclude, 'exclude', kinds)
     matched = [
-        *matching_layers(module, convs, 'convs'),
-        *matching_layers(module, linears, 'linears'),
+        *matching_layers(module, convs, 'convs', [_ConvNd]),
+        *matching_layers(module, linears, 'linears', [nn.Linear]),
     ]
     chosen = [name for name in matched if name not in excluded]
     left_out = {name: 'not masked: excluded by name' for name in excluded}

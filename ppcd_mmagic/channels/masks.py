@@ -204,12 +204,12 @@ class Gate:
         return torch.where(self._several, alive, table[self.index[:, 0]])
 
     def mask_output(self, layer: nn.Module, args: tuple, out: Tensor) -> Tensor:
-        """Forward hook of the convolution that the gate belongs to."""
+        """Forward hook of the layer that the gate belongs to."""
         if _suspended.get():
             return out
         dim = -1 if isinstance(layer, nn.Linear) else 1
         gate = _per_channel(self.value(), out, dim)
-        # nobody else has seen a convolution's output; a product in place
+        # nobody else has seen the layer's output; a product in place
         # saves its memory where no gradient needs both
         return out * gate if torch.is_grad_enabled() else out.mul_(gate)
 
@@ -413,16 +413,15 @@ def short_name(name: str) -> str:
     return name.removesuffix('.conv')
 
 
-# what arguments name: layers in words, and their types
-_NAMED: Dict[str, Tuple[str, tuple]] = dict(
-    convs=('convolution', (_ConvNd,)),
-    linears=('linear layer', (nn.Linear,)),
-    exclude=('convolution or linear layer', (_ConvNd, nn.Linear)),
-)
+# what can carry a mask, in words
+_KINDS: Dict[type, str] = {_ConvNd: 'convolution', nn.Linear: 'linear layer'}
 
 
 def matching_layers(
-    module: nn.Module, patterns: Union[str, Sequence[str]], what: str
+    module: nn.Module,
+    patterns: Union[str, Sequence[str]],
+    what: str,
+    kinds: Sequence[type],
 ) -> List[str]:
     """Names of the layers that a pattern names.
 
@@ -432,16 +431,17 @@ def matching_layers(
             ``'conv_blocks.*.conv_1'``. ``*`` stands for any part of a name,
             dots included. The convolution of a ConvModule goes by the name
             of the module.
-        what (str): The argument: 'convs', 'linears', or 'exclude' for both.
+        what (str): Name of the argument, for the message.
+        kinds (Sequence[type]): Of layers: ``_ConvNd``, ``nn.Linear``.
 
     Raises:
         PPCDError: If a pattern matches no such layer.
     """
-    kind, types = _NAMED[what]
+    kind = ' or '.join(_KINDS[each] for each in kinds)
     names = [
         name
         for name, child in module.named_modules()
-        if isinstance(child, types)
+        if isinstance(child, tuple(kinds))
     ]
     found: List[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
