@@ -16,11 +16,11 @@ from ppcd_mmagic.registry import MODELS
 def _link(generator: nn.Module, masked_linears: Sequence[str]) -> None:
     """Gate the readers of masks that blocks have brought along, and mask
     linear layers."""
-    inputs = example_inputs(generator)
     if masked_linears and hangs_masks():
+        inputs = example_inputs(generator)
         mask_channels(generator, inputs, convs=(), linears=masked_linears)
     elif any(True for _ in named_masks(generator)):
-        link_masks(generator, inputs)
+        link_masks(generator, example_inputs(generator))
 
 
 @MODELS.register_module()
