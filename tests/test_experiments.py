@@ -162,6 +162,18 @@ def test_each_line_of_the_ablation_lacks_one_part():
     assert linears == [1, 1, 1, 1, 1, 1, 0]
 
 
+def test_the_sweep_compares_its_first_method_with_the_others_at_every_alpha():
+    args = arguments(seeds=[0, 1])
+    runs = alpha_sweep.sweep(args, 'shared')
+    for method in ('PPCD-GAN*', 'SA-GAN'):
+        runs += alpha_sweep.sweep_after_training(args, method)
+    assert alpha_sweep.compared(runs) == [
+        (f'shared, alpha {alpha}', f'{method}, alpha {alpha}')
+        for method in ('PPCD-GAN*', 'SA-GAN')
+        for alpha in args.alphas
+    ]
+
+
 def test_students_by_rule_differ_in_the_rule_and_in_what_it_needs():
     args = arguments(alpha=0.7, rules=list(pruning_rules.RULES), masks='shared')
     cubic, threshold = (run.config for run in pruning_rules.runs_by_alpha(args))

@@ -166,3 +166,9 @@ def test_masks_that_could_discard_nothing_are_refused(case, monkeypatch):
     monkeypatch.setitem(CASES, case, (layers, 0))
     with pytest.raises(PPCDError, match=f'ever be discarded: .*{why}'):
         mask_channels(built(case), INPUTS, convs=[], linears='l')
+
+
+def test_a_refusal_names_the_patterns_that_found_nothing():
+    net = Net(lambda s, x, z: s.l(z).view(2, -1, 4, 4), l=nn.Linear(6, 48))
+    with pytest.raises(PPCDError, match='^linears: none .*: is the image'):
+        mask_channels(net, INPUTS, convs=[], linears='*')

@@ -3,7 +3,7 @@
 import argparse
 import os.path as osp
 from copy import deepcopy
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from command_line import add_experiment_arguments, fraction, run
 from mmengine.config import Config
@@ -25,6 +25,8 @@ from ppcd_mmagic.experiments import (
     set_alpha,
 )
 
+MASKS = ['independent', 'shared']
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -38,6 +40,14 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[0.5, 0.6, 0.7, 0.8],
         help='default: 0.5 0.6 0.7 0.8',
+    )
+    parser.add_argument(
+        '--masks',
+        nargs='+',
+        choices=MASKS,
+        default=MASKS,
+        help='of the students that are pruned while they train, see '
+        'residual_masks of the generator (default: %(default)s)',
     )
     parser.add_argument(
         '--after-training',
@@ -121,13 +131,26 @@ def by_method(runs: List[Run]) -> Dict[str, Dict[float, Run]]:
     return found
 
 
+def compared(runs: List[Run]) -> List[Tuple[str, str]]:
+    """The first method with each of the others, at every alpha."""
+    first, *others = by_method(runs).values()
+    return [
+        (first[alpha].name, other[alpha].name)
+        for other in others
+        for alpha in first
+    ]
+
+
 def main() -> None:
     args = parse_args()
-    runs = sweep(args, 'independent') + sweep(args, 'shared')
+    runs = [run for masks in args.masks for run in sweep(args, masks)]
     for method in args.after_training:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
-    save_table(Table('Sweep of alpha', runs_in_words(runs), results), args.root)
+    save_table(
+        Table('Sweep of alpha', runs_in_words(runs), results, compared(runs)),
+        args.root,
+    )
     points = {
         method: {alpha: results[run.name] for alpha, run in series.items()}
         for method, series in by_method(runs).items()

@@ -402,9 +402,14 @@ def _choose(
             left_out[name] = f'not masked: {analysis.why_not(root)}'
             chosen.remove(name)
     if not chosen:
+        given = ' and '.join(
+            name
+            for name, some in dict(convs=convs, linears=linears).items()
+            if some
+        )
         raise PPCDError(
-            f'convs: none of the layers of {type(module).__name__} that match '
-            f'can carry a mask: {_in_words(left_out)}.'
+            f'{given}: none of the layers of {type(module).__name__} that '
+            f'match can carry a mask: {_in_words(left_out)}.'
         )
     return chosen, left_out
 

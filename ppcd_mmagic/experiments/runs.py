@@ -273,7 +273,7 @@ def _refuse_equal_runs(runs: Sequence[Run]) -> None:
     if equal:
         raise PPCDError(
             f'"{equal.name}" with seed {equal.seed} was asked for '
-            'twice: name each seed and each alpha once.'
+            'twice: name each seed, each alpha and each kind of masks once.'
         )
 
 
