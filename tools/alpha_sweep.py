@@ -5,7 +5,7 @@ import os.path as osp
 from copy import deepcopy
 from typing import Dict, List, Tuple
 
-from command_line import add_experiment_arguments, fraction, run
+from command_line import fraction, parse_experiment, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
@@ -57,9 +57,7 @@ def parse_args() -> argparse.Namespace:
         help='for figure H: generators to prune after training and fine-tune '
         '(default: all)',
     )
-    add_experiment_arguments(parser, 'work_dirs/alpha_sweep')
-    parser.set_defaults(seeds=[0])
-    return parser.parse_args()
+    return parse_experiment(parser, 'alpha_sweep')
 
 
 def sweep(args: argparse.Namespace, masks: str) -> List[Run]:

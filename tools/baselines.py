@@ -4,7 +4,7 @@ import argparse
 import os.path as osp
 from dataclasses import replace
 
-from command_line import add_experiment_arguments, run
+from command_line import parse_experiment, run
 
 from ppcd_mmagic.experiments import (
     STUDENTS,
@@ -41,8 +41,6 @@ def parse_args() -> argparse.Namespace:
         'print and draw the table and pictures. PPCD-GAN* is pruned after '
         'such a training and fine-tuned for half as long again.'
     )
-    add_experiment_arguments(parser, 'work_dirs/baselines')
-    parser.set_defaults(seeds=[0])
     parser.add_argument(
         '--lines',
         nargs='+',
@@ -50,7 +48,7 @@ def parse_args() -> argparse.Namespace:
         default=[*LINES, 'PPCD-GAN*'],
         help='lines of the table to make (default: all)',
     )
-    return parser.parse_args()
+    return parse_experiment(parser, 'baselines')
 
 
 def pruned_afterwards(args: argparse.Namespace, length: int) -> list:

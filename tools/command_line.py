@@ -213,10 +213,16 @@ def build_runner(config: Config) -> Runner:
         return SafeRunner.from_cfg(config)
 
 
-def add_experiment_arguments(
-    parser: argparse.ArgumentParser, root: str
-) -> None:
-    """Options that all experiments share."""
+def parse_experiment(
+    parser: argparse.ArgumentParser, name: str
+) -> argparse.Namespace:
+    """The command line of an experiment, with the options that all share.
+
+    Args:
+        parser (argparse.ArgumentParser): Has those of its own.
+        name (str): Of the experiment: runs of each data set go to a folder
+            of their own.
+    """
     from ppcd_mmagic.experiments import STUDENTS  # it brings matplotlib along
 
     parser.add_argument(
@@ -246,8 +252,7 @@ def add_experiment_arguments(
     )
     parser.add_argument(
         '--root',
-        default=root,
-        help='where runs and results go (default: %(default)s)',
+        help=f'where runs and results go (default: work_dirs/{name}_<data>)',
     )
     parser.add_argument(
         '--cfg-options',
@@ -257,3 +262,6 @@ def add_experiment_arguments(
         help='override settings of every config, as key=value; name another '
         '--root for it',
     )
+    args = parser.parse_args()
+    args.root = args.root or osp.join('work_dirs', f'{name}_{args.data}')
+    return args

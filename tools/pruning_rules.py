@@ -4,7 +4,7 @@ import argparse
 import os.path as osp
 from typing import List
 
-from command_line import add_experiment_arguments, fraction, run
+from command_line import fraction, parse_experiment, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
@@ -70,8 +70,7 @@ def parse_args() -> argparse.Namespace:
         choices=['independent', 'shared'],
         help="see residual_masks of the generator (default: the config's)",
     )
-    add_experiment_arguments(parser, 'work_dirs/pruning_rules')
-    return parser.parse_args()
+    return parse_experiment(parser, 'pruning_rules')
 
 
 def runs_by_alpha(args: argparse.Namespace) -> List[Run]:

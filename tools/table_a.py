@@ -3,7 +3,7 @@
 import argparse
 import os.path as osp
 
-from command_line import add_experiment_arguments, run
+from command_line import parse_experiment, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
@@ -41,14 +41,13 @@ def parse_args() -> argparse.Namespace:
         'models of Table A at alpha 0.5; print and draw the table, pictures '
         'and class leakage.'
     )
-    add_experiment_arguments(parser, 'work_dirs/table_a')
     parser.add_argument(
         '--classifier',
         metavar='PATH',
         help="for ImageNet: weights of torchvision's resnet50; adds class "
         'accuracy to the table',
     )
-    args = parser.parse_args()
+    args = parse_experiment(parser, 'table_a')
     if args.classifier and not osp.isfile(args.classifier):
         parser.error(
             f'--classifier: {args.classifier} not found; download '

@@ -3,8 +3,10 @@
 What is listed here is public; everything else may change.
 """
 
-from .complexity import as_written, complexity, remaining_complexity
+from typing import TYPE_CHECKING
+
 from .computed_weights import fold_computed_weights
+from .cost import as_written, complexity, remaining_complexity
 from .linking import Channels, is_linked, link_masks, mask_channels
 from .masks import ChannelMask, copy_masks, named_masks, without_masks
 from .rules import (
@@ -25,6 +27,9 @@ from .shrinking import (
 )
 from .verification import ExportMismatch, largest_difference, outputs_of
 from .widths import Widths, layer_sizes, resize_layers
+
+if TYPE_CHECKING:
+    from .speedup import discard_channels
 
 __all__ = [
     'ChannelMask',

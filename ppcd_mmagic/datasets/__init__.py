@@ -1,4 +1,4 @@
-from .class_names import class_names
+from .classes import class_names
 from .digits_dataset import DigitsDataset
 from .picture_folder import PictureFolder
 from .pictures import ENDINGS, fault_of, faults_in, fingerprint, pictures_in

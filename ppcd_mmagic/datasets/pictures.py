@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-# what is taken for a picture, by the check before a training and by the data
 ENDINGS = (
     '.jpg',
     '.jpeg',
@@ -24,6 +23,8 @@ ENDINGS = (
     '.tiff',
     '.webp',
 )
+"""What files must end in to be taken for pictures, by the check before a
+training and by the data."""
 _RECORD = '.ppcd_mmagic_pictures.json'
 
 

@@ -247,7 +247,10 @@ FORMATS = dict(
     ),
     safetensors=Format(save_safetensors, ('safetensors',)),
 )
+"""How generators are written, by name: what writes them, what that needs, and
+the precisions it has."""
 PRECISIONS = ('fp32', *HALF, 'int8')
+"""What files may compute in."""
 
 
 def check_formats(

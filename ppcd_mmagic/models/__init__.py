@@ -17,7 +17,7 @@ from .ppres_generators import (
     PPResSAGANGenerator,
     masked_generator,
 )
-from .pruned_generator import pruned_generator
+from .pruned import pruned_generator
 from .teacher import GeneratorTeacher
 from .upsampling_conv import UpsamplingConv2d, merge_upsampling, merged_kernel
 

@@ -70,7 +70,7 @@ PARTS = dict(
     channels={
         'channels/__init__': 'channels_verification',
         'channels/analysis': WHICH,
-        'channels/complexity': 'complexity pruning_plan',
+        'channels/cost': 'complexity pruning_plan',
         'channels/computed_weights': 'channels_toys channels_training',
         'channels/groups': 'pruning_plan',
         'channels/hooks': 'channels_answers channels_toys',

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from ppcd_mmagic.channels import Channels, link_masks, named_masks
-from ppcd_mmagic.channels.complexity import complexity_terms, width_of
+from ppcd_mmagic.channels.cost import complexity_terms, width_of
 from ppcd_mmagic.channels.groups import Group, groups_of
 from ppcd_mmagic.generators import example_inputs
 
