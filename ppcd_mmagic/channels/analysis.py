@@ -38,7 +38,7 @@ from .recording import Recording, record
 # outside. Both are pinned.
 CONSTANT, INPUT = 0, 1
 
-Output = Tuple[str, int]  # a masked convolution and one of its channels
+Output = Tuple[str, int]  # a masked layer and one of its channels
 
 
 class Cells:
@@ -177,18 +177,18 @@ class Analysis:
 
     Args:
         recording (Recording): See :func:`analyse`.
-        masked (Sequence[str]): Convolutions that carry a mask.
+        masked (Sequence[str]): Layers that carry a mask.
         followers (Sequence[str]): Convolutions that only add to the channels
             of what they read.
 
     Attributes:
         cells (Cells): All cells.
         reads (dict): By layer, the cells along its inputs, shape (c, ).
-        writes (dict): By convolution, those along its outputs.
+        writes (dict): By layer, those along its outputs.
         holds (dict): By (owner, side), lists of the cells along that side:
             owner is a layer and side 'outputs' or 'inputs', or owner is the
             path of a parameter and side a dimension of it.
-        images (set): Convolutions whose channels are the output itself.
+        images (set): Layers whose channels are the output itself.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class Analysis:
         return leaving
 
     def is_read(self, name: str) -> bool:
-        """Whether any layer is known to read a channel of a convolution."""
+        """Whether any layer is known to read a channel of a layer."""
         return any(
             self._readers.get(self.cells.root(cell))
             for cell in self.writes[name].tolist()
@@ -540,10 +540,10 @@ def analyse(
     Args:
         module (nn.Module): The module that was recorded.
         recording (Recording): See :func:`record_channels`.
-        masked (Sequence[str]): Convolutions that carry a mask, by name.
+        masked (Sequence[str]): Layers that carry a mask. by name.
 
     Raises:
-        PPCDError: If a masked convolution was not run.
+        PPCDError: If a masked layer was not run.
     """
     followers = [name for name in rules.followers(module) if name not in masked]
     shared = shared_parameters(recording)

@@ -130,7 +130,7 @@ class Channels:
         return self.analysis.cells.root(cell)
 
     def why_not(self, name: str) -> Dict[str, int]:
-        """Why channels of a convolution can never be discarded, whatever its
+        """Why channels of a layer can never be discarded, whatever its
         mask says: reasons, and how many channels each holds."""
         reasons: Dict[str, int] = {}
         for root in self.atoms_of(name):
@@ -140,13 +140,13 @@ class Channels:
         return reasons
 
     def leaving_of(self, name: str) -> Tensor:
-        """Which channels of a convolution can be discarded now, bool
+        """Which channels of a layer can be discarded now, bool
         (c, )."""
         leaving = self.leaving()
         return torch.tensor([root in leaving for root in self.atoms_of(name)])
 
     def atoms_of(self, name: str) -> List[int]:
-        """What the channels of a convolution can only leave with: those with
+        """What the channels of a layer can only leave with: those with
         the same number leave together."""
         name = self._full(name, self.analysis.writes, 'writes')
         return [
@@ -154,7 +154,7 @@ class Channels:
         ]
 
     def alive_outputs(self, name: str) -> Tensor:
-        """Which outputs of a convolution its masks leave alive, bool (c, );
+        """Which outputs of a layer its masks leave alive, bool (c, );
         all where it has no mask."""
         name = self._full(name, self.analysis.writes, 'writes')
         gate = _masks.output_gate(self.module.get_submodule(name))
@@ -187,7 +187,7 @@ class Channels:
         )
 
     def _together(self, name: str) -> str:
-        """What the channels of a convolution can only leave with."""
+        """What the channels of a layer can only leave with."""
         roots = self.atoms_of(name)
         own = len(set(roots))
         parts = []
@@ -255,7 +255,7 @@ def mask_channels(
     tie: bool = False,
     linears: Patterns = (),
 ) -> Channels:
-    """Give convolutions a mask, and gate every layer that reads them.
+    """Give layers a mask, and gate every layer that reads them.
 
     Layers whose channels are the output itself are left out of patterns with a
     ``*``, and refused where they are named.
@@ -282,7 +282,7 @@ def mask_channels(
         Channels: What is masked and what can leave; print it.
 
     Raises:
-        PPCDError: If a pattern matches nothing, a named convolution writes
+        PPCDError: If a pattern matches nothing, a named layer writes
             the image or was not run, or the module cannot be recorded.
 
     Example:

@@ -1,7 +1,7 @@
 """Learnable channel masks: the one mechanism behind PP-Res.
 
 A mask acts in two places, because a zeroed channel is not yet a dead one: on
-the *output* of its convolution, and on the *input* of every layer that reads
+the *output* of its layer, and on the *input* of every layer that reads
 those channels. Between the two stands a norm, say, which turns an all-zero
 channel into a constant; cut off at the readers, that constant reaches
 nothing. So a pruned channel can be discarded exactly.
@@ -256,11 +256,11 @@ def _identity(mask: ChannelMask) -> Tensor:
 
 
 class OutputGate(Gate):
-    """The gate on what a masked convolution writes."""
+    """The gate on what a masked layer writes."""
 
 
 class FollowerGate(Gate):
-    """The gate on what an unmasked convolution adds to masked channels (the
+    """The gate on what an unmasked layer adds to masked channels (the
     last one of self-attention)."""
 
 

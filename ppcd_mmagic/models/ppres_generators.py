@@ -35,8 +35,9 @@ class PPResSAGANGenerator(SNGANGenerator):
         residual_masks (str): See :class:`PPResSNGANGenResBlock`.
         masked_linears (Sequence[str]): Linear layers to mask as well,
             ``['noise2feat']`` for the one that makes the first map of the
-            noise, with a score for each channel of that map. It holds most
-            parameters of a small generator. Defaults to none, as in the paper.
+            noise, with a score for each channel of that map. It holds up to
+            half of a small generator's parameters. Defaults to none, as in the
+            paper.
 
     All other arguments are those of MMagic's ``SAGANGenerator``. Called with
     noise (n, noise_size) and label (n, ), it returns images (n, 3, h, w) in
@@ -118,7 +119,7 @@ def masked_generator(
     input_shape: Optional[Sequence[int]] = None,
     **defaults,
 ) -> nn.Module:
-    """Build any registered generator and mask its convolutions by name.
+    """Build any registered generator and mask its layers by name.
 
     Registered as ``MaskedGenerator``. The log says what was masked, what can
     leave, and why not the rest.
@@ -136,7 +137,7 @@ def masked_generator(
         nn.Module: The generator itself, with masks attached and linked.
 
     Raises:
-        PPCDError: If a pattern matches no convolution, nothing could ever be
+        PPCDError: If a pattern matches no layer, nothing could ever be
             discarded, or the generator cannot be recorded.
 
     Example:

@@ -31,12 +31,13 @@ def pruned_generator(
 
     Registered as ``PrunedGenerator``; what ``tools/export.py`` writes. The
     generator is built as its own config says, but without masks, and computed
-    weights (spectral norm) become plain ones: nothing of pruning is left in
-    it but the widths. Self-attention is computed in chunks
+    weights (spectral norm) become plain ones: nothing of pruning is left in it
+    but the widths. Self-attention is computed in chunks
     (:class:`ChunkedSelfAttentionBlock`): its map cannot be pruned, and would
-    take a third of the time. Convolutions of enlarged maps compute before
-    they enlarge (:class:`UpsamplingConv2d`). Weights of 2-D convolutions are laid out as is
-    fastest where they are (:class:`LayoutFollower`). Called with a label outside [0, num_classes) it
+    take more than half of the time. Convolutions of enlarged maps compute
+    before they enlarge (:class:`UpsamplingConv2d`). Weights of 2-D
+    convolutions are laid out as is fastest where they are
+    (:class:`LayoutFollower`). Called with a label outside [0, num_classes) it
     raises a PPCDError.
 
     Args:
