@@ -199,7 +199,9 @@ def _peers(part: dict) -> str:
         rows.append(cells)
     alike = part[ALIKE]
     gains = [
-        _gain(name, part[name], dense, alike) for name in (OURS, MULTIPLES)
+        _gain(name, part[name], dense, alike)
+        for name in (OURS, MULTIPLES)
+        if name in part  # not in files of before
     ]
     return '\n'.join(
         [
