@@ -9,6 +9,7 @@ from .computed_weights import fold_computed_weights
 from .cost import as_written, complexity, remaining_complexity
 from .linking import Channels, is_linked, link_masks, mask_channels
 from .masks import ChannelMask, copy_masks, named_masks, without_masks
+from .rehearsal import rehearse
 from .rules import (
     channelwise,
     convolution,
@@ -57,6 +58,7 @@ __all__ = [
     'outputs_of',
     'pooled',
     'register_rule',
+    'rehearse',
     'remaining_complexity',
     'resize_layers',
     'same',

@@ -1,19 +1,29 @@
 """Taking pruned channels out of a module that is still being trained."""
 
-from typing import Any, Mapping, Optional
+from copy import deepcopy
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .computed_weights import settle_computed_weights
+from ppcd_mmagic.errors import PPCDError
+from .computed_weights import fold_computed_weights, settle_computed_weights
 from .linking import link_masks
 from .masks import ChannelMask
+from .verification import (
+    TOLERANCE,
+    ExportMismatch,
+    difference_of,
+    on_cpu,
+    outputs_of,
+)
 from .widths import (
     keep_channels,
     layer_sizes,
     replace,
+    require_known_parametrization,
     resize_layers,
     sizes_in,
     width,
@@ -31,7 +41,8 @@ def shrink_channels(
 
     Layers, masks and optimizer state become smaller; the masks stay, and can
     go on pruning. What the module computes stays the same but for spectral
-    norm, see :func:`zero_dead_channels`.
+    norm, see :func:`zero_dead_channels`. A copy is cut first and compared, so
+    that a module that cannot be cut stays as it is.
 
     Args:
         module (nn.Module): With masks.
@@ -41,6 +52,10 @@ def shrink_channels(
 
     Returns:
         int: Number of mask entries removed.
+
+    Raises:
+        ExportMismatch: If the copy computes something else.
+        PPCDError: If it cannot be cut, or does not run then.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
@@ -58,16 +73,73 @@ def shrink_channels(
           (1): Conv2d(2, 3, kernel_size=(1, 1), stride=(1, 1))
         )
     """
-    channels = link_masks(module, example_inputs)
-    kept = channels.kept()
+    kept = link_masks(module, example_inputs).kept()
     if not kept:
         return 0
+    for owner, side in kept:
+        if not isinstance(side, int):
+            require_known_parametrization(module.get_submodule(owner))
+    try_cut(folded_copy(module, example_inputs), example_inputs, kept)
     before = _entries(module)
+    _cut(module, example_inputs, kept, optimizer)
+    return before - _entries(module)
+
+
+def folded_copy(module: nn.Module, example_inputs: Any) -> nn.Module:
+    """A copy on the CPU with its masks, without computed weights: what
+    spectral norm divides by changes with what is left."""
+    outputs_of(module, example_inputs)  # else weights are of a graph, and stay
+    copy = deepcopy(module).cpu()
+    fold_computed_weights(copy)
+    return copy
+
+
+def try_cut(
+    module: nn.Module, example_inputs: Any, kept: Dict[tuple, Tensor]
+) -> None:
+    """Cut a copy, and compare it with the module, which stays as it is.
+
+    Args:
+        module (nn.Module): On the CPU, without computed weights.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        kept (dict): What stays, see :class:`Channels`.
+
+    Raises:
+        ExportMismatch: If the copy computes something else.
+        PPCDError: If it cannot be cut, or does not run then.
+    """
+    inputs = on_cpu(example_inputs)
+    smaller, name = deepcopy(module), type(module).__name__
+    try:
+        _cut(smaller, inputs, kept)
+        difference = difference_of(module, smaller, inputs, TOLERANCE)
+    except PPCDError:
+        raise
+    except Exception as error:  # whatever its forward makes of fewer channels
+        raise PPCDError(
+            f'{name} does not run without its dead channels '
+            f'({type(error).__name__}: {error}): leave out what they reach by '
+            'name (exclude); print(mask_channels(...)) says what that is.'
+        ) from error
+    if not difference <= TOLERANCE:
+        raise ExportMismatch(
+            f'Without its dead channels {name} differs by {difference:.3g} '
+            f'(allowed: {TOLERANCE}): it uses their number in a way that was '
+            'not noticed. Leave out what they reach by name (exclude).'
+        )
+
+
+def _cut(
+    module: nn.Module,
+    example_inputs: Any,
+    kept: Dict[tuple, Tensor],
+    optimizer: Optional[Optimizer] = None,
+) -> None:
     for (owner, side), indices in kept.items():
         _keep(module, owner, side, indices, optimizer)
     settle_computed_weights(module)
     link_masks(module, example_inputs)
-    return before - _entries(module)
 
 
 def _keep(

@@ -42,6 +42,14 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
     return [value for value in tree_leaves(out) if torch.is_tensor(value)]
 
 
+def on_cpu(example_inputs: Any) -> Any:
+    """Example inputs of a copy that is there."""
+    return tree_map(
+        lambda value: value.cpu() if torch.is_tensor(value) else value,
+        example_inputs,
+    )
+
+
 def largest_difference(expected: List[Tensor], found: List[Tensor]) -> float:
     """Largest difference between two lists of tensors; not a number if any
     value is not, infinite if they are not as many or of other shapes.
@@ -68,6 +76,19 @@ def relative_difference(expected: List[Tensor], found: List[Tensor]) -> float:
     where that is above 1."""
     scale = max([1.0] + [float(a.abs().max()) for a in expected if a.numel()])
     return largest_difference(expected, found) / scale
+
+
+def difference_of(
+    module: nn.Module, other: nn.Module, example_inputs: Any, tolerance: float
+) -> float:
+    """:func:`relative_difference` of what two modules compute; where it is
+    above the tolerance it may be float32 that rounds."""
+    difference = relative_difference(
+        outputs_of(module, example_inputs), outputs_of(other, example_inputs)
+    )
+    if difference <= tolerance:
+        return difference
+    return min(difference, difference_in_float64(module, other, example_inputs))
 
 
 def difference_in_float64(

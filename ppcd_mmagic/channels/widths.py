@@ -171,7 +171,7 @@ def keep_channels(
         kept (Tensor): Indices, in ascending order.
         optimizer (Optimizer, optional): Follows, with its state.
     """
-    _require_known_parametrization(layer)
+    require_known_parametrization(layer)
     count, groups = width(layer, side), _groups(layer)
     before = getattr(layer, 'weight_orig', None)
     for name, dim in tensors_of(layer, side).items():
@@ -190,7 +190,8 @@ def keep_channels(
         layer.weight = after.detach()  # is computed from it
 
 
-def _require_known_parametrization(layer: nn.Module) -> None:
+def require_known_parametrization(layer: nn.Module) -> None:
+    """Refuse to narrow a layer whose weight is computed by who knows what."""
     for name, steps in getattr(layer, 'parametrizations', {}).items():
         for step in steps:
             if not isinstance(step, _SpectralNorm):

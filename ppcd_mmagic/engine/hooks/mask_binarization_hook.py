@@ -12,6 +12,7 @@ from ppcd_mmagic.channels import (
     is_linked,
     link_masks,
     named_masks,
+    rehearse,
 )
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import (
@@ -187,6 +188,9 @@ class MaskBinarizationHook(Hook):
         for name, plan in self._plans.items():
             if self.budget is not None:
                 self._require_reachable(name, plan)
+        for generator in masked_generators(runner, type(self).__name__):
+            module = generator.module
+            rehearse(module, example_inputs(module), self.alpha)
         self._mean = _mean_sparsity(generators_of(runner.model))
 
     def after_train_iter(

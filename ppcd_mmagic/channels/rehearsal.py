@@ -1,0 +1,92 @@
+"""Trying out, before a training, what will be done after it."""
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+
+from .linking import link_masks
+from .masks import ChannelMask, named_masks
+from .shrinking import folded_copy, try_cut
+from .verification import on_cpu, outputs_of
+
+
+@torch.no_grad()
+def rehearse(
+    module: nn.Module, example_inputs: Any, fraction: float = 1.0
+) -> None:
+    """Take pruned channels out of a copy, and compare.
+
+    What is known of layers and functions is known from a recording. Of what
+    Python computes beside it (a number of channels that becomes a factor, say)
+    not all can be noticed; found out here, it costs seconds, and after the
+    training a training. In copies half of what may fall of each mask does, at
+    random, and then all of it; weights that are the same everywhere (biases, gains) are
+    given other values, for zeros hide what is wrong.
+
+    Args:
+        module (nn.Module): With masks; stays as it is.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        fraction (float): Of a mask that may fall, in [0, 1]; never its last
+            entry. Defaults to 1.0.
+
+    Raises:
+        ExportMismatch: If a copy without its dead channels computes something
+            else.
+        PPCDError: If it cannot be cut, or does not run then.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+        ...     def forward(self, x):
+        ...         return self.b(self.a(x)) / self.a.out_channels
+        >>> net, images = Net(), torch.randn(2, 3, 4, 4)
+        >>> _ = mask_channels(net, images)
+        >>> rehearse(net, images)
+        Traceback (most recent call last):
+        ppcd_mmagic.channels.verification.ExportMismatch: Without its dead
+        channels Net differs by ...
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        copy = folded_copy(module, example_inputs)
+        inputs = on_cpu(example_inputs)
+        state = {k: v.clone() for k, v in copy.state_dict().items()}
+        _vary(copy)
+        if not all(out.isfinite().all() for out in outputs_of(copy, inputs)):
+            copy.load_state_dict(state)
+        for part in (0.5, 1.0):
+            _prune(copy, part * fraction)
+            kept = link_masks(copy, inputs).kept()
+            if kept:
+                try_cut(copy, inputs, kept)
+
+
+def _prune(module: nn.Module, fraction: float) -> None:
+    for _, mask in named_masks(module):
+        mask.weight.uniform_()
+        mask.prune(int(fraction * mask.channels))
+
+
+def _vary(module: nn.Module) -> None:
+    """Give what is the same everywhere other values: positive ones, which are
+    valid wherever zeros and ones are; whole kernels get small ones."""
+    for layer in module.modules():
+        if isinstance(layer, ChannelMask):
+            continue
+        tensors = [
+            *layer.parameters(recurse=False),
+            *(getattr(layer, n, None) for n in ('running_mean', 'running_var')),
+        ]
+        for value in tensors:
+            if not isinstance(value, torch.Tensor) or value.numel() < 2:
+                continue
+            if not bool((value == value.flatten()[0]).all()):
+                continue
+            if value.ndim > 1:
+                value.normal_(0, value[0].numel() ** -0.5)
+            else:
+                value.add_(torch.rand_like(value) / 2 + 0.1)

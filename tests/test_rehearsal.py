@@ -1,0 +1,99 @@
+"""What cannot be cut is found out on copies: before a training, and before
+anything of a module in training is changed."""
+
+import copy
+import re
+
+import pytest
+import torch
+import torch.nn as nn
+from channel_checks import Net, conv, prune_half
+from torch.nn.utils.parametrizations import weight_norm
+
+from ppcd_mmagic.channels import (
+    ExportMismatch,
+    largest_difference,
+    mask_channels,
+    outputs_of,
+    rehearse,
+    shrink_channels,
+)
+from ppcd_mmagic.errors import PPCDError
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def masked(run, **layers):
+    """Fresh from its initialization: what zeros hide has to be found."""
+    torch.manual_seed(0)
+    layers = {
+        'a': conv(3, 8),
+        'n': nn.BatchNorm2d(8),
+        'b': conv(8, 3),
+        **layers,
+    }
+    net = Net(run, **layers)
+    mask_channels(net, IMAGES)
+    return net
+
+
+def plain(s, x):
+    return s.b(s.n(s.a(x)).relu())
+
+
+def divided_by_its_width(s, x):
+    return plain(s, x) / int(re.findall(r'\d+', repr(s.b))[1])
+
+
+def needs_eight(s, x):
+    if 'Conv2d(8' not in repr(s.b):
+        raise ValueError('8 channels, please')
+    return plain(s, x)
+
+
+def test_a_module_stays_as_it_is():
+    net = masked(plain)
+    state, images = copy.deepcopy(net.state_dict()), outputs_of(net, IMAGES)
+    numbers = torch.get_rng_state()
+    net.train()
+    rehearse(net, IMAGES)
+    assert torch.equal(numbers, torch.get_rng_state())
+    assert net.training and net.a.weight.requires_grad
+    assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
+    assert largest_difference(images, outputs_of(net, IMAGES)) == 0
+
+
+def test_a_factor_that_follows_the_width_is_found_before_the_training():
+    with pytest.raises(ExportMismatch, match='Without its dead channels Net'):
+        rehearse(masked(divided_by_its_width), IMAGES)
+
+
+def test_what_does_not_run_with_fewer_channels_is_named():
+    net = masked(needs_eight)
+    with pytest.raises(PPCDError, match='does not run .*8 channels, please'):
+        rehearse(net, IMAGES)
+
+
+@pytest.mark.parametrize('run', [divided_by_its_width, needs_eight])
+def test_a_module_that_cannot_be_cut_stays_whole(run):
+    net = masked(run)
+    prune_half(net)
+    expected = outputs_of(net, IMAGES)
+    adam = torch.optim.Adam(net.parameters())
+    with pytest.raises(PPCDError):
+        shrink_channels(net, IMAGES, adam)
+    assert net.a.weight.shape == (8, 3, 3, 3)
+    assert {id(p) for p in adam.param_groups[0]['params']} == {
+        id(p) for p in net.parameters()
+    }
+    assert largest_difference(expected, outputs_of(net, IMAGES)) == 0
+
+
+def test_a_weight_of_unknown_making_is_refused_before_anything_is_cut():
+    net = masked(lambda s, x: s.b(s.m(s.a(x))), m=weight_norm(conv(8, 8)))
+    rehearse(net, IMAGES)  # an export folds it
+    prune_half(net)
+    with pytest.raises(PPCDError, match='fold it'):
+        shrink_channels(net, IMAGES)
+    assert net.a.weight.shape == (8, 3, 3, 3)
+    assert outputs_of(net, IMAGES)
