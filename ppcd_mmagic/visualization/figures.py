@@ -230,7 +230,8 @@ def confusion_heatmaps(
                 color='white' if value > 0.5 else 'black',
             )
         axis.set_title(name, fontsize=10)
-        axis.set_xticks(range(len(class_names)), class_names)
+        turned = 90 if max(map(len, class_names)) > 2 else 0
+        axis.set_xticks(range(len(class_names)), class_names, rotation=turned)
         axis.set_yticks(range(len(class_names)), class_names)
         axis.set_xlabel('recognised')
     axes.flat[0].set_ylabel('asked for')
