@@ -172,18 +172,15 @@ def apply(analysis, call) -> Any:
             or (call.shape is None)
             or not torch.is_tensor(call.args[0])
         ):
+            _pin_numbers(analysis, (call.args, call.kwargs), call.name)
             return analysis.opaque(
                 f'{type(layer).__name__} {call.name} reads it in a way that '
                 'is not known'
             )
         return rule(analysis, call.name, layer, call.args[0])
     rule = _FUNCTIONS.get(call.name)
-    if rule not in (viewed, indexed, split, repeated):
-        for extent in tree_leaves((call.node.args, call.node.kwargs)):
-            for source in getattr(extent, 'sources', ()):
-                analysis.pin_source(
-                    source, f'its number is used by {call.name}()'
-                )
+    if rule not in (viewed, expanded, indexed, split) or not call.args:
+        _pin_numbers(analysis, (call.node.args, call.node.kwargs), call.name)
     if not analysis.inputs():  # made of nothing: random numbers, zeros
         return torch.full([1] * len(call.shape), INPUT)
     if rule is None:
@@ -191,6 +188,16 @@ def apply(analysis, call) -> Any:
     if not call.args:
         return analysis.opaque(f'{call.name}() reads it by keyword')
     return rule(analysis, call)
+
+
+def _pin_numbers(analysis, value: Any, name: str) -> None:
+    """Whatever is counted by a number that is used in a way in which it need
+    not follow what it is used on."""
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, slice):
+            _pin_numbers(analysis, (leaf.start, leaf.stop, leaf.step), name)
+        for source in getattr(leaf, 'sources', ()):
+            analysis.pin_source(source, f'its number is used by {name}()')
 
 
 # -- layers
@@ -478,8 +485,7 @@ def joined(analysis, call) -> Tensor:
     vary = {d for d in range(out.ndim) if out.shape[d] > 1}
     if len(vary) > 1:
         for other in vary - {dim % out.ndim}:
-            for place in out.unbind(other):
-                analysis.cells.join(place.unique().tolist())
+            _join_slices(analysis, out, other)
     return out
 
 
@@ -492,6 +498,7 @@ def indexed(analysis, call) -> Any:
     """Indexing with slices; their ends must follow the channels."""
     source = call.args[0]
     if not torch.is_tensor(source):  # a part of several outputs
+        _pin_numbers(analysis, call.args[1], 'indexing')
         return (
             source[call.args[1]]
             if call.shape is not None or isinstance(source, (tuple, list))
@@ -502,6 +509,7 @@ def indexed(analysis, call) -> Any:
         return analysis.opaque('indexing by a tensor reads it')
     index = index if isinstance(index, tuple) else (index,)
     if any(isinstance(x, list) for x in index):  # colours the other way round
+        _pin_numbers(analysis, call.node.args[1], 'indexing')
         analysis.cells.pin(source, 'fixed ones are picked out of it')
         return _run(analysis, call)
     if any(x is Ellipsis for x in index):
@@ -509,7 +517,9 @@ def indexed(analysis, call) -> Any:
         at = next(i for i, x in enumerate(index) if x is Ellipsis)
         index = index[:at] + (slice(None),) * missing + index[at + 1 :]
     for dim, part in enumerate(x for x in index if x is not None):
-        if source.shape[dim] > 1:
+        if source.shape[dim] == 1:
+            _pin_numbers(analysis, part, 'indexing')
+        else:
             reason = _slice_reason(analysis, call, dim, part)
             if reason:
                 analysis.cells.pin(source, reason)
@@ -519,13 +529,15 @@ def indexed(analysis, call) -> Any:
 def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     """Why a slice pins what it is taken from, None if it does not."""
     if not isinstance(part, slice):
+        _pin_numbers(analysis, part, 'indexing')
         return 'a fixed one is picked out of it'
     ends = (part.start, part.stop, part.step)
     node = analysis.inputs()[0]
     given = [end for end in ends if end is not None and int(end) != 0]
     if not given:
         return None
-    if not all(analysis.follows(end, analysis.of(node)) for end in given):
+    # each is looked at: one that follows something else pins that
+    if not all([analysis.follows(end, analysis.of(node)) for end in given]):
         return 'a slice with fixed ends is taken of it'
     # ends in proportion to the channels stay where they are only if every
     # part loses as many
@@ -550,22 +562,18 @@ def split(analysis, call) -> Any:
     """Equal parts of what varies lose the same positions."""
     source = call.node.args[0]
     x = call.args[0]
-    size = (
-        call.args[1]
-        if len(call.args) > 1
-        else call.kwargs.get(
-            'split_size_or_sections', call.kwargs.get('chunks')
-        )
-    )
+    size = call.args[1] if len(call.args) > 1 else _size_of_parts(call.kwargs)
     dim = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 0)
     out = _run(analysis, call)
+    shapes = {part.meta['shape'] for part in call.node.users}
+    if x.shape[dim] == 1 or call.name == 'chunk' or not isinstance(size, int):
+        _pin_numbers(analysis, size, call.name)
     if x.shape[dim] == 1:
         return out
-    shapes = {part.meta['shape'] for part in call.node.users}
-    if call.name == 'split' and type(size) is int:
-        analysis.cells.pin(x, 'it is split in parts of a fixed size')
-    elif call.name == 'split' and not isinstance(size, int):
+    if call.name == 'split' and not isinstance(size, int):
         analysis.cells.pin(x, 'it is split in parts of fixed sizes')
+    elif call.name == 'split' and not analysis.follows(size, x):
+        analysis.cells.pin(x, 'it is split in parts of a fixed size')
     elif len(shapes) > 1 or source.meta['shape'][dim] % len(out):
         analysis.cells.pin(x, 'it is split unevenly')
     else:
@@ -574,43 +582,114 @@ def split(analysis, call) -> Any:
     return out
 
 
+def _size_of_parts(given: dict) -> Any:
+    """By any of the names that torch has for it."""
+    names = ('split_size_or_sections', 'split_size', 'chunks')
+    return next((given[name] for name in names if name in given), None)
+
+
 def viewed(analysis, call) -> Tensor:
     """Views, whose sizes must follow the channels."""
-    sizes = call.args[1:] or tuple(call.kwargs.values())
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = sizes[0]
+    sizes = _sizes(call)
     if not all(isinstance(size, int) for size in sizes):
         return analysis.opaque('a view as another type reads it')
     before, out = call.args[0], _run(analysis, call)
+    free = [
+        d
+        for d, size in enumerate(sizes)
+        if int(size) == -1 or analysis.follows(size, before)
+    ]
     vary = [d for d in range(out.ndim) if out.shape[d] > 1]
-    if len(vary) > sum(size > 1 for size in before.shape):
-        _split_up(analysis, before, out, sizes)
-    elif not all(
-        analysis.follows(sizes[d], out) for d in vary if int(sizes[d]) != -1
-    ):
-        analysis.cells.pin(before, 'a view of fixed size is taken of it')
+    splits = len(vary) > sum(size > 1 for size in before.shape)
+    if not splits and set(vary) <= set(free):
+        free = vary
+    else:
+        parts = _parts_of_one(analysis, before, call.shape)
+        free = [d for d in free if d in parts]
+        _split_up(analysis, before, out, free, splits)
+    for d in set(range(out.ndim)) - {*vary, *free}:
+        _pin_numbers(analysis, sizes[d], call.name)
     return out
 
 
-def _split_up(analysis, before: Tensor, out: Tensor, sizes: tuple) -> None:
-    """A view of one dimension as several (features as maps): where a single
-    one of these is not of a fixed size, what lies at one index of it leaves
-    together."""
-    vary = [d for d in range(out.ndim) if out.shape[d] > 1]
-    free = [
-        d
-        for d in vary
-        if int(sizes[d]) == -1 or analysis.follows(sizes[d], before)
-    ]
-    is_all_of_one = (
-        sum(size > 1 for size in before.shape) == 1
-        and math.prod(out.shape[d] for d in vary) == before.numel()
-    )
-    if len(free) != 1 or not is_all_of_one:
+def _split_up(
+    analysis, before: Tensor, out: Tensor, free: List[int], splits: bool
+) -> None:
+    """A view of one dimension as several: where a single one of these is not
+    of a fixed size, what lies at one index of it leaves together."""
+    if len(free) == 1:
+        _join_slices(analysis, out, free[0])
+    elif splits:
         analysis.cells.pin(before, 'a view splits it up')
-        return
-    for slice_ in out.unbind(free[0]):
+    else:
+        analysis.cells.pin(before, 'a view of fixed size is taken of it')
+
+
+def _sizes(call) -> tuple:
+    """Of a view, which takes them one by one or as one tuple."""
+    sizes = call.args[1:] or tuple(call.kwargs.values())
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        return tuple(sizes[0])
+    return sizes
+
+
+def _parts_of_one(analysis, before: Tensor, after: tuple) -> range:
+    """The dimensions of a view that the one in which channels vary became
+    (features as maps); none where they vary in several.
+
+    Extents of 1 beside them are of it as well (where one channel is left),
+    but for as many as were there before.
+    """
+    shape = analysis.inputs()[0].meta['shape']
+    vary = [d for d in range(before.ndim) if before.shape[d] > 1]
+    if len(vary) != 1:
+        return range(0)
+    (dim,) = vary
+    starts = _ends(after, 0, math.prod(shape[:dim]))
+    if not starts:
+        return range(0)
+    start = min(starts[0] + _ones(shape[:dim][::-1]), starts[-1])
+    stops = _ends(after, start, shape[dim])
+    if not stops:
+        return range(0)
+    return range(start, max(stops[-1] - _ones(shape[dim + 1 :]), stops[0]))
+
+
+def _ends(shape: tuple, start: int, size: int) -> List[int]:
+    """Where dimensions that hold so many elements may end."""
+    return [
+        end
+        for end in range(start, len(shape) + 1)
+        if math.prod(shape[start:end]) == size
+    ]
+
+
+def _ones(shape: tuple) -> int:
+    """How many extents of 1 come first."""
+    return next((i for i, size in enumerate(shape) if size != 1), len(shape))
+
+
+def _join_slices(analysis, cells: Tensor, dim: int) -> None:
+    """Let what lies at one index of a dimension leave together."""
+    for slice_ in cells.unbind(dim):
         analysis.cells.join(slice_.unique().tolist())
+
+
+def expanded(analysis, call) -> Tensor:
+    """The same for all indices of a dimension; numbers of channels must
+    follow those that vary in it."""
+    sizes = _sizes(call)
+    if not all(isinstance(size, int) for size in sizes):
+        return analysis.opaque('expand() by tensors reads it')
+    out = _run(analysis, call)
+    for d, size in enumerate(sizes):
+        if out.shape[d] == 1:
+            _pin_numbers(analysis, size, call.name)
+        elif int(size) != -1 and not analysis.follows(size, out):
+            analysis.cells.pin(
+                call.args[0], 'a view of fixed size is taken of it'
+            )
+    return out
 
 
 def rearranged(analysis, call) -> Any:
@@ -637,9 +716,10 @@ def _shuffled(analysis, run: Callable) -> Tensor:
 def _call(call) -> Callable:
     if call.node.op == 'call_function':
         return call.node.target
-    # cells may lie in another order in memory than the values
-    name = 'reshape' if call.name == 'view' else call.name
-    return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+    if call.name == 'view':
+        # cells may lie in another order in memory than the values
+        return lambda x, *args, **kwargs: x.reshape(*args, *kwargs.values())
+    return lambda x, *args, **kwargs: getattr(x, call.name)(*args, **kwargs)
 
 
 def _run(analysis, call) -> Any:
@@ -778,7 +858,8 @@ _names(
 _names(joined, 'cat concat concatenate stack')
 _names(repeated, 'repeat')
 _names(split, 'chunk split')
-_names(viewed, 'view reshape expand')
+_names(viewed, 'view reshape')
+_names(expanded, 'expand')
 _names(rearranged, 'unbind select narrow roll repeat_interleave unflatten')
 register_rule('pixel_shuffle', shuffled)
 register_rule('pad', padded)
