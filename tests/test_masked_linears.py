@@ -22,9 +22,12 @@ from ppcd_mmagic.channels import (
     largest_difference,
     layer_sizes,
     mask_channels,
+    named_masks,
     shrink_channels,
 )
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.registry import MODELS
 
 INPUTS = (
     torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
@@ -134,6 +137,43 @@ def test_they_shrink_with_the_rest_in_training(case, tie):
     assert shrink_channels(net, INPUTS, adam) > 0
     assert layer_sizes(net)['l'][0] == CASES[case][1]
     assert largest_difference(expected, call(net, INPUTS)) < 1e-5
+
+
+@EACH
+@TIED
+def test_a_single_map_may_be_left_of_each(case, tie):
+    """With one channel a size does not tell what it was a size of."""
+    net, channels = masked(case, tie=tie)
+    names = set(channels.masks)
+    for mask in channels.masks.values():
+        mask.prune(mask.channels - 1)
+    expected = call(net, INPUTS)
+    adam = torch.optim.Adam(net.parameters())
+    assert shrink_channels(net, INPUTS, adam) > 0
+    assert largest_difference(expected, call(net, INPUTS)) < 1e-5
+    assert shrink_channels(net, INPUTS, adam) == 0
+    assert {name for name, _ in named_masks(net)} == names
+    known = {id(p) for group in adam.param_groups for p in group['params']}
+    assert known == {id(parameter) for parameter in net.parameters()}
+
+
+def test_a_single_map_may_be_left_of_the_noise_of_a_generator():
+    generator = MODELS.build(
+        dict(
+            type='PPResSAGANGenerator',
+            output_scale=32,
+            noise_size=8,
+            num_classes=3,
+            base_channels=8,
+            masked_linears=['noise2feat'],
+        )
+    )
+    dict(named_masks(generator))['noise2feat'].prune(7)
+    inputs = example_inputs(generator)
+    expected = call(generator, inputs)
+    assert shrink_channels(generator, inputs) == 7
+    assert generator.noise2feat.out_features == 16
+    assert largest_difference(expected, call(generator, inputs)) < 1e-5
 
 
 def test_what_is_printed_counts_them():

@@ -308,9 +308,13 @@ def mask_channels(
     _require_leaving(module, analysis, chosen, left_out)
     tied = [
         name
-        for name in chosen
-        if tie or isinstance(module.get_submodule(name), nn.Linear)
+        for name in masked
+        if name in present
+        and present[name].tied
+        or name in chosen
+        and (tie or isinstance(module.get_submodule(name), nn.Linear))
     ]
+    _masks.hang_tied_masks(module, analysis, tied)
     for name, gate in _masks.tie(module, analysis, tied).items():
         set_output_gate(module.get_submodule(name), gate)
     for name in chosen:
