@@ -21,6 +21,7 @@ from ppcd_mmagic.channels import (
     mask_channels,
     named_masks,
     shrink_channels,
+    zero_dead_channels,
 )
 from ppcd_mmagic.errors import PPCDError
 
@@ -280,6 +281,50 @@ def test_layers_that_share_a_weight_keep_it():
     prune_some(module)
     assert all('shares a parameter' in why for why in channels.why_not('a'))
     cut(module, channels, images)
+
+
+def one_memory():
+    module = net(lambda s, y: s.b(y) + s.c(2 * y), c=conv(8, 3))
+    module.c.weight.data = module.b.weight.data
+    return module
+
+
+def a_part_of_it():
+    module = net(lambda s, y: s.b(y) + s.c(y[:, :4]), c=conv(4, 3))
+    whole = module.b.weight.data.transpose(0, 1)
+    module.c.weight.data = whole[2:6].transpose(0, 1)
+    return module
+
+
+def held_beside():
+    module = net(lambda s, y: s.b(y) + F.conv2d(y, s.held, padding=1))
+    module.held = module.b.weight.data
+    return module
+
+
+@pytest.mark.parametrize('build', [one_memory, a_part_of_it, held_beside])
+def test_layers_that_share_memory_keep_it(build):
+    module = build()
+    channels = mask_channels(module, IMAGES, convs=['p', 'a'])
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    expected = call(module, IMAGES)
+    zero_dead_channels(module, IMAGES)
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+    assert shrink_channels(module, IMAGES) == 3
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+
+
+def test_parameters_in_one_buffer_are_not_one_parameter():
+    module = net()
+    flat = torch.cat([p.data.flatten() for p in module.parameters()])
+    start = 0
+    for p in module.parameters():
+        p.data = flat[start : start + p.numel()].view(p.shape)
+        start += p.numel()
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    assert channels.leaving_of('a').sum() == 4
 
 
 def test_a_copy_with_folded_spectral_norm_leaves_the_original_its_weight():

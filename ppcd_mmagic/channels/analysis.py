@@ -205,6 +205,7 @@ class Analysis:
         self.writes: Dict[str, Tensor] = {}
         self.holds: Dict[tuple, List[Tensor]] = defaultdict(list)
         self.images: Set[str] = set()
+        self._two: List[Tensor] = []
         self._values: Dict[fx.Node, Any] = {}
         self.shared = shared_parameters(recording)
         self._named = {node.name: node for node in recording.graph.nodes}
@@ -219,6 +220,11 @@ class Analysis:
         for held in self.holds.values():  # a layer used twice
             for same in zip(*(cells.tolist() for cells in held)):
                 self.cells.join(same)
+        self._all_of: Dict[int, str] = {}
+        for (owner, _), (cells, *_) in self.holds.items():
+            roots = set(map(self.cells.root, cells.tolist()))
+            if len(roots) == 1:
+                self._all_of.setdefault(*roots, f'is all that {owner} has')
         self._readers = defaultdict(list)
         for layer, cells in self.reads.items():
             for position, cell in enumerate(cells.tolist()):
@@ -247,6 +253,11 @@ class Analysis:
             roots = [self.cells.root(cell) for cell in cells.tolist()]
             if roots and leaving.issuperset(roots):
                 leaving.discard(roots[0])  # no layer can be without channels
+        for cells in self._two:
+            roots = [self.cells.root(cell) for cell in cells.tolist()]
+            for root in roots:
+                if sum(each not in leaving for each in roots) < 2:
+                    leaving.discard(root)
         return leaving
 
     def is_read(self, name: str) -> bool:
@@ -270,6 +281,14 @@ class Analysis:
         return (
             None if root in self._readers else 'nothing that is known reads it'
         )
+
+    def why_it_stays(self, root: int) -> Optional[str]:
+        """As :meth:`why_not`, or because no layer can be without channels.
+
+        Which one would be may change as others leave: no reason for a score
+        of another kind.
+        """
+        return self.why_not(root) or self._all_of.get(root)
 
     def writers_of_atoms(self) -> Dict[int, FrozenSet[Output]]:
         """All masked outputs that write an atom, by root; not of atoms that
@@ -358,10 +377,17 @@ class Analysis:
                 cells = cells.narrow(dim, 0, 1)
         return cells
 
+    def atoms_of(self, cells: Tensor) -> Tensor:
+        """The roots of cells, with extent 1 wherever they do not vary: in
+        other dimensions nothing can leave by itself."""
+        found, inverse = cells.unique(return_inverse=True)
+        roots = torch.tensor([self.cells.root(c) for c in found.tolist()])
+        return self.squeeze(roots[inverse].view(cells.shape))
+
     def along(self, cells: Tensor, dim: int, size: int) -> Tensor:
         """One cell for each position of a dimension, shape (size, ); what the
         other dimensions show there counts as a sum."""
-        rows = cells.movedim(dim, 0).flatten(1)
+        rows = cells.movedim(dim, 0).reshape(cells.shape[dim], -1)
         if rows.shape[1] == 1:
             return rows.flatten().expand(size)
         united = [
@@ -407,6 +433,10 @@ class Analysis:
         if name in self.followers:
             return self.cells.new()
         return self.cells.new(opened=f'the unmasked {name}')
+
+    def keep_two(self, cells: Tensor) -> None:
+        """Of these as many stay that there is not only one."""
+        self._two.append(cells)
 
     def hold(self, owner: str, side: Any, cells: Tensor) -> None:
         """The owner has an entry for each cell along that side."""
@@ -496,21 +526,29 @@ class _Parts:
 def shared_parameters(recording: Recording) -> Dict[str, str]:
     """Layers with a parameter that is used elsewhere as well, by name, and
     where. Neither a gate can be written into it nor a channel taken out."""
-    users: Dict[int, Set[str]] = defaultdict(set)
-    layers = {n.target for n in recording.graph.nodes if n.op == 'call_module'}
-    for name in layers:
-        for value in recording.get_submodule(name).parameters():
-            users[id(value)].add(name)
+    parameters = {
+        name: list(recording.get_submodule(name).parameters())
+        for name in sorted(
+            {n.target for n in recording.graph.nodes if n.op == 'call_module'}
+        )
+    }
     measured = {name for name, _ in recording.counted}
     for node in recording.graph.nodes:
         for value in tree_leaves((node.args, node.kwargs)):
             measured.update(n for n, _ in getattr(value, 'sources', ()))
-    beside = {
-        id(getattr(recording, node.target)): node.meta['path']
+    others = {
+        node: getattr(recording, str(node.target))
         for node in recording.graph.nodes
-        if node.op == 'get_attr'
-        and node.meta.get('path')
-        and (node.users or node.name in measured)
+        if node.op == 'get_attr' and (node.users or node.name in measured)
+    }
+    memory = _memory([*tree_leaves(parameters), *others.values()])
+    users: Dict[int, Set[str]] = defaultdict(set)
+    for name, values in parameters.items():
+        for value in values:
+            users[memory[id(value)]].add(name)
+    beside = {
+        memory[id(value)]: node.meta.get('path') or 'what holds its values'
+        for node, value in others.items()
     }
     found = {}
     for key, names in users.items():
@@ -518,9 +556,39 @@ def shared_parameters(recording: Recording) -> Dict[str, str]:
             if key in beside:
                 found[name] = f'{beside[key]} is used beside its layer'
             elif len(names) > 1:
-                others = ', '.join(sorted(names - {name}))
-                found[name] = f'{name} shares a parameter with {others}'
+                others_of_it = ', '.join(sorted(names - {name}))
+                found[name] = f'{name} shares a parameter with {others_of_it}'
     return found
+
+
+def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
+    """Numbers of tensors, by identity: the same where they share memory, as
+    after ``a.data = b.data``."""
+
+    def where(tensor: Tensor) -> tuple:
+        return (
+            str(tensor.device),
+            tensor.untyped_storage().data_ptr(),
+            tensor.storage_offset() * tensor.element_size(),
+        )
+
+    numbers: Dict[int, int] = {}
+    number, storage, end = 0, None, 0
+    for tensor in sorted({id(t): t for t in tensors}.values(), key=where):
+        *place, start = where(tensor)
+        if place != storage or start >= end:
+            number, storage, end = number + 1, place, 0
+        numbers[id(tensor)] = number
+        end = max(end, start + _span(tensor))
+    return numbers
+
+
+def _span(tensor: Tensor) -> int:
+    """Bytes from the first element to the last."""
+    if not tensor.numel():
+        return 0
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()))
+    return (last + 1) * tensor.element_size()
 
 
 def _all(cell: int, shape) -> Tensor:

@@ -156,6 +156,10 @@ def followers(module: nn.Module) -> Iterator[str]:
                 yield f'{name}.{path}' if name else path
 
 
+# names of arguments that torch takes for the sake of NumPy
+_AS_TORCH = dict(axis='dim', keepdims='keepdim')
+
+
 def apply(analysis, call) -> Any:
     """The cells that come out of a call."""
     if call.node.op == 'call_module':
@@ -179,6 +183,9 @@ def apply(analysis, call) -> Any:
             )
         return rule(analysis, call.name, layer, call.args[0])
     rule = _FUNCTIONS.get(call.name)
+    call = call._replace(
+        kwargs={_AS_TORCH.get(k, k): v for k, v in call.kwargs.items()}
+    )
     if rule not in (viewed, expanded, indexed, split) or not call.args:
         _pin_numbers(analysis, (call.node.args, call.node.kwargs), call.name)
     if not analysis.inputs():  # made of nothing: random numbers, zeros
@@ -187,6 +194,8 @@ def apply(analysis, call) -> Any:
         return analysis.opaque(f'{call.name}() reads it, which is not known')
     if not call.args:
         return analysis.opaque(f'{call.name}() reads it by keyword')
+    if call.kwargs.get('out') is not None:
+        return analysis.opaque(f'{call.name}() writes it into another tensor')
     return rule(analysis, call)
 
 
@@ -293,12 +302,17 @@ def linear(analysis, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
         return analysis.opaque(f'{name} leaves its dimension as it is')
     analysis.read(name, analysis.along(x, -1, layer.in_features))
     outputs = analysis.write(name, layer.out_features)
+    if x.ndim == 1:  # NNI cuts none of these
+        for cells in (x, outputs):
+            analysis.cells.pin(cells, f'{name} runs without a batch')
     return outputs.view([1] * (x.ndim - 1) + [-1])
 
 
 def embedding(analysis, name: str, layer: nn.Embedding, x: Tensor) -> Tensor:
     """Writes along the last dimension; its rows always stay."""
     outputs = analysis.write(name, layer.embedding_dim)
+    if layer.max_norm is not None:
+        analysis.cells.pin(outputs, f'{name} limits the norm of whole rows')
     return outputs.view([1] * x.ndim + [-1])
 
 
@@ -376,7 +390,9 @@ def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
         )
         for node in nodes
     ]
-    varies = [d for d in range(rank) if any(v.shape[d] > 1 for v in values)]
+    # positions of a map that leave as one are no channels of their own
+    atoms = [analysis.atoms_of(value) for value in values]
+    varies = [d for d in range(rank) if any(a.shape[d] > 1 for a in atoms)]
     # one value for many channels: it does not leave with any of them
     narrow = [any(s[d] == 1 for d in varies) for s in shapes]
     bias = [biases and _is_bias(s, shape) for s in shapes]
@@ -442,11 +458,8 @@ def reduced(analysis, call) -> Tensor:
         return analysis.opaque(
             f'{call.name}() reads it in a way that is not known'
         )
-    dims = (
-        list(range(x.ndim))
-        if dims is None
-        else [d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)]
-    )
+    # of no dimensions it is of all
+    dims = _dimensions(x, None if dims in ((), []) else dims)
     if any(x.shape[d] > 1 for d in dims):
         return analysis.opaque(f'{call.name}() over all channels reads it')
     if len(call.shape) < x.ndim:
@@ -477,12 +490,31 @@ def moved(analysis, call) -> Any:
     return _run(analysis, call)
 
 
+def squeezed(analysis, call) -> Tensor:
+    """Without the dimensions of extent 1: one in which channels vary must not
+    become one of these."""
+    x = call.args[0]
+    dims = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
+    for d in _dimensions(x, dims):
+        if x.shape[d] > 1:
+            analysis.keep_two(analysis.along(x, d, x.shape[d]))
+    return _run(analysis, call)
+
+
+def _dimensions(x: Tensor, dims: Any) -> List[int]:
+    """Counted from the first; all where none are named."""
+    if dims is None:
+        return list(range(x.ndim))
+    return [d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)]
+
+
 def joined(analysis, call) -> Tensor:
     """Concatenation, and stacking: what is put side by side has to lose the
     same positions in all other dimensions."""
     out = _run(analysis, call)
     dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else 0)
-    vary = {d for d in range(out.ndim) if out.shape[d] > 1}
+    atoms = analysis.atoms_of(out)
+    vary = {d for d in range(out.ndim) if atoms.shape[d] > 1}
     if len(vary) > 1:
         for other in vary - {dim % out.ndim}:
             _join_slices(analysis, out, other)
@@ -701,7 +733,9 @@ def rearranged(analysis, call) -> Any:
 
 def shuffled(analysis, call) -> Tensor:
     """Pixel shuffle: the r * r channels of one leave together."""
-    return _shuffled(analysis, lambda x: _call(call)(x, *call.args[1:]))
+    return _shuffled(
+        analysis, lambda x: _call(call)(x, *call.args[1:], **call.kwargs)
+    )
 
 
 def _shuffled(analysis, run: Callable) -> Tensor:
@@ -852,9 +886,10 @@ _names(normed, 'norm linalg_norm linalg_vector_norm')
 _names(normalized, 'softmax log_softmax')
 _names(
     moved,
-    'flatten squeeze unsqueeze permute transpose swapaxes movedim '
+    'flatten unsqueeze permute transpose swapaxes movedim '
     'pixel_unshuffle flip',
 )
+_names(squeezed, 'squeeze')
 _names(joined, 'cat concat concatenate stack')
 _names(repeated, 'repeat')
 _names(split, 'chunk split')
