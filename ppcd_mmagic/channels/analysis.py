@@ -47,6 +47,8 @@ class Cells:
     Attributes:
         writers (list[frozenset]): By cell, the masked outputs that reach it.
         opened (list[str | None]): By cell, what writes it without a mask.
+        normed (list[frozenset]): By cell, the writers of which a norm undoes
+            how large their outputs are, before anything else is added.
         atoms (list[int]): By cell, its atom; compare by :meth:`root`.
         reasons (dict): By root, why the atom is pinned.
     """
@@ -54,6 +56,7 @@ class Cells:
     def __init__(self) -> None:
         self.writers: List[FrozenSet[Output]] = [frozenset(), frozenset()]
         self.opened: List[Optional[str]] = [None, 'the input']
+        self.normed: List[FrozenSet[Output]] = [frozenset(), frozenset()]
         self.atoms = [0, 1]
         self.reasons: Dict[int, str] = {
             0: 'meets a constant that has all its channels',
@@ -67,6 +70,7 @@ class Cells:
         writers: FrozenSet[Output] = frozenset(),
         opened: Optional[str] = None,
         atom: Optional[int] = None,
+        normed: FrozenSet[Output] = frozenset(),
     ) -> int:
         """A new cell, of a new atom unless one is given."""
         if atom is None:
@@ -74,6 +78,7 @@ class Cells:
             self._parents.append(atom)
         self.writers.append(writers)
         self.opened.append(opened)
+        self.normed.append(normed)
         self.atoms.append(atom)
         return len(self.writers) - 1
 
@@ -133,6 +138,7 @@ class Cells:
                 frozenset().union(*(self.writers[c] for c in counted)),
                 reason,
                 atom,
+                frozenset().union(*(self.normed[c] for c in counted)),
             )
         return self._known[key]
 
@@ -150,7 +156,20 @@ class Cells:
         key = ('bias', cell)
         if key not in self._known:
             self._known[key] = self.new(
-                self.writers[cell], None, self.atoms[cell]
+                self.writers[cell], None, self.atoms[cell], self.normed[cell]
+            )
+        return self._known[key]
+
+    def norm(self, cell: int) -> int:
+        """The same channel behind a norm that undoes the gates of all that
+        write it."""
+        key = ('norm', cell)
+        if key not in self._known:
+            self._known[key] = self.new(
+                self.writers[cell],
+                self.opened[cell],
+                self.atoms[cell],
+                self.writers[cell],
             )
         return self._known[key]
 

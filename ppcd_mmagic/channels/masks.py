@@ -142,8 +142,9 @@ class Gate:
     """Which mask entries decide over which channels of a layer.
 
     A channel is alive while any of its entries is. One that has a single
-    entry trains its score; one that several share (channels that meet in an
-    addition) is only cut off.
+    entry trains its score. One that several share (channels that meet in an
+    addition) is cut off, and trains the scores of those of which a norm undoes
+    the gate on their outputs: nothing else would.
 
     Args:
         masks (Sequence[ChannelMask]): The table: after the constants CLOSED
@@ -151,14 +152,21 @@ class Gate:
         index (Tensor): Entries by channel, shape (c, k), padded with CLOSED.
         tied (bool): Whether the entries of the mask stand for atoms, which
             have to be found again when widths change. Defaults to False.
+        normed (Tensor, optional): Which of the entries stand behind a norm,
+            bool (c, k). Defaults to none.
     """
 
     def __init__(
-        self, masks: Sequence[ChannelMask], index: Tensor, tied: bool = False
+        self,
+        masks: Sequence[ChannelMask],
+        index: Tensor,
+        tied: bool = False,
+        normed: Optional[Tensor] = None,
     ) -> None:
         self.masks = list(masks)
         self.index = index
         self.tied = tied
+        self.normed = normed if normed is not None and normed.any() else None
         self._is_identity = len(self.masks) == 1 and torch.equal(
             index, _identity(self.masks[0])
         )
@@ -177,6 +185,8 @@ class Gate:
         if self.index.device != device:
             self.index = self.index.to(device)
             self._several = self._several.to(device)
+            if self.normed is not None:
+                self.normed = self.normed.to(device)
 
     def _table(self, entries: List[Tensor]) -> Tensor:
         constants = torch.tensor([0, 1]).to(entries[0])
@@ -197,11 +207,16 @@ class Gate:
 
     def value(self) -> Tensor:
         """Shape (c, ), exactly 0 or 1. Its gradient reaches the scores of the
-        channels that have one entry."""
+        channels that have one entry, and of several those that are normed."""
         if self._is_identity:
             return self.masks[0].gate()
         alive = self.alive().to(self.masks[0].weight.dtype)
         table = self._table([mask.gate() for mask in self.masks])
+        if self.normed is not None:
+            # straight through, each as if it were the only one: a product of
+            # 1 - entry has no slope where another entry lives
+            trained = (table[self.index] * self.normed).sum(1)
+            alive = alive + (trained - trained.detach())
         return torch.where(self._several, alive, table[self.index[:, 0]])
 
     def mask_output(self, layer: nn.Module, args: tuple, out: Tensor) -> Tensor:
@@ -533,8 +548,9 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
             else None
             for cell in cells.tolist()
         ]
+        normed = [analysis.cells.normed[cell] for cell in cells.tolist()]
         if any(writers):
-            gates[name] = _gate_for(module, writers, InputGate)
+            gates[name] = _gate_for(module, writers, InputGate, normed)
     return gates
 
 
@@ -554,7 +570,12 @@ def follower_gates(
     return gates
 
 
-def _gate_for(module: nn.Module, writers: list, kind: Type[_Gate]) -> _Gate:
+def _gate_for(
+    module: nn.Module,
+    writers: list,
+    kind: Type[_Gate],
+    normed: Optional[list] = None,
+) -> _Gate:
     """The gate of channels with these writers; None is always open."""
     names = dict.fromkeys(n for each in writers for n, _ in each or ())
     present = output_gates(module)
@@ -573,9 +594,23 @@ def _gate_for(module: nn.Module, writers: list, kind: Type[_Gate]) -> _Gate:
         else sorted({e for name, i in each for e in entries[name][i]})
         for each in writers
     ]
+    trained = [
+        {e for name, i in each & behind for e in entries[name][i]}
+        if each
+        else set()
+        for each, behind in zip(writers, normed or [frozenset()] * len(rows))
+    ]
     longest = max(map(len, rows))
     padded = [row + [CLOSED] * (longest - len(row)) for row in rows]
-    return kind(masks, torch.tensor(padded, device='cpu'))
+    return kind(
+        masks,
+        torch.tensor(padded, device='cpu'),
+        normed=torch.tensor(
+            [[e in own for e in row] for row, own in zip(padded, trained)],
+            device='cpu',
+        )
+        & (torch.tensor([len(row) > 1 for row in rows], device='cpu')[:, None]),
+    )
 
 
 def _entries(gate: Gate, starts: Dict[ChannelMask, int]) -> List[List[int]]:

@@ -223,6 +223,27 @@ def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         type(layer).__name__, x
     ):
         return analysis.opaque(f'{name} runs without a batch')
+    x = _with_entries(analysis, name, x)
+    normed = [
+        analysis.cells.norm(cell) if _has_one_score(analysis, cell) else cell
+        for cell in x.flatten().tolist()
+    ]
+    return torch.tensor(normed).view(x.shape)
+
+
+def _has_one_score(analysis, cell: int) -> bool:
+    """Whether a norm undoes the gates on all that writes a channel: of
+    several, one may still outweigh another. All positions of a map that a
+    linear layer writes have the same."""
+    writers = analysis.cells.writers[cell]
+    layers = {name for name, _ in writers}
+    return len(writers) == 1 or (
+        len(layers) == 1 and isinstance(analysis.layer(*layers), nn.Linear)
+    )
+
+
+def _with_entries(analysis, name: str, x: Tensor) -> Tensor:
+    """For a layer with entries for each channel."""
     x = analysis.per_channel(x)
     size = analysis.node.meta['shape'][1]
     analysis.hold(name, 'outputs', analysis.along(x, 1, size))
@@ -253,7 +274,7 @@ def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
     """One slope for all, or one for each channel."""
     if layer.num_parameters == 1:
         return x
-    return channelwise(analysis, name, layer, x)
+    return _with_entries(analysis, name, x)
 
 
 def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
