@@ -86,6 +86,12 @@ def normed_before_it_is_a_map(s, x, z):
     return s.o(s.g(s.l(z)).view(2, -1, 4, 4))
 
 
+def positions_are_picked(s, x, z):
+    maps = s.l(z).view(2, -1, 8, 8)
+    top, bottom = maps.split(4, 2)
+    return s.o(maps[:, :, :4] + bottom[:, :, 0:1] + top)
+
+
 def tokens(s, x, z):
     read = s.l(x.flatten(2).transpose(1, 2))
     return s.o(read.transpose(1, 2).reshape(2, -1, 8, 8))
@@ -112,6 +118,7 @@ CASES = {
     ),
     with_a_gain_of_the_noise: (dict(l=(6, 512), m=(6, 8), k=(6, 8)), 256),
     beside_a_convolution: (dict(l=(6, 256), a=conv(3, 4)), 128),
+    positions_are_picked: (dict(l=(6, 512)), 256),
     normed_before_it_is_a_map: (
         dict(l=(6, 128), g=nn.GroupNorm(32, 128)),
         64,

@@ -11,8 +11,9 @@ An atom may leave if and only if something reads it, nothing pins it, and it
 is closed wherever it is read.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -199,6 +200,8 @@ class Analysis:
         masked (Sequence[str]): Layers that carry a mask.
         followers (Sequence[str]): Convolutions that only add to the channels
             of what they read.
+        renamed (set[int]): Identities of parameters that have several names;
+            under one of them alone they cannot be cut.
 
     Attributes:
         cells (Cells): All cells.
@@ -215,8 +218,10 @@ class Analysis:
         recording: Recording,
         masked: Sequence[str],
         followers: Sequence[str] = (),
+        renamed: AbstractSet[int] = frozenset(),
     ) -> None:
         self.recording = recording
+        self.renamed = renamed
         self.masked = set(masked)
         self.followers = set(followers)
         self.cells = Cells()
@@ -490,6 +495,7 @@ class Analysis:
             node.meta['path'] is None
             or len(extended) != 1
             or node.meta['path'].rpartition('.')[0] in self.shared
+            or id(value) in self.renamed
             or not value.is_floating_point()
         ):
             return _all(CONSTANT, value.shape)
@@ -640,8 +646,14 @@ def analyse(
                 f'{name} cannot carry a mask: {shared[name]}. '
                 'Leave it out by name (exclude).'
             )
+    holders = Counter(
+        id(parameter)
+        for child in module.modules()
+        for parameter in child._parameters.values()
+    )
+    renamed = {key for key, count in holders.items() if count > 1}
     with torch.device('cpu'):  # cells, wherever the module is
-        analysis = Analysis(recording, masked, followers)
+        analysis = Analysis(recording, masked, followers, renamed)
     idle = [name for name in masked if name not in analysis.writes]
     if idle:
         raise PPCDError(

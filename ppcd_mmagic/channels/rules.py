@@ -44,6 +44,7 @@ from torch.nn.modules.pooling import (
 )
 from torch.utils._pytree import tree_leaves
 
+from ppcd_mmagic.errors import PPCDError
 from . import computed_weights, hooks
 from .widths import Widths, follow_widths, is_depthwise, set_widths
 
@@ -280,7 +281,14 @@ def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
 def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """Whole groups leave, and a channel of a group that stays carries the
     others of it."""
-    cells = analysis.along(analysis.per_channel(x), 1, layer.num_channels)
+    size = analysis.node.meta['shape'][1]
+    if layer.num_channels != size:  # torch looks at weights alone
+        raise PPCDError(
+            f'GroupNorm {name} was made for {layer.num_channels} channels and '
+            f'reads {size}, so its groups are others: make it anew, or give '
+            'it weights (affine=True), whose sizes are saved.'
+        )
+    cells = analysis.along(analysis.per_channel(x), 1, size)
     groups = cells.view(layer.num_groups, -1).tolist()
     for group in groups:
         analysis.cells.join(group)
@@ -569,8 +577,9 @@ def indexed(analysis, call) -> Any:
         missing = source.ndim - sum(x is not None for x in index) + 1
         at = next(i for i, x in enumerate(index) if x is Ellipsis)
         index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+    atoms = analysis.atoms_of(source)
     for dim, part in enumerate(x for x in index if x is not None):
-        if source.shape[dim] == 1:
+        if atoms.shape[dim] == 1:
             _pin_numbers(analysis, part, 'indexing')
         else:
             reason = _slice_reason(analysis, call, dim, part)
@@ -619,9 +628,10 @@ def split(analysis, call) -> Any:
     dim = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 0)
     out = _run(analysis, call)
     shapes = {part.meta['shape'] for part in call.node.users}
-    if x.shape[dim] == 1 or call.name == 'chunk' or not isinstance(size, int):
+    varies = analysis.atoms_of(x).shape[dim] > 1
+    if not varies or call.name == 'chunk' or not isinstance(size, int):
         _pin_numbers(analysis, size, call.name)
-    if x.shape[dim] == 1:
+    if not varies:
         return out
     if call.name == 'split' and not isinstance(size, int):
         analysis.cells.pin(x, 'it is split in parts of fixed sizes')
