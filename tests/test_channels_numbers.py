@@ -341,7 +341,7 @@ def test_a_group_norm_without_weights_does_not_take_other_channels():
     for _, mask in named_masks(first):
         mask.pruned[:4] = True
     shrink_channels(first, IMAGES)
-    with pytest.raises(PPCDError, match='g was made for 8 channels and reads 4'):
+    with pytest.raises(PPCDError, match='made for 8 channels and reads 4'):
         fit_to_state(second, IMAGES, first.state_dict())
 
 
