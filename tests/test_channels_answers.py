@@ -116,6 +116,12 @@ def residual_net(run=residual, last=8):
     return net(run, last, c=conv(8, 4), d=conv(8, 4))
 
 
+def shuffled(s, y):
+    """Maps of four channels each, the first of which meets all that c has."""
+    both = s.a(y) + torch.cat([s.c(y), s.d(y)], 1)
+    return s.b(torch.nn.functional.pixel_shuffle(both, 2))
+
+
 def test_what_leaves_together_is_named():
     _, lines = printed(residual_net())
     assert lines == dict(
@@ -128,15 +134,28 @@ def test_what_leaves_together_is_named():
 
 
 def test_what_leaves_in_groups_is_counted():
-    shuffle = torch.nn.functional.pixel_shuffle
-    _, lines = printed(
-        residual_net(
-            lambda s, y: s.b(shuffle(y + torch.cat([s.c(y), s.d(y)], 1), 2)),
-            last=2,
-        )
+    module = net(c=conv(6, 4), d=conv(6, 8))
+    module.a, module.b = conv(6, 12), conv(3, 3)
+    module.run = lambda s, x: shuffled(s, s.p(x))
+    channels = mask_channels(module, IMAGES)
+    _, lines = printed(module)
+    all_of_c = 'is all that c has'
+    assert lines['a'] == (
+        'masked, can leave in 3 groups with c, d, but 4 of 12 stay: '
+        f'{all_of_c}'
     )
-    assert lines['a'] == 'masked, can leave in 2 groups with c, d'
-    assert lines['c'] == 'masked, can leave in 1 groups with a'
+    assert lines['c'] == f'masked, stays: {all_of_c}'
+    assert lines['d'] == 'masked, can leave in 2 groups with a'
+    for mask in channels.masks.values():
+        mask.pruned.fill_(True)
+    assert not channels.leaving_of('c').any()
+    assert channels.leaving_of('a').sum() == 4  # one of the two of d
+
+
+def test_a_mask_of_what_is_all_that_a_layer_has_is_refused():
+    module = net(lambda s, y: s.b(s.g(y)), g=nn.GroupNorm(1, 8))
+    with pytest.raises(PPCDError, match='ever be discarded: is all that a has'):
+        mask_channels(module, IMAGES, convs='a')
 
 
 def test_what_stays_in_part_says_how_many_and_why():

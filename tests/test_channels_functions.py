@@ -5,13 +5,14 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import call, conv, net
+from channel_checks import call, conv, cut, net
 
 from ppcd_mmagic.channels import (
     discard_channels,
     largest_difference,
     layer_sizes,
     mask_channels,
+    shrink_channels,
 )
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -311,6 +312,12 @@ STAYS = dict(
     ),
     uneven=(lambda y: torch.cat(y.chunk(3, dim=1), 1), 'split unevenly'),
     every_second=(lambda y: torch.cat([y[:, ::2]] * 2, 1), 'fixed ends'),
+    axis=(lambda y: y.softmax(axis=1), 'softmax() over all channels'),
+    mean_over_axis=(
+        lambda y: y - y.mean(axis=1, keepdims=True),
+        'mean() over all channels',
+    ),
+    sum_of_no_dimension=(lambda y: y / y.sum(()), 'sum() over all channels'),
     as_numbers=(
         lambda y: y.view(torch.int32).view(torch.float32),
         'a view as another type',
@@ -432,6 +439,77 @@ def test_imaginary_parts_are_followed_or_refuse_nothing():
         )
         < 1e-5
     )
+
+
+SPELLINGS = dict(
+    mean=lambda y: y - y.mean(axis=(2, 3), keepdims=True),
+    mean_dropped=lambda y: y - y.mean(axis=-1)[..., None],
+    softmax=lambda y: y.softmax(axis=2),
+    joined=lambda y: torch.cat([y, y], axis=2),
+    stacked=lambda y: torch.stack([y, y], axis=2).flatten(2, 3),
+    norm=lambda y: y / y.norm(dim=(2, 3), keepdim=True),
+    std=lambda y: y + y.std(axis=2, keepdims=True, correction=0),
+    view=lambda y: y.view(size=(y.size(0), y.size(1), -1))[..., None],
+    reshape=lambda y: y.reshape(shape=(y.size(0), -1, 64))[..., None],
+    expand=lambda y: y[..., :1].expand(size=(-1, y.size(1), -1, 4)),
+    squeeze=lambda y: y[..., :1].squeeze(dim=3)[..., None],
+    squeeze_all=lambda y: (
+        y * y.mean((2, 3), keepdim=True).squeeze()[..., None, None]
+    ),
+    unsqueeze=lambda y: y.unsqueeze(dim=2).flatten(2, 3),
+    chunk=lambda y: torch.cat(y.chunk(chunks=2, dim=2), 3),
+    padded=lambda y: F.pad(y, pad=(1, 1, 1, 1)),
+)
+
+
+@pytest.mark.parametrize('name', SPELLINGS)
+def test_arguments_may_go_by_any_of_their_names(name):
+    module = net(lambda s, y: s.b(SPELLINGS[name](y)))
+    channels = masked(module)
+    assert channels.leaving_of('a').nonzero().flatten().tolist() == [0, 3]
+    cut(module, channels, IMAGES)
+
+
+def test_what_is_written_into_another_tensor_stays():
+    module = net(
+        lambda s, y: s.b(torch.cat([y, y], 1, out=torch.empty(0))), 16
+    )
+    why = 'cat() writes it into another tensor'
+    assert masked(module).why_not('a') == {why: 8}
+
+
+def test_a_pixel_shuffle_may_name_its_factor():
+    module = net(lambda s, y: s.b(F.pixel_shuffle(y, upscale_factor=2)), 2)
+    channels = mask_channels(module, IMAGES, convs=['p', 'a'])
+    module.a.mask.pruned[:4] = True
+    assert channels.leaving_of('a').sum() == 4
+    cut(module, channels, IMAGES)
+
+
+SQUEEZES = dict(
+    all=lambda y: y.squeeze(),
+    one=lambda y: y.squeeze(1).squeeze(-1).squeeze(-1),
+    several=lambda y: y.squeeze((1, 2, 3)),
+)
+
+
+@pytest.mark.parametrize('name', SQUEEZES)
+def test_where_a_dimension_of_one_is_dropped_two_channels_stay(name):
+    module = net(
+        lambda s, y: (
+            s.b(y)
+            * s.l(SQUEEZES[name](y.mean((2, 3), keepdim=True)))[..., None, None]
+        ),
+        l=nn.Linear(8, 3),
+    )
+    channels = mask_channels(module, IMAGES, convs=['p', 'a'])
+    for mask in channels.masks.values():
+        mask.prune(7)
+    assert layer_sizes(cut(module, channels, IMAGES))['a'] == (2, 1)
+    expected = call(module, IMAGES)
+    assert shrink_channels(module, IMAGES) == 5 + 6
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+    assert shrink_channels(module, IMAGES) == 0
 
 
 def test_two_that_are_added_leave_where_both_are_dead():

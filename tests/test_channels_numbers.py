@@ -12,16 +12,20 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import call, conv, cut, net, prune_some
+from channel_checks import Net, call, conv, cut, net, prune_some
 from torch.utils.checkpoint import checkpoint
 
 from ppcd_mmagic.channels import (
     fit_to_state,
     largest_difference,
     mask_channels,
+    named_masks,
     shrink_channels,
+    zero_dead_channels,
 )
 from ppcd_mmagic.errors import PPCDError
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def other(outputs):
@@ -112,6 +116,140 @@ def test_cut_out_and_shrunk_it_computes_the_same(name, tie):
     assert largest_difference(expected, call(module, images)) < 1e-5
 
 
+SIZES_OF_OTHERS = dict(
+    expanded=lambda x, c: x[:, :1].expand(-1, c, -1, -1).sum(1, keepdim=True),
+    expanded_and_joined=lambda x, c: torch.cat(
+        [x, x[:, :1].expand(-1, c, -1, -1)], 1
+    ).sum(1, keepdim=True),
+    repeated=lambda x, c: x[:, :1].repeat(1, c, 1, 1).sum(1, keepdim=True),
+    sliced=lambda x, c: x[:, :, : c // 2].mean((1, 2, 3), keepdim=True),
+    indexed=lambda x, c: x[:, :, c // 2].mean((1, 2)).view(-1, 1, 1, 1),
+    picked=lambda x, c: x[:, :, [c // 2, 0]].mean((1, 2, 3), keepdim=True),
+    viewed=lambda x, c: x.reshape(x.size(0), c, -1)[:, 0].mean(1)[
+        :, None, None, None
+    ],
+    chunked=lambda x, c: x.chunk(c, 2)[0].mean((1, 2, 3), keepdim=True),
+    split=lambda x, c: x.split(c // 2, 2)[0].mean((1, 2, 3), keepdim=True),
+    split_by_name=lambda x, c: x.split(split_size=c // 2, dim=2)[0].mean(
+        (1, 2, 3), keepdim=True
+    ),
+    split_in_several=lambda x, c: x.split([c // 2, 8 - c // 2], 2)[0].mean(
+        (1, 2, 3), keepdim=True
+    ),
+)
+
+
+@pytest.mark.parametrize('name', SIZES_OF_OTHERS)
+def test_numbers_that_are_used_on_what_does_not_vary_stay(name):
+    module = net()
+    module.run = lambda s, x: (
+        s.b(s.n(s.a(s.p(x).relu())))
+        * SIZES_OF_OTHERS[name](x, s.a(s.p(x).relu()).size(1))
+    )
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    assert all(
+        'number is used by' in why or 'size of another' in why
+        for why in channels.why_not('a')
+    )
+    cut(module, channels, IMAGES)
+    expected = call(module, IMAGES)
+    assert shrink_channels(module, IMAGES) == 3
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+
+
+MISTAKEN_SIZES = dict(
+    split_by_another=lambda s, y: s.d(y.split(s.c(y).size(1), 1)[0]),
+    rows_of_as_many=lambda s, y: s.e(y.view(y.size(0), -1, y.size(1))),
+)
+
+
+@pytest.mark.parametrize('name', MISTAKEN_SIZES)
+def test_sizes_that_are_not_its_own_keep_channels(name):
+    module = net(
+        lambda s, y: MISTAKEN_SIZES[name](s, y).mean() + s.b(y),
+        d=conv(4, 3),
+        e=nn.Conv1d(64, 5, 1),
+        **other(4),
+    )
+    channels = mask_channels(module, IMAGES, convs=['p', 'a'])
+    module.a.mask.pruned[[0, 3, 4, 7]] = True  # the same of either half
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, IMAGES)
+
+
+def channel_shuffle(s, y):
+    n, c, h, w = y.shape
+    return y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+FEW = dict(
+    shuffled=lambda: net(lambda s, y: s.b(channel_shuffle(s, y))),
+    pairs=lambda: net(
+        lambda s, y: s.b(
+            y.view(y.size(0), -1, 2, 8, 8).flip(2).reshape(y.size(0), -1, 8, 8)
+        )
+    ),
+    grouped=lambda: net(lambda s, y: s.b(s.g(y)), g=conv(8, 8, groups=2)),
+    added_with_a_gain=lambda: net(
+        lambda s, y: s.b((y + s.c(y)) * s.g),
+        g=nn.Parameter(torch.rand(1, 8, 1, 1) + 0.5),
+        **other(8),
+    ),
+    depthwise=lambda: net(
+        lambda s, y: s.b(y + s.g(y)), g=conv(8, 8, groups=8)
+    ),
+    scaled_and_gated=lambda: net(
+        lambda s, y: s.b((y + s.c(y)) * s.g * s.d(y).sigmoid()),
+        g=nn.Parameter(torch.rand(1)),
+        d=conv(8, 1),
+        **other(8),
+    ),
+    gray=lambda: net(
+        lambda s, y: s.b(y + s.c(y) * y.mean(1, keepdim=True)), **other(8)
+    ),
+    of_two_parts=lambda: net(
+        lambda s, y: s.b(torch.cat([s.c(y) * s.g, s.d(y)], 1) + s.e(y)),
+        g=nn.Parameter(torch.rand(1)),
+        d=conv(8, 4),
+        e=conv(8, 8),
+        **other(4),
+    ),
+)
+
+
+# untied, a grouped convolution of as many channels as groups loses one by one
+@pytest.mark.parametrize(
+    'name, tie',
+    [
+        (name, tie)
+        for name in FEW
+        for tie in (False, True)
+        if tie or name != 'grouped'
+    ],
+)
+def test_down_to_a_channel_masks_stay_as_they_were(name, tie):
+    """With one channel what is one value for all looks as what is one for
+    each; a mask that came or went now would be in no optimizer."""
+    module = FEW[name]()
+    names = set(mask_channels(module, IMAGES, tie=tie).masks)
+    for _, mask in named_masks(module):
+        mask.prune(mask.channels - 1)
+    expected = call(module, IMAGES)
+    adam = torch.optim.Adam(module.parameters())
+    assert shrink_channels(module, IMAGES, adam) > 0
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+    shrink_channels(module, IMAGES, adam)
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+    assert {name for name, _ in named_masks(module)} == names
+    fresh = FEW[name]()
+    mask_channels(fresh, IMAGES, tie=tie)
+    fit_to_state(fresh, IMAGES, module.state_dict())
+    fresh.load_state_dict(module.state_dict())
+    assert largest_difference(expected, call(fresh, IMAGES)) < 1e-5
+
+
 def tied_weights():
     module = net(lambda s, y: s.b(y) + s.c(y), c=conv(8, 3))
     module.c.weight = module.b.weight
@@ -145,6 +283,80 @@ def test_layers_that_share_a_weight_keep_it():
     cut(module, channels, images)
 
 
+def one_memory():
+    module = net(lambda s, y: s.b(y) + s.c(2 * y), c=conv(8, 3))
+    module.c.weight.data = module.b.weight.data
+    return module
+
+
+def a_part_of_it():
+    module = net(lambda s, y: s.b(y) + s.c(s.d(y)), c=conv(4, 3), d=conv(8, 4))
+    whole = module.b.weight.data.transpose(0, 1)
+    module.c.weight.data = whole[2:6].transpose(0, 1)
+    return module
+
+
+def held_beside():
+    module = net(lambda s, y: s.b(y) + s.held.sum())
+    module.held = module.b.weight.data
+    return module
+
+
+@pytest.mark.parametrize('build', [one_memory, a_part_of_it, held_beside])
+def test_layers_that_share_memory_keep_it(build):
+    module = build()
+    channels = mask_channels(module, IMAGES, convs=['p', 'a'])
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    expected = call(module, IMAGES)
+    zero_dead_channels(module, IMAGES)
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+    assert shrink_channels(module, IMAGES) == 3
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+
+
+def test_a_parameter_of_two_names_stays_whole():
+    """One that is cut under one name would stay as it was under the other."""
+    module = net(
+        lambda s, y: s.b(y * s.g + s.h), g=nn.Parameter(torch.rand(1, 8, 1, 1))
+    )
+    module.h = module.g
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    why = 'meets a constant that has all its channels'
+    assert channels.why_not('a') == {why: 8}
+    cut(module, channels, IMAGES)
+
+
+def test_a_group_norm_without_weights_does_not_take_other_channels():
+    """A state says nothing of its size, and its groups would be others."""
+
+    def build():
+        layer = nn.GroupNorm(2, 8, affine=False)
+        module = net(lambda s, y: s.b(s.g(y)), g=layer)
+        mask_channels(module, IMAGES)
+        return module
+
+    first, second = build(), build()
+    for _, mask in named_masks(first):
+        mask.pruned[:4] = True
+    shrink_channels(first, IMAGES)
+    with pytest.raises(PPCDError, match='made for 8 channels and reads 4'):
+        fit_to_state(second, IMAGES, first.state_dict())
+
+
+def test_parameters_in_one_buffer_are_not_one_parameter():
+    module = net()
+    flat = torch.cat([p.data.flatten() for p in module.parameters()])
+    start = 0
+    for p in module.parameters():
+        p.data = flat[start : start + p.numel()].view(p.shape)
+        start += p.numel()
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    assert channels.leaving_of('a').sum() == 4
+
+
 def test_a_copy_with_folded_spectral_norm_leaves_the_original_its_weight():
     from torch.nn.utils import parametrizations
 
@@ -176,6 +388,57 @@ def test_masks_asked_for_again_stay_as_they_are(tie):
     expected = call(module, images)
     mask_channels(module, images, tie=tie)
     assert largest_difference(expected, call(module, images)) == 0
+
+
+def film(s, x, z):
+    gains, biases = s.l(z).chunk(2, 1)
+    y = s.n(s.a(x)) * gains[..., None, None]
+    return s.b((y + biases[..., None, None]).relu())
+
+
+ONE_AFTER_THE_OTHER = dict(
+    added=(
+        lambda: net(lambda s, y: s.b(y + s.c(y)), **other(8)),
+        [dict(convs=['p', 'c']), dict(convs=['a'])],
+        {'p', 'c'},
+    ),
+    linear_first=(
+        lambda: Net(
+            film,
+            a=conv(3, 8),
+            n=nn.BatchNorm2d(8),
+            l=nn.Linear(6, 16),
+            b=conv(8, 3),
+        ),
+        [dict(convs=(), linears='l'), dict()],
+        {'l'},
+    ),
+)
+
+
+@pytest.mark.parametrize('name', ONE_AFTER_THE_OTHER)
+def test_masks_that_come_later_share_the_scores_that_are_there(name):
+    build, calls, owners = ONE_AFTER_THE_OTHER[name]
+    module = build()
+    inputs = (IMAGES, torch.ones(2, 6)) if name == 'linear_first' else IMAGES
+    for options in calls:
+        channels = mask_channels(module, inputs, tie=True, **options)
+    assert set(channels.masks) == owners
+    prune_some(module)
+    cut(module, channels, inputs)
+    assert set(channels.leaving_of('a').tolist()) == {True, False}
+
+
+def test_a_mask_that_nothing_would_ask_for_is_refused():
+    """Its entries would count as channels, and have no gradient."""
+    module = net(
+        lambda s, y: s.b(y + s.c(y) + s.d(y)), c=conv(8, 8), d=conv(8, 8)
+    )
+    mask_channels(module, IMAGES, convs=['p', 'a', 'c'], tie=True)
+    before = list(module.state_dict())
+    with pytest.raises(PPCDError, match='c has 8 entries for 0 .* all at once'):
+        mask_channels(module, IMAGES, convs='d', tie=True)
+    assert list(module.state_dict()) == before
 
 
 @pytest.mark.parametrize('inputs', [torch.randn(2, 4, 8, 8), ()])

@@ -284,6 +284,7 @@ CASES = dict(
         chain,
         make(b=lambda: conv(8, 16, groups=8), c=lambda: conv(16, 3)),
         (8, 8),
+        'is all that a has',
     ),
     conv1d=Case(
         lambda s, x: s.b(s.a(x.flatten(2)).relu()),

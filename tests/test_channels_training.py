@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from channel_checks import Net, call, conv, net
+from channel_checks import Net, as_trained, call, conv, net
 from mmagic.models.editors.biggan.biggan_snmodule import (
     SNConv2d,
     SNEmbedding,
@@ -20,6 +20,7 @@ from ppcd_mmagic.channels import (
     fold_computed_weights,
     largest_difference,
     layer_sizes,
+    link_masks,
     mask_channels,
     named_masks,
     narrow_to_state,
@@ -27,7 +28,10 @@ from ppcd_mmagic.channels import (
     shrink_channels,
     zero_dead_channels,
 )
+from ppcd_mmagic.channels.masks import input_gate
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.registry import MODELS
 
 IMAGES = torch.randn(
     4, 3, 8, 8, generator=torch.Generator().manual_seed(1)
@@ -487,3 +491,93 @@ def test_a_score_is_trained_by_its_reader_beside_channels_that_two_share(tie):
         assert module.a.mask.weight.grad.tolist() == pytest.approx(
             slopes[:4], rel=1e-4
         )
+
+
+def of_two_norms(s, x):
+    return s.b((s.n(s.a(x)) + s.m(s.c(x))).relu())
+
+
+def of_one_norm(s, x):
+    return s.b(s.n(s.a(x) + s.c(x)).relu())
+
+
+def of_a_gain(s, x):
+    return s.b((s.n(s.a(x)) * s.c(x)).relu())
+
+
+def of_a_map(s, x):
+    features = x.mean((2, 3))
+    return s.b((s.n(s.a(x)) + s.m(s.c(features).view(4, -1, 8, 8))).relu())
+
+
+# whether a norm undoes the gates on the outputs of a and of c
+BEHIND_NORMS = {
+    of_two_norms: (True, True),
+    of_one_norm: (False, False),
+    of_a_gain: (True, False),
+    of_a_map: (True, True),
+}
+
+
+@pytest.mark.parametrize('run', BEHIND_NORMS, ids=lambda run: run.__name__)
+def test_of_several_scores_a_reader_trains_those_whose_gates_a_norm_undoes(run):
+    """By finite differences, of a factor on what a layer writes, and where a
+    norm is behind it also on what the reader reads."""
+    torch.manual_seed(0)
+    linear = nn.Linear(3, 256) if run is of_a_map else conv(3, 4)
+    layers = dict(a=conv(3, 4), c=linear, b=conv(4, 3))
+    norms = dict(n=nn.BatchNorm2d(4), m=nn.BatchNorm2d(4))
+    module = as_trained(Net(run, **layers, **norms)).double().train()
+    linears = 'c' if run is of_a_map else ()
+    mask_channels(module, IMAGES, linears=linears)
+    module(IMAGES).square().mean().backward()
+    found = {name: getattr(module, name).mask.weight.grad for name in 'ac'}
+    module.zero_grad()
+    factors = {
+        name: torch.ones(1, 4, 1, 1).double().requires_grad_()
+        for name in layers
+    }
+    for name in 'ac':
+        getattr(module, name).register_forward_hook(
+            lambda layer, args, out, name=name: (
+                out * factors[name]
+                if out.ndim == 4
+                else out * factors[name].flatten().repeat_interleave(64)
+            )
+        )
+    module.b.register_forward_pre_hook(lambda _, args: args[0] * factors['b'])
+    module(IMAGES).square().mean().backward()
+    slopes = {name: each.grad.flatten() for name, each in factors.items()}
+    for name, normed in zip('ac', BEHIND_NORMS[run]):
+        expected = slopes[name] + (slopes['b'] if normed else 0)
+        assert torch.allclose(found[name].double(), expected, rtol=1e-5)
+        assert expected.abs().min() > 1e-4
+    gate = input_gate(module.b)
+    module.a.mask.prune(2)
+    assert gate.value().tolist() == [1.0] * 4
+    module.c.mask.pruned.copy_(module.a.mask.pruned)
+    assert gate.value().tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('kind', ['SAGAN', 'BigGAN'])
+@pytest.mark.parametrize('masks', ['shared', 'independent'])
+@pytest.mark.parametrize('linears', [[], ['noise2feat']])
+def test_students_meet_before_their_norms_and_train_as_ever(
+    kind, masks, linears
+):
+    """By gates on outputs alone: what was trained can be trained again."""
+    generator = MODELS.build(
+        dict(
+            type=f'PPRes{kind}Generator',
+            output_scale=32,
+            noise_size=8,
+            num_classes=3,
+            base_channels=8,
+            residual_masks=masks,
+            masked_linears=linears,
+        )
+    )
+    link_masks(generator, example_inputs(generator))
+    gates = [input_gate(layer) for layer in generator.modules()]
+    assert any(gates)
+    assert all(gate is None or gate.normed is None for gate in gates)

@@ -22,9 +22,12 @@ from ppcd_mmagic.channels import (
     largest_difference,
     layer_sizes,
     mask_channels,
+    named_masks,
     shrink_channels,
 )
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.generators import example_inputs
+from ppcd_mmagic.registry import MODELS
 
 INPUTS = (
     torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
@@ -66,6 +69,29 @@ def read_as_maps_and_as_features(s, x, z):
     )
 
 
+def with_a_bias_of_its_own(s, x, z):
+    return s.o((s.l(z).view(2, -1, 8, 8) + s.p).relu())
+
+
+def with_a_gain_of_the_noise(s, x, z):
+    maps = s.l(z).view(2, -1, 8, 8) * s.m(z)[:, :, None, None]
+    return s.o((maps + s.k(z)[:, :, None, None]).relu())
+
+
+def beside_a_convolution(s, x, z):
+    return s.o(torch.cat([s.l(z).view(2, -1, 8, 8), s.a(x)], 1))
+
+
+def normed_before_it_is_a_map(s, x, z):
+    return s.o(s.g(s.l(z)).view(2, -1, 4, 4))
+
+
+def positions_are_picked(s, x, z):
+    maps = s.l(z).view(2, -1, 8, 8)
+    top, bottom = maps.split(4, 2)
+    return s.o(maps[:, :, :4] + bottom[:, :, 0:1] + top)
+
+
 def tokens(s, x, z):
     read = s.l(x.flatten(2).transpose(1, 2))
     return s.o(read.transpose(1, 2).reshape(2, -1, 8, 8))
@@ -85,6 +111,17 @@ CASES = {
     read_as_maps_and_as_features: (
         dict(l=(6, 96), a=conv(6, 8), m=(96, 3)),
         48,
+    ),
+    with_a_bias_of_its_own: (
+        dict(l=(6, 512), p=nn.Parameter(torch.rand(1, 8, 1, 1))),
+        256,
+    ),
+    with_a_gain_of_the_noise: (dict(l=(6, 512), m=(6, 8), k=(6, 8)), 256),
+    beside_a_convolution: (dict(l=(6, 256), a=conv(3, 4)), 128),
+    positions_are_picked: (dict(l=(6, 512)), 256),
+    normed_before_it_is_a_map: (
+        dict(l=(6, 128), g=nn.GroupNorm(32, 128)),
+        64,
     ),
     tokens: (dict(l=(3, 8)), 4),
 }
@@ -136,6 +173,43 @@ def test_they_shrink_with_the_rest_in_training(case, tie):
     assert largest_difference(expected, call(net, INPUTS)) < 1e-5
 
 
+@EACH
+@TIED
+def test_a_single_map_may_be_left_of_each(case, tie):
+    """With one channel a size does not tell what it was a size of."""
+    net, channels = masked(case, tie=tie)
+    names = set(channels.masks)
+    for mask in channels.masks.values():
+        mask.prune(mask.channels - 1)
+    expected = call(net, INPUTS)
+    adam = torch.optim.Adam(net.parameters())
+    assert shrink_channels(net, INPUTS, adam) > 0
+    assert largest_difference(expected, call(net, INPUTS)) < 1e-5
+    assert shrink_channels(net, INPUTS, adam) == 0
+    assert {name for name, _ in named_masks(net)} == names
+    known = {id(p) for group in adam.param_groups for p in group['params']}
+    assert known == {id(parameter) for parameter in net.parameters()}
+
+
+def test_a_single_map_may_be_left_of_the_noise_of_a_generator():
+    generator = MODELS.build(
+        dict(
+            type='PPResSAGANGenerator',
+            output_scale=32,
+            noise_size=8,
+            num_classes=3,
+            base_channels=8,
+            masked_linears=['noise2feat'],
+        )
+    )
+    dict(named_masks(generator))['noise2feat'].prune(7)
+    inputs = example_inputs(generator)
+    expected = call(generator, inputs)
+    assert shrink_channels(generator, inputs) == 7
+    assert generator.noise2feat.out_features == 16
+    assert largest_difference(expected, call(generator, inputs)) < 1e-5
+
+
 def test_what_is_printed_counts_them():
     net, channels = masked(mapping_network, exclude='k')
     assert (
@@ -154,8 +228,16 @@ def of_fixed_size(s, x, z):
     return s.o(s.n(s.l(z).view(2, 8, 4, 4)))
 
 
+def of_a_parameter(s, x, z):
+    return s.o(s.n(s.a(x)) * s.l(s.p).view(1, -1, 1, 1))
+
+
 CASES_THAT_STAY = {
     of_fixed_size: (dict(l=(6, 128)), 'a view splits it up'),
+    of_a_parameter: (
+        dict(a=conv(3, 8), l=(6, 8), p=nn.Parameter(torch.rand(6))),
+        'l runs without a batch',
+    ),
     added_to_a_convolution: (CASES[added_to_a_convolution][0], 'unmasked a'),
 }
 
@@ -168,7 +250,52 @@ def test_masks_that_could_discard_nothing_are_refused(case, monkeypatch):
         mask_channels(built(case), INPUTS, convs=[], linears='l')
 
 
+def test_a_linear_layer_without_a_batch_keeps_what_meets_it():
+    net = Net(
+        lambda s, x: s.o(s.a(s.p(x)) * s.l(s.k).view(1, -1, 1, 1)),
+        p=conv(3, 6),
+        a=conv(6, 8),
+        l=nn.Linear(6, 8),
+        k=nn.Parameter(torch.rand(6)),
+        o=conv(8, 3),
+    )
+    channels = mask_channels(net, INPUTS[:1])
+    assert channels.why_not('a') == {'l runs without a batch': 8}
+    prune_half(net)
+    assert layer_sizes(cut(net, channels, INPUTS[:1]))['p'] == (3, 3)
+
+
+def rows(s, z, labels):
+    return s.o((s.l(z) * s.e(labels)).view(z.size(0), -1, 4, 4))
+
+
+def test_an_embedding_that_limits_its_rows_keeps_them_whole():
+    """The norm of a row is that of all that is in it; only the rows that are
+    looked up by the example would be seen to change."""
+    net = as_trained(
+        Net(
+            rows,
+            l=nn.Linear(6, 128),
+            e=nn.Embedding(5, 128, max_norm=1.0),
+            o=conv(8, 3),
+        )
+    )
+    inputs = (INPUTS[1], torch.tensor([0, 0]))
+    with pytest.raises(PPCDError, match='e limits the norm of whole rows'):
+        mask_channels(net, inputs, convs=[], linears='l')
+
+
 def test_a_refusal_names_the_patterns_that_found_nothing():
     net = Net(lambda s, x, z: s.l(z).view(2, -1, 4, 4), l=nn.Linear(6, 48))
     with pytest.raises(PPCDError, match='^linears: none .*: is the image'):
         mask_channels(net, INPUTS, convs=[], linears='*')
+
+
+def test_layers_that_are_not_masked_leave_with_a_map_too():
+    """What one value for each map is made of, gain or bias."""
+    net = built(with_a_gain_of_the_noise)
+    channels = mask_channels(net, INPUTS, convs=[], linears='l')
+    prune_half(net)
+    smaller = cut(net, channels, INPUTS)
+    sizes = layer_sizes(smaller)
+    assert (sizes['l'][0], sizes['m'][0], sizes['k'][0]) == (256, 4, 4)

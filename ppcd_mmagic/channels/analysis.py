@@ -11,8 +11,9 @@ An atom may leave if and only if something reads it, nothing pins it, and it
 is closed wherever it is read.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -47,6 +48,8 @@ class Cells:
     Attributes:
         writers (list[frozenset]): By cell, the masked outputs that reach it.
         opened (list[str | None]): By cell, what writes it without a mask.
+        normed (list[frozenset]): By cell, the writers of which a norm undoes
+            how large their outputs are, before anything else is added.
         atoms (list[int]): By cell, its atom; compare by :meth:`root`.
         reasons (dict): By root, why the atom is pinned.
     """
@@ -54,6 +57,7 @@ class Cells:
     def __init__(self) -> None:
         self.writers: List[FrozenSet[Output]] = [frozenset(), frozenset()]
         self.opened: List[Optional[str]] = [None, 'the input']
+        self.normed: List[FrozenSet[Output]] = [frozenset(), frozenset()]
         self.atoms = [0, 1]
         self.reasons: Dict[int, str] = {
             0: 'meets a constant that has all its channels',
@@ -67,6 +71,7 @@ class Cells:
         writers: FrozenSet[Output] = frozenset(),
         opened: Optional[str] = None,
         atom: Optional[int] = None,
+        normed: FrozenSet[Output] = frozenset(),
     ) -> int:
         """A new cell, of a new atom unless one is given."""
         if atom is None:
@@ -74,6 +79,7 @@ class Cells:
             self._parents.append(atom)
         self.writers.append(writers)
         self.opened.append(opened)
+        self.normed.append(normed)
         self.atoms.append(atom)
         return len(self.writers) - 1
 
@@ -133,6 +139,7 @@ class Cells:
                 frozenset().union(*(self.writers[c] for c in counted)),
                 reason,
                 atom,
+                frozenset().union(*(self.normed[c] for c in counted)),
             )
         return self._known[key]
 
@@ -150,7 +157,20 @@ class Cells:
         key = ('bias', cell)
         if key not in self._known:
             self._known[key] = self.new(
-                self.writers[cell], None, self.atoms[cell]
+                self.writers[cell], None, self.atoms[cell], self.normed[cell]
+            )
+        return self._known[key]
+
+    def norm(self, cell: int) -> int:
+        """The same channel behind a norm that undoes the gates of all that
+        write it."""
+        key = ('norm', cell)
+        if key not in self._known:
+            self._known[key] = self.new(
+                self.writers[cell],
+                self.opened[cell],
+                self.atoms[cell],
+                self.writers[cell],
             )
         return self._known[key]
 
@@ -180,6 +200,8 @@ class Analysis:
         masked (Sequence[str]): Layers that carry a mask.
         followers (Sequence[str]): Convolutions that only add to the channels
             of what they read.
+        renamed (set[int]): Identities of parameters that have several names;
+            under one of them alone they cannot be cut.
 
     Attributes:
         cells (Cells): All cells.
@@ -196,8 +218,10 @@ class Analysis:
         recording: Recording,
         masked: Sequence[str],
         followers: Sequence[str] = (),
+        renamed: AbstractSet[int] = frozenset(),
     ) -> None:
         self.recording = recording
+        self.renamed = renamed
         self.masked = set(masked)
         self.followers = set(followers)
         self.cells = Cells()
@@ -205,6 +229,7 @@ class Analysis:
         self.writes: Dict[str, Tensor] = {}
         self.holds: Dict[tuple, List[Tensor]] = defaultdict(list)
         self.images: Set[str] = set()
+        self._two: List[Tensor] = []
         self._values: Dict[fx.Node, Any] = {}
         self.shared = shared_parameters(recording)
         self._named = {node.name: node for node in recording.graph.nodes}
@@ -219,6 +244,11 @@ class Analysis:
         for held in self.holds.values():  # a layer used twice
             for same in zip(*(cells.tolist() for cells in held)):
                 self.cells.join(same)
+        self._all_of: Dict[int, str] = {}
+        for (owner, _), (cells, *_) in self.holds.items():
+            roots = set(map(self.cells.root, cells.tolist()))
+            if len(roots) == 1:
+                self._all_of.setdefault(*roots, f'is all that {owner} has')
         self._readers = defaultdict(list)
         for layer, cells in self.reads.items():
             for position, cell in enumerate(cells.tolist()):
@@ -247,6 +277,11 @@ class Analysis:
             roots = [self.cells.root(cell) for cell in cells.tolist()]
             if roots and leaving.issuperset(roots):
                 leaving.discard(roots[0])  # no layer can be without channels
+        for cells in self._two:
+            roots = [self.cells.root(cell) for cell in cells.tolist()]
+            for root in roots:
+                if sum(each not in leaving for each in roots) < 2:
+                    leaving.discard(root)
         return leaving
 
     def is_read(self, name: str) -> bool:
@@ -270,6 +305,14 @@ class Analysis:
         return (
             None if root in self._readers else 'nothing that is known reads it'
         )
+
+    def why_it_stays(self, root: int) -> Optional[str]:
+        """As :meth:`why_not`, or because no layer can be without channels.
+
+        Which one would be may change as others leave: no reason for a score
+        of another kind.
+        """
+        return self.why_not(root) or self._all_of.get(root)
 
     def writers_of_atoms(self) -> Dict[int, FrozenSet[Output]]:
         """All masked outputs that write an atom, by root; not of atoms that
@@ -358,10 +401,17 @@ class Analysis:
                 cells = cells.narrow(dim, 0, 1)
         return cells
 
+    def atoms_of(self, cells: Tensor) -> Tensor:
+        """The roots of cells, with extent 1 wherever they do not vary: in
+        other dimensions nothing can leave by itself."""
+        found, inverse = cells.unique(return_inverse=True)
+        roots = torch.tensor([self.cells.root(c) for c in found.tolist()])
+        return self.squeeze(roots[inverse].view(cells.shape))
+
     def along(self, cells: Tensor, dim: int, size: int) -> Tensor:
         """One cell for each position of a dimension, shape (size, ); what the
         other dimensions show there counts as a sum."""
-        rows = cells.movedim(dim, 0).flatten(1)
+        rows = cells.movedim(dim, 0).reshape(cells.shape[dim], -1)
         if rows.shape[1] == 1:
             return rows.flatten().expand(size)
         united = [
@@ -408,6 +458,10 @@ class Analysis:
             return self.cells.new()
         return self.cells.new(opened=f'the unmasked {name}')
 
+    def keep_two(self, cells: Tensor) -> None:
+        """Of these as many stay that there is not only one."""
+        self._two.append(cells)
+
     def hold(self, owner: str, side: Any, cells: Tensor) -> None:
         """The owner has an entry for each cell along that side."""
         self.holds[owner, side].append(cells)
@@ -441,6 +495,7 @@ class Analysis:
             node.meta['path'] is None
             or len(extended) != 1
             or node.meta['path'].rpartition('.')[0] in self.shared
+            or id(value) in self.renamed
             or not value.is_floating_point()
         ):
             return _all(CONSTANT, value.shape)
@@ -496,21 +551,29 @@ class _Parts:
 def shared_parameters(recording: Recording) -> Dict[str, str]:
     """Layers with a parameter that is used elsewhere as well, by name, and
     where. Neither a gate can be written into it nor a channel taken out."""
-    users: Dict[int, Set[str]] = defaultdict(set)
-    layers = {n.target for n in recording.graph.nodes if n.op == 'call_module'}
-    for name in layers:
-        for value in recording.get_submodule(name).parameters():
-            users[id(value)].add(name)
+    parameters = {
+        name: list(recording.get_submodule(name).parameters())
+        for name in sorted(
+            {n.target for n in recording.graph.nodes if n.op == 'call_module'}
+        )
+    }
     measured = {name for name, _ in recording.counted}
     for node in recording.graph.nodes:
         for value in tree_leaves((node.args, node.kwargs)):
             measured.update(n for n, _ in getattr(value, 'sources', ()))
-    beside = {
-        id(getattr(recording, node.target)): node.meta['path']
+    others = {
+        node: getattr(recording, str(node.target))
         for node in recording.graph.nodes
-        if node.op == 'get_attr'
-        and node.meta.get('path')
-        and (node.users or node.name in measured)
+        if node.op == 'get_attr' and (node.users or node.name in measured)
+    }
+    memory = _memory([*tree_leaves(parameters), *others.values()])
+    users: Dict[int, Set[str]] = defaultdict(set)
+    for name, values in parameters.items():
+        for value in values:
+            users[memory[id(value)]].add(name)
+    beside = {
+        memory[id(value)]: node.meta.get('path') or 'what holds its values'
+        for node, value in others.items()
     }
     found = {}
     for key, names in users.items():
@@ -518,9 +581,39 @@ def shared_parameters(recording: Recording) -> Dict[str, str]:
             if key in beside:
                 found[name] = f'{beside[key]} is used beside its layer'
             elif len(names) > 1:
-                others = ', '.join(sorted(names - {name}))
-                found[name] = f'{name} shares a parameter with {others}'
+                others_of_it = ', '.join(sorted(names - {name}))
+                found[name] = f'{name} shares a parameter with {others_of_it}'
     return found
+
+
+def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
+    """Numbers of tensors, by identity: the same where they share memory, as
+    after ``a.data = b.data``."""
+
+    def where(tensor: Tensor) -> tuple:
+        return (
+            str(tensor.device),
+            tensor.untyped_storage().data_ptr(),
+            tensor.storage_offset() * tensor.element_size(),
+        )
+
+    numbers: Dict[int, int] = {}
+    number, storage, end = 0, None, 0
+    for tensor in sorted({id(t): t for t in tensors}.values(), key=where):
+        *place, start = where(tensor)
+        if place != storage or start >= end:
+            number, storage, end = number + 1, place, 0
+        numbers[id(tensor)] = number
+        end = max(end, start + _span(tensor))
+    return numbers
+
+
+def _span(tensor: Tensor) -> int:
+    """Bytes from the first element to the last."""
+    if not tensor.numel():
+        return 0
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()))
+    return (last + 1) * tensor.element_size()
 
 
 def _all(cell: int, shape) -> Tensor:
@@ -553,8 +646,14 @@ def analyse(
                 f'{name} cannot carry a mask: {shared[name]}. '
                 'Leave it out by name (exclude).'
             )
+    holders = Counter(
+        id(parameter)
+        for child in module.modules()
+        for parameter in child._parameters.values()
+    )
+    renamed = {key for key, count in holders.items() if count > 1}
     with torch.device('cpu'):  # cells, wherever the module is
-        analysis = Analysis(recording, masked, followers)
+        analysis = Analysis(recording, masked, followers, renamed)
     idle = [name for name in masked if name not in analysis.writes]
     if idle:
         raise PPCDError(

@@ -134,7 +134,7 @@ class Channels:
         mask says: reasons, and how many channels each holds."""
         reasons: Dict[str, int] = {}
         for root in self.atoms_of(name):
-            reason = self.analysis.why_not(root)
+            reason = self.analysis.why_it_stays(root)
             if reason is not None:
                 reasons[reason] = reasons.get(reason, 0) + 1
         return reasons
@@ -308,9 +308,13 @@ def mask_channels(
     _require_leaving(module, analysis, chosen, left_out)
     tied = [
         name
-        for name in chosen
-        if tie or isinstance(module.get_submodule(name), nn.Linear)
+        for name in masked
+        if name in present
+        and present[name].tied
+        or name in chosen
+        and (tie or isinstance(module.get_submodule(name), nn.Linear))
     ]
+    _masks.hang_tied_masks(module, analysis, tied)
     for name, gate in _masks.tie(module, analysis, tied).items():
         set_output_gate(module.get_submodule(name), gate)
     for name in chosen:
@@ -329,7 +333,7 @@ def _require_leaving(
     stays = dict(left_out)
     for name in names:
         for cell in set(analysis.writes[name].tolist()):
-            why = analysis.why_not(analysis.cells.root(cell))
+            why = analysis.why_it_stays(analysis.cells.root(cell))
             if why is None:
                 return
             stays[name] = why
@@ -399,7 +403,7 @@ def _choose(
             name not in exact and not analysis.is_read(name)
         ):
             root = analysis.cells.root(int(analysis.writes[name][0]))
-            left_out[name] = f'not masked: {analysis.why_not(root)}'
+            left_out[name] = f'not masked: {analysis.why_it_stays(root)}'
             chosen.remove(name)
     if not chosen:
         given = ' and '.join(

@@ -9,6 +9,7 @@ nothing. So a pruned channel can be discarded exactly.
 Both are a :class:`Gate`: which mask entries decide over which channel.
 """
 
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatch
@@ -141,8 +142,9 @@ class Gate:
     """Which mask entries decide over which channels of a layer.
 
     A channel is alive while any of its entries is. One that has a single
-    entry trains its score; one that several share (channels that meet in an
-    addition) is only cut off.
+    entry trains its score. One that several share (channels that meet in an
+    addition) is cut off, and trains the scores of those of which a norm undoes
+    the gate on their outputs: nothing else would.
 
     Args:
         masks (Sequence[ChannelMask]): The table: after the constants CLOSED
@@ -150,14 +152,21 @@ class Gate:
         index (Tensor): Entries by channel, shape (c, k), padded with CLOSED.
         tied (bool): Whether the entries of the mask stand for atoms, which
             have to be found again when widths change. Defaults to False.
+        normed (Tensor, optional): Which of the entries stand behind a norm,
+            bool (c, k). Defaults to none.
     """
 
     def __init__(
-        self, masks: Sequence[ChannelMask], index: Tensor, tied: bool = False
+        self,
+        masks: Sequence[ChannelMask],
+        index: Tensor,
+        tied: bool = False,
+        normed: Optional[Tensor] = None,
     ) -> None:
         self.masks = list(masks)
         self.index = index
         self.tied = tied
+        self.normed = normed if normed is not None and normed.any() else None
         self._is_identity = len(self.masks) == 1 and torch.equal(
             index, _identity(self.masks[0])
         )
@@ -176,6 +185,8 @@ class Gate:
         if self.index.device != device:
             self.index = self.index.to(device)
             self._several = self._several.to(device)
+            if self.normed is not None:
+                self.normed = self.normed.to(device)
 
     def _table(self, entries: List[Tensor]) -> Tensor:
         constants = torch.tensor([0, 1]).to(entries[0])
@@ -196,11 +207,16 @@ class Gate:
 
     def value(self) -> Tensor:
         """Shape (c, ), exactly 0 or 1. Its gradient reaches the scores of the
-        channels that have one entry."""
+        channels that have one entry, and of several those that are normed."""
         if self._is_identity:
             return self.masks[0].gate()
         alive = self.alive().to(self.masks[0].weight.dtype)
         table = self._table([mask.gate() for mask in self.masks])
+        if self.normed is not None:
+            # straight through, each as if it were the only one: a product of
+            # 1 - entry has no slope where another entry lives
+            trained = (table[self.index] * self.normed).sum(1)
+            alive = alive + (trained - trained.detach())
         return torch.where(self._several, alive, table[self.index[:, 0]])
 
     def mask_output(self, layer: nn.Module, args: tuple, out: Tensor) -> Tensor:
@@ -532,8 +548,9 @@ def read_gates(module: nn.Module, analysis: Analysis) -> Dict[str, InputGate]:
             else None
             for cell in cells.tolist()
         ]
+        normed = [analysis.cells.normed[cell] for cell in cells.tolist()]
         if any(writers):
-            gates[name] = _gate_for(module, writers, InputGate)
+            gates[name] = _gate_for(module, writers, InputGate, normed)
     return gates
 
 
@@ -553,7 +570,12 @@ def follower_gates(
     return gates
 
 
-def _gate_for(module: nn.Module, writers: list, kind: Type[_Gate]) -> _Gate:
+def _gate_for(
+    module: nn.Module,
+    writers: list,
+    kind: Type[_Gate],
+    normed: Optional[list] = None,
+) -> _Gate:
     """The gate of channels with these writers; None is always open."""
     names = dict.fromkeys(n for each in writers for n, _ in each or ())
     present = output_gates(module)
@@ -572,9 +594,23 @@ def _gate_for(module: nn.Module, writers: list, kind: Type[_Gate]) -> _Gate:
         else sorted({e for name, i in each for e in entries[name][i]})
         for each in writers
     ]
+    trained = [
+        {e for name, i in each & behind for e in entries[name][i]}
+        if each
+        else set()
+        for each, behind in zip(writers, normed or [frozenset()] * len(rows))
+    ]
     longest = max(map(len, rows))
     padded = [row + [CLOSED] * (longest - len(row)) for row in rows]
-    return kind(masks, torch.tensor(padded, device='cpu'))
+    return kind(
+        masks,
+        torch.tensor(padded, device='cpu'),
+        normed=torch.tensor(
+            [[e in own for e in row] for row, own in zip(padded, trained)],
+            device='cpu',
+        )
+        & (torch.tensor([len(row) > 1 for row in rows], device='cpu')[:, None]),
+    )
 
 
 def _entries(gate: Gate, starts: Dict[ChannelMask, int]) -> List[List[int]]:
@@ -593,48 +629,141 @@ def tie(
 ) -> Dict[str, OutputGate]:
     """Output gates with one score for all that can only leave together.
 
-    The first layer that writes an atom owns its score; one all of whose
-    channels are owned by others needs no mask. Masks are made where there are
-    none yet. Channels that can never leave have a score each.
+    The first layer that writes an atom owns its score, one that has a mask
+    before one that has none; one all of whose channels are owned by others
+    needs no mask. Channels that can never leave have a score each.
 
     Args:
-        names (Sequence[str]): The masked layers.
+        names (Sequence[str]): The masked layers. Those that own a score need
+            a mask, see :func:`hang_tied_masks`.
+
+    Raises:
+        PPCDError: If the masks that there are do not fit.
     """
-    never = {}
-    owners, owned = {}, {name: 0 for name in names}
-    rows: Dict[str, list] = {}
-    for name in (n for n in analysis.writes if n in owned):
+    rows = _owners(module, analysis, names)
+    owned = _owned(rows)
+    for name in rows:
+        mask = mask_of(module.get_submodule(name))
+        _require_entries(name, mask.present if mask else 0, owned[name])
+    return {name: _tied_gate(module, row) for name, row in rows.items()}
+
+
+def _require_entries(name: str, present: int, count: int) -> None:
+    """Refuse a mask that was made for other channels: entries that no gate
+    asks for would count as channels all the same."""
+    if present != count:
+        raise PPCDError(
+            f'The mask of {name} has {present} entries for {count} that can '
+            'leave one by one: it was made for other layers; attach the masks '
+            'of all at once.'
+        )
+
+
+def hang_tied_masks(
+    module: nn.Module, analysis: Analysis, names: Sequence[str]
+) -> None:
+    """Give masks to the layers that own a score and have none yet.
+
+    Apart from :func:`tie`, because that is called in the middle of a training
+    as well: a mask that came then would be in no optimizer.
+    """
+    owned = _owned(_owners(module, analysis, names))
+    masks = {name: mask_of(module.get_submodule(name)) for name in names}
+    for name, mask in masks.items():
+        if mask is not None:
+            _require_entries(name, mask.present, owned[name])
+    for name, count in owned.items():
+        if masks[name] is None:
+            add_mask(module.get_submodule(name), count)
+
+
+Owner = Tuple[str, int]  # a layer with a mask and one of its entries
+
+
+def _owners(
+    module: nn.Module, analysis: Analysis, names: Sequence[str]
+) -> Dict[str, List[Owner]]:
+    """What decides over each channel of the masked layers."""
+    before = _masks_before(module, names)
+    never: Dict[int, bool] = {}
+    known: Dict[int, List[Owner]] = defaultdict(list)
+    owned: Dict[str, int] = defaultdict(int)
+    rows: Dict[str, List[Owner]] = {}
+    for name in _owners_first(module, analysis, names):
+        masks = before.get(name, {})
+        only = _only_entry(masks)
         rows[name] = []
-        for channel, cell in enumerate(analysis.writes[name].tolist()):
+        for cell in analysis.writes[name].tolist():
             root = analysis.cells.root(cell)
             if root not in never:
                 never[root] = analysis.why_not(root) is not None
-            key = (name, channel) if never[root] else root
-            if key not in owners:
-                owners[key] = name, owned[name]
+            owner = only or next(
+                (o for o in known[root] if not never[root] or o[0] in masks),
+                None,
+            )
+            if owner is None:
+                owner = name, owned[name]
                 owned[name] += 1
-            rows[name].append(owners[key])
-    masks = {}
-    for name, count in owned.items():
-        layer = module.get_submodule(name)
-        if count:
-            masks[name] = mask_of(layer) or add_mask(layer, count)
-            if masks[name].present != count:
-                raise PPCDError(
-                    f'The mask of {name} has {masks[name].present} entries for '
-                    f'{count} that can leave one by one: it was made for other '
-                    'layers; attach the masks of all at once.'
-                )
-    return {name: _tied_gate(masks, row) for name, row in rows.items()}
+            if only or not never[root]:
+                known[root].append(owner)
+            rows[name].append(owner)
+    return rows
 
 
-def _tied_gate(masks: Dict[str, ChannelMask], row: list) -> OutputGate:
-    used = list(dict.fromkeys(owner for owner, _ in row))
-    starts, offset = {}, OPEN + 1
+def _owners_first(
+    module: nn.Module, analysis: Analysis, names: Sequence[str]
+) -> List[str]:
+    """In the order in which they write, but those that have a mask first: it
+    was there before those that are to come, and may have been trained."""
+    chosen = set(names)
+    return sorted(
+        (name for name in analysis.writes if name in chosen),
+        key=lambda name: mask_of(module.get_submodule(name)) is None,
+    )
+
+
+def _masks_before(
+    module: nn.Module, names: Sequence[str]
+) -> Dict[str, Dict[str, ChannelMask]]:
+    """By layer, the masks that decided over its channels until now, by the
+    layers that own them."""
+    layers = {name: module.get_submodule(name) for name in names}
+    owners = {mask_of(layer): name for name, layer in layers.items()}
+    gates = {name: output_gate(layer) for name, layer in layers.items()}
+    return {
+        name: {owners[mask]: mask for mask in gate.masks if mask in owners}
+        for name, gate in gates.items()
+        if gate is not None and gate.tied
+    }
+
+
+def _only_entry(masks: Dict[str, ChannelMask]) -> Optional[Owner]:
+    """What decides over all channels of a layer, where one entry is left.
+
+    The analysis has nothing to say then: with a single channel, what is one
+    value for all and what is one for each (a gain, a depthwise convolution)
+    look the same.
+    """
+    left = [name for name, mask in masks.items() for _ in range(mask.present)]
+    return (left[0], 0) if len(left) == 1 else None
+
+
+def _owned(rows: Dict[str, List[Owner]]) -> Counter:
+    """How many scores each layer owns."""
+    owners = dict.fromkeys(owner for row in rows.values() for owner in row)
+    return Counter(name for name, _ in owners)
+
+
+def _tied_gate(module: nn.Module, row: List[Owner]) -> OutputGate:
+    used = dict.fromkeys(owner for owner, _ in row)
+    masks, starts, offset = [], {}, OPEN + 1
     for owner in used:
+        mask = mask_of(module.get_submodule(owner))
+        assert mask is not None
+        masks.append(mask)
         starts[owner] = offset
-        offset += masks[owner].present
+        offset += mask.present
     index = torch.tensor(
         [[starts[owner] + i] for owner, i in row], device='cpu'
     )
-    return OutputGate([masks[owner] for owner in used], index, tied=True)
+    return OutputGate(masks, index, tied=True)

@@ -44,6 +44,7 @@ from torch.nn.modules.pooling import (
 )
 from torch.utils._pytree import tree_leaves
 
+from ppcd_mmagic.errors import PPCDError
 from . import computed_weights, hooks
 from .widths import Widths, follow_widths, is_depthwise, set_widths
 
@@ -156,6 +157,10 @@ def followers(module: nn.Module) -> Iterator[str]:
                 yield f'{name}.{path}' if name else path
 
 
+# names of arguments that torch takes for the sake of NumPy
+_AS_TORCH = dict(axis='dim', keepdims='keepdim')
+
+
 def apply(analysis, call) -> Any:
     """The cells that come out of a call."""
     if call.node.op == 'call_module':
@@ -172,25 +177,37 @@ def apply(analysis, call) -> Any:
             or (call.shape is None)
             or not torch.is_tensor(call.args[0])
         ):
+            _pin_numbers(analysis, (call.args, call.kwargs), call.name)
             return analysis.opaque(
                 f'{type(layer).__name__} {call.name} reads it in a way that '
                 'is not known'
             )
         return rule(analysis, call.name, layer, call.args[0])
     rule = _FUNCTIONS.get(call.name)
-    if rule not in (viewed, indexed, split, repeated):
-        for extent in tree_leaves((call.node.args, call.node.kwargs)):
-            for source in getattr(extent, 'sources', ()):
-                analysis.pin_source(
-                    source, f'its number is used by {call.name}()'
-                )
+    call = call._replace(
+        kwargs={_AS_TORCH.get(k, k): v for k, v in call.kwargs.items()}
+    )
+    if rule not in (viewed, expanded, indexed, split) or not call.args:
+        _pin_numbers(analysis, (call.node.args, call.node.kwargs), call.name)
     if not analysis.inputs():  # made of nothing: random numbers, zeros
         return torch.full([1] * len(call.shape), INPUT)
     if rule is None:
         return analysis.opaque(f'{call.name}() reads it, which is not known')
     if not call.args:
         return analysis.opaque(f'{call.name}() reads it by keyword')
+    if call.kwargs.get('out') is not None:
+        return analysis.opaque(f'{call.name}() writes it into another tensor')
     return rule(analysis, call)
+
+
+def _pin_numbers(analysis, value: Any, name: str) -> None:
+    """Whatever is counted by a number that is used in a way in which it need
+    not follow what it is used on."""
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, slice):
+            _pin_numbers(analysis, (leaf.start, leaf.stop, leaf.step), name)
+        for source in getattr(leaf, 'sources', ()):
+            analysis.pin_source(source, f'its number is used by {name}()')
 
 
 # -- layers
@@ -207,6 +224,27 @@ def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         type(layer).__name__, x
     ):
         return analysis.opaque(f'{name} runs without a batch')
+    x = _with_entries(analysis, name, x)
+    normed = [
+        analysis.cells.norm(cell) if _has_one_score(analysis, cell) else cell
+        for cell in x.flatten().tolist()
+    ]
+    return torch.tensor(normed).view(x.shape)
+
+
+def _has_one_score(analysis, cell: int) -> bool:
+    """Whether a norm undoes the gates on all that writes a channel: of
+    several, one may still outweigh another. All positions of a map that a
+    linear layer writes have the same."""
+    writers = analysis.cells.writers[cell]
+    layers = {name for name, _ in writers}
+    return len(writers) == 1 or (
+        len(layers) == 1 and isinstance(analysis.layer(*layers), nn.Linear)
+    )
+
+
+def _with_entries(analysis, name: str, x: Tensor) -> Tensor:
+    """For a layer with entries for each channel."""
     x = analysis.per_channel(x)
     size = analysis.node.meta['shape'][1]
     analysis.hold(name, 'outputs', analysis.along(x, 1, size))
@@ -237,13 +275,20 @@ def prelu(analysis, name: str, layer: nn.PReLU, x: Tensor) -> Tensor:
     """One slope for all, or one for each channel."""
     if layer.num_parameters == 1:
         return x
-    return channelwise(analysis, name, layer, x)
+    return _with_entries(analysis, name, x)
 
 
 def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """Whole groups leave, and a channel of a group that stays carries the
     others of it."""
-    cells = analysis.along(analysis.per_channel(x), 1, layer.num_channels)
+    size = analysis.node.meta['shape'][1]
+    if layer.num_channels != size:  # torch looks at weights alone
+        raise PPCDError(
+            f'GroupNorm {name} was made for {layer.num_channels} channels and '
+            f'reads {size}, so its groups are others: make it anew, or give '
+            'it weights (affine=True), whose sizes are saved.'
+        )
+    cells = analysis.along(analysis.per_channel(x), 1, size)
     groups = cells.view(layer.num_groups, -1).tolist()
     for group in groups:
         analysis.cells.join(group)
@@ -286,12 +331,17 @@ def linear(analysis, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
         return analysis.opaque(f'{name} leaves its dimension as it is')
     analysis.read(name, analysis.along(x, -1, layer.in_features))
     outputs = analysis.write(name, layer.out_features)
+    if x.ndim == 1:  # NNI cuts none of these
+        for cells in (x, outputs):
+            analysis.cells.pin(cells, f'{name} runs without a batch')
     return outputs.view([1] * (x.ndim - 1) + [-1])
 
 
 def embedding(analysis, name: str, layer: nn.Embedding, x: Tensor) -> Tensor:
     """Writes along the last dimension; its rows always stay."""
     outputs = analysis.write(name, layer.embedding_dim)
+    if layer.max_norm is not None:
+        analysis.cells.pin(outputs, f'{name} limits the norm of whole rows')
     return outputs.view([1] * x.ndim + [-1])
 
 
@@ -369,7 +419,9 @@ def _elementwise(analysis, unite: Callable, biases: bool = False) -> Tensor:
         )
         for node in nodes
     ]
-    varies = [d for d in range(rank) if any(v.shape[d] > 1 for v in values)]
+    # positions of a map that leave as one are no channels of their own
+    atoms = [analysis.atoms_of(value) for value in values]
+    varies = [d for d in range(rank) if any(a.shape[d] > 1 for a in atoms)]
     # one value for many channels: it does not leave with any of them
     narrow = [any(s[d] == 1 for d in varies) for s in shapes]
     bias = [biases and _is_bias(s, shape) for s in shapes]
@@ -435,11 +487,8 @@ def reduced(analysis, call) -> Tensor:
         return analysis.opaque(
             f'{call.name}() reads it in a way that is not known'
         )
-    dims = (
-        list(range(x.ndim))
-        if dims is None
-        else [d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)]
-    )
+    # of no dimensions it is of all
+    dims = _dimensions(x, None if dims in ((), []) else dims)
     if any(x.shape[d] > 1 for d in dims):
         return analysis.opaque(f'{call.name}() over all channels reads it')
     if len(call.shape) < x.ndim:
@@ -470,16 +519,34 @@ def moved(analysis, call) -> Any:
     return _run(analysis, call)
 
 
+def squeezed(analysis, call) -> Tensor:
+    """Without the dimensions of extent 1: one in which channels vary must not
+    become one of these."""
+    x = call.args[0]
+    dims = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else None)
+    for d in _dimensions(x, dims):
+        if x.shape[d] > 1:
+            analysis.keep_two(analysis.along(x, d, x.shape[d]))
+    return _run(analysis, call)
+
+
+def _dimensions(x: Tensor, dims: Any) -> List[int]:
+    """Counted from the first; all where none are named."""
+    if dims is None:
+        return list(range(x.ndim))
+    return [d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)]
+
+
 def joined(analysis, call) -> Tensor:
     """Concatenation, and stacking: what is put side by side has to lose the
     same positions in all other dimensions."""
     out = _run(analysis, call)
     dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else 0)
-    vary = {d for d in range(out.ndim) if out.shape[d] > 1}
+    atoms = analysis.atoms_of(out)
+    vary = {d for d in range(out.ndim) if atoms.shape[d] > 1}
     if len(vary) > 1:
         for other in vary - {dim % out.ndim}:
-            for place in out.unbind(other):
-                analysis.cells.join(place.unique().tolist())
+            _join_slices(analysis, out, other)
     return out
 
 
@@ -492,6 +559,7 @@ def indexed(analysis, call) -> Any:
     """Indexing with slices; their ends must follow the channels."""
     source = call.args[0]
     if not torch.is_tensor(source):  # a part of several outputs
+        _pin_numbers(analysis, call.args[1], 'indexing')
         return (
             source[call.args[1]]
             if call.shape is not None or isinstance(source, (tuple, list))
@@ -502,14 +570,18 @@ def indexed(analysis, call) -> Any:
         return analysis.opaque('indexing by a tensor reads it')
     index = index if isinstance(index, tuple) else (index,)
     if any(isinstance(x, list) for x in index):  # colours the other way round
+        _pin_numbers(analysis, call.node.args[1], 'indexing')
         analysis.cells.pin(source, 'fixed ones are picked out of it')
         return _run(analysis, call)
     if any(x is Ellipsis for x in index):
         missing = source.ndim - sum(x is not None for x in index) + 1
         at = next(i for i, x in enumerate(index) if x is Ellipsis)
         index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+    atoms = analysis.atoms_of(source)
     for dim, part in enumerate(x for x in index if x is not None):
-        if source.shape[dim] > 1:
+        if atoms.shape[dim] == 1:
+            _pin_numbers(analysis, part, 'indexing')
+        else:
             reason = _slice_reason(analysis, call, dim, part)
             if reason:
                 analysis.cells.pin(source, reason)
@@ -519,13 +591,15 @@ def indexed(analysis, call) -> Any:
 def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     """Why a slice pins what it is taken from, None if it does not."""
     if not isinstance(part, slice):
+        _pin_numbers(analysis, part, 'indexing')
         return 'a fixed one is picked out of it'
     ends = (part.start, part.stop, part.step)
     node = analysis.inputs()[0]
     given = [end for end in ends if end is not None and int(end) != 0]
     if not given:
         return None
-    if not all(analysis.follows(end, analysis.of(node)) for end in given):
+    # each is looked at: one that follows something else pins that
+    if not all([analysis.follows(end, analysis.of(node)) for end in given]):
         return 'a slice with fixed ends is taken of it'
     # ends in proportion to the channels stay where they are only if every
     # part loses as many
@@ -550,22 +624,19 @@ def split(analysis, call) -> Any:
     """Equal parts of what varies lose the same positions."""
     source = call.node.args[0]
     x = call.args[0]
-    size = (
-        call.args[1]
-        if len(call.args) > 1
-        else call.kwargs.get(
-            'split_size_or_sections', call.kwargs.get('chunks')
-        )
-    )
+    size = call.args[1] if len(call.args) > 1 else _size_of_parts(call.kwargs)
     dim = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 0)
     out = _run(analysis, call)
-    if x.shape[dim] == 1:
-        return out
     shapes = {part.meta['shape'] for part in call.node.users}
-    if call.name == 'split' and type(size) is int:
-        analysis.cells.pin(x, 'it is split in parts of a fixed size')
-    elif call.name == 'split' and not isinstance(size, int):
+    varies = analysis.atoms_of(x).shape[dim] > 1
+    if not varies or call.name == 'chunk' or not isinstance(size, int):
+        _pin_numbers(analysis, size, call.name)
+    if not varies:
+        return out
+    if call.name == 'split' and not isinstance(size, int):
         analysis.cells.pin(x, 'it is split in parts of fixed sizes')
+    elif call.name == 'split' and not analysis.follows(size, x):
+        analysis.cells.pin(x, 'it is split in parts of a fixed size')
     elif len(shapes) > 1 or source.meta['shape'][dim] % len(out):
         analysis.cells.pin(x, 'it is split unevenly')
     else:
@@ -574,43 +645,114 @@ def split(analysis, call) -> Any:
     return out
 
 
+def _size_of_parts(given: dict) -> Any:
+    """By any of the names that torch has for it."""
+    names = ('split_size_or_sections', 'split_size', 'chunks')
+    return next((given[name] for name in names if name in given), None)
+
+
 def viewed(analysis, call) -> Tensor:
     """Views, whose sizes must follow the channels."""
-    sizes = call.args[1:] or tuple(call.kwargs.values())
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = sizes[0]
+    sizes = _sizes(call)
     if not all(isinstance(size, int) for size in sizes):
         return analysis.opaque('a view as another type reads it')
     before, out = call.args[0], _run(analysis, call)
+    free = [
+        d
+        for d, size in enumerate(sizes)
+        if int(size) == -1 or analysis.follows(size, before)
+    ]
     vary = [d for d in range(out.ndim) if out.shape[d] > 1]
-    if len(vary) > sum(size > 1 for size in before.shape):
-        _split_up(analysis, before, out, sizes)
-    elif not all(
-        analysis.follows(sizes[d], out) for d in vary if int(sizes[d]) != -1
-    ):
-        analysis.cells.pin(before, 'a view of fixed size is taken of it')
+    splits = len(vary) > sum(size > 1 for size in before.shape)
+    if not splits and set(vary) <= set(free):
+        free = vary
+    else:
+        parts = _parts_of_one(analysis, before, call.shape)
+        free = [d for d in free if d in parts]
+        _split_up(analysis, before, out, free, splits)
+    for d in set(range(out.ndim)) - {*vary, *free}:
+        _pin_numbers(analysis, sizes[d], call.name)
     return out
 
 
-def _split_up(analysis, before: Tensor, out: Tensor, sizes: tuple) -> None:
-    """A view of one dimension as several (features as maps): where a single
-    one of these is not of a fixed size, what lies at one index of it leaves
-    together."""
-    vary = [d for d in range(out.ndim) if out.shape[d] > 1]
-    free = [
-        d
-        for d in vary
-        if int(sizes[d]) == -1 or analysis.follows(sizes[d], before)
-    ]
-    is_all_of_one = (
-        sum(size > 1 for size in before.shape) == 1
-        and math.prod(out.shape[d] for d in vary) == before.numel()
-    )
-    if len(free) != 1 or not is_all_of_one:
+def _split_up(
+    analysis, before: Tensor, out: Tensor, free: List[int], splits: bool
+) -> None:
+    """A view of one dimension as several: where a single one of these is not
+    of a fixed size, what lies at one index of it leaves together."""
+    if len(free) == 1:
+        _join_slices(analysis, out, free[0])
+    elif splits:
         analysis.cells.pin(before, 'a view splits it up')
-        return
-    for slice_ in out.unbind(free[0]):
+    else:
+        analysis.cells.pin(before, 'a view of fixed size is taken of it')
+
+
+def _sizes(call) -> tuple:
+    """Of a view, which takes them one by one or as one tuple."""
+    sizes = call.args[1:] or tuple(call.kwargs.values())
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        return tuple(sizes[0])
+    return sizes
+
+
+def _parts_of_one(analysis, before: Tensor, after: tuple) -> range:
+    """The dimensions of a view that the one in which channels vary became
+    (features as maps); none where they vary in several.
+
+    Extents of 1 beside them are of it as well (where one channel is left),
+    but for as many as were there before.
+    """
+    shape = analysis.inputs()[0].meta['shape']
+    vary = [d for d in range(before.ndim) if before.shape[d] > 1]
+    if len(vary) != 1:
+        return range(0)
+    (dim,) = vary
+    starts = _ends(after, 0, math.prod(shape[:dim]))
+    if not starts:
+        return range(0)
+    start = min(starts[0] + _ones(shape[:dim][::-1]), starts[-1])
+    stops = _ends(after, start, shape[dim])
+    if not stops:
+        return range(0)
+    return range(start, max(stops[-1] - _ones(shape[dim + 1 :]), stops[0]))
+
+
+def _ends(shape: tuple, start: int, size: int) -> List[int]:
+    """Where dimensions that hold so many elements may end."""
+    return [
+        end
+        for end in range(start, len(shape) + 1)
+        if math.prod(shape[start:end]) == size
+    ]
+
+
+def _ones(shape: tuple) -> int:
+    """How many extents of 1 come first."""
+    return next((i for i, size in enumerate(shape) if size != 1), len(shape))
+
+
+def _join_slices(analysis, cells: Tensor, dim: int) -> None:
+    """Let what lies at one index of a dimension leave together."""
+    for slice_ in cells.unbind(dim):
         analysis.cells.join(slice_.unique().tolist())
+
+
+def expanded(analysis, call) -> Tensor:
+    """The same for all indices of a dimension; numbers of channels must
+    follow those that vary in it."""
+    sizes = _sizes(call)
+    if not all(isinstance(size, int) for size in sizes):
+        return analysis.opaque('expand() by tensors reads it')
+    out = _run(analysis, call)
+    for d, size in enumerate(sizes):
+        if out.shape[d] == 1:
+            _pin_numbers(analysis, size, call.name)
+        elif int(size) != -1 and not analysis.follows(size, out):
+            analysis.cells.pin(
+                call.args[0], 'a view of fixed size is taken of it'
+            )
+    return out
 
 
 def rearranged(analysis, call) -> Any:
@@ -622,7 +764,9 @@ def rearranged(analysis, call) -> Any:
 
 def shuffled(analysis, call) -> Tensor:
     """Pixel shuffle: the r * r channels of one leave together."""
-    return _shuffled(analysis, lambda x: _call(call)(x, *call.args[1:]))
+    return _shuffled(
+        analysis, lambda x: _call(call)(x, *call.args[1:], **call.kwargs)
+    )
 
 
 def _shuffled(analysis, run: Callable) -> Tensor:
@@ -637,9 +781,10 @@ def _shuffled(analysis, run: Callable) -> Tensor:
 def _call(call) -> Callable:
     if call.node.op == 'call_function':
         return call.node.target
-    # cells may lie in another order in memory than the values
-    name = 'reshape' if call.name == 'view' else call.name
-    return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+    if call.name == 'view':
+        # cells may lie in another order in memory than the values
+        return lambda x, *args, **kwargs: x.reshape(*args, *kwargs.values())
+    return lambda x, *args, **kwargs: getattr(x, call.name)(*args, **kwargs)
 
 
 def _run(analysis, call) -> Any:
@@ -772,13 +917,15 @@ _names(normed, 'norm linalg_norm linalg_vector_norm')
 _names(normalized, 'softmax log_softmax')
 _names(
     moved,
-    'flatten squeeze unsqueeze permute transpose swapaxes movedim '
+    'flatten unsqueeze permute transpose swapaxes movedim '
     'pixel_unshuffle flip',
 )
+_names(squeezed, 'squeeze')
 _names(joined, 'cat concat concatenate stack')
 _names(repeated, 'repeat')
 _names(split, 'chunk split')
-_names(viewed, 'view reshape expand')
+_names(viewed, 'view reshape')
+_names(expanded, 'expand')
 _names(rearranged, 'unbind select narrow roll repeat_interleave unflatten')
 register_rule('pixel_shuffle', shuffled)
 register_rule('pad', padded)
