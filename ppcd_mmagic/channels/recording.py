@@ -324,6 +324,7 @@ class _Recorder(TorchFunctionMode):
             for kind in (module.named_buffers, module.named_parameters)
             for name, tensor in kind()
         }
+        self.unsaved = _unsaved_buffers(module)
         self.plain = _plain_attributes(module)
         self.tensors: Dict[str, Tensor] = {}
         self.values: List[fx.Node] = []
@@ -415,7 +416,8 @@ class _Recorder(TorchFunctionMode):
         name = f'_tensor_{len(self.tensors)}'
         self.tensors[name] = tensor
         node = self.graph.create_node('get_attr', name)
-        node.meta['path'] = path
+        # what no checkpoint holds would be whole again wherever it is built
+        node.meta['path'] = None if id(tensor) in self.unsaved else path
         self.define(tensor, node)
 
     def nodes_in(self, value: Any) -> Any:
@@ -554,6 +556,16 @@ def _plain_attributes(module: nn.Module) -> set:
             }
         )
         if torch.is_tensor(leaf)
+    }
+
+
+def _unsaved_buffers(module: nn.Module) -> set:
+    """Identities of buffers that are not in the state dict."""
+    return {
+        id(buffer)
+        for child in module.modules()
+        for name, buffer in child.named_buffers(recurse=False)
+        if name in child._non_persistent_buffers_set
     }
 
 

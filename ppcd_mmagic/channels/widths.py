@@ -321,7 +321,7 @@ def _zero(
 def layer_sizes(model: nn.Module) -> Sizes:
     """Sizes of all that can be narrowed, by name: (outputs, inputs) of
     convolutions and linear layers, (outputs, ) of other layers, the shape of
-    parameters that are in no such layer.
+    parameters and buffers that no such layer has by its kind.
 
     Example:
         >>> layer_sizes(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)))
@@ -336,12 +336,33 @@ def layer_sizes(model: nn.Module) -> Sizes:
                 for side in ('outputs', 'inputs')
                 if side in widths.sizes
             )
-            continue
         prefix = name and f'{name}.'
-        for own, parameter in layer.named_parameters(recurse=False):
-            if parameter.ndim:
-                sizes[prefix + own] = tuple(parameter.shape)
+        for own, tensor in _others(layer).items():
+            sizes[prefix + own] = tuple(tensor.shape)
     return sizes
+
+
+def _others(layer: nn.Module) -> Dict[str, Tensor]:
+    """What a layer holds of its own beside the tensors of its kind, such as
+    StyleGAN's running mean of w; of buffers those that a checkpoint has."""
+    widths = widths_of(layer) or Widths({})
+    computed = _computed_from(layer)
+    known = {
+        computed.get(name, name) for name in (*widths.outputs, *widths.inputs)
+    }
+    held = {
+        **dict(layer.named_parameters(recurse=False)),
+        **{
+            name: value
+            for name, value in layer.named_buffers(recurse=False)
+            if name not in layer._non_persistent_buffers_set
+        },
+    }
+    return {
+        name: value
+        for name, value in held.items()
+        if value.ndim and name not in known
+    }
 
 
 def sizes_in(model: nn.Module, state: Mapping[str, Tensor]) -> Sizes:
@@ -432,9 +453,13 @@ def _resize(
 ) -> None:
     parent, _, own = name.rpartition('.')
     layer = model.get_submodule(parent)
-    if own in layer._parameters:
+    if own in layer._parameters or own in layer._buffers:
         replace(
-            layer, own, lambda value: value[tuple(map(slice, size))], optimizer
+            layer,
+            own,
+            # without the memory of the rest, which would be saved with it
+            lambda value: value[tuple(map(slice, size))].clone(),
+            optimizer,
         )
         return
     layer = model.get_submodule(name)

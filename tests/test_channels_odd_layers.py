@@ -1,0 +1,118 @@
+"""Layers that hold more, or less, than those of their kind: cut, resumed and
+rebuilt they compute the same, or they stay as they are."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from channel_checks import Net, as_trained, call, conv, net, prune_some
+
+from ppcd_mmagic.channels import (
+    discard_channels,
+    largest_difference,
+    layer_sizes,
+    mask_channels,
+    resize_layers,
+    shrink_channels,
+)
+from ppcd_mmagic.channels.shrinking import fit_to_state, narrow_to_state
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def masked(build, **options):
+    """One that has been trained, half of each mask pruned."""
+    module = as_trained(build()).eval()
+    channels = mask_channels(module, IMAGES, **options)
+    prune_some(module)
+    return module, channels
+
+
+def differs(expected, module) -> float:
+    return largest_difference(expected, call(module, IMAGES))
+
+
+def rebuilt(build, smaller) -> nn.Module:
+    """What a config with the sizes of an export builds, with its weights."""
+    plain = build().eval()
+    whole = layer_sizes(plain)
+    resize_layers(
+        plain,
+        {
+            name: size
+            for name, size in layer_sizes(smaller).items()
+            if size != whole[name]
+        },
+    )
+    plain.load_state_dict(smaller.state_dict())
+    return plain
+
+
+def resumed(build, shrunk, **options) -> nn.Module:
+    """What goes on from a checkpoint of a module that was shrunk."""
+    fresh = build().eval()
+    mask_channels(fresh, IMAGES, **options)
+    fit_to_state(fresh, IMAGES, shrunk.state_dict())
+    fresh.load_state_dict(shrunk.state_dict())
+    return fresh
+
+
+def require_same(build, **options):
+    """Exported, rebuilt, shrunk and resumed it computes the same."""
+    module, channels = masked(build, **options)
+    expected = call(module, IMAGES)
+    smaller = discard_channels(module, IMAGES)
+    assert differs(expected, smaller) < 1e-5
+    assert differs(expected, rebuilt(build, smaller)) < 1e-5
+    narrow = build().eval()
+    assert narrow_to_state(narrow, smaller.state_dict())
+    narrow.load_state_dict(smaller.state_dict())
+    assert differs(expected, narrow) < 1e-5
+    assert shrink_channels(module, IMAGES) > 0
+    assert differs(expected, module) < 1e-5
+    assert differs(expected, resumed(build, module, **options)) < 1e-5
+    return smaller, channels
+
+
+def scaled_by_a_buffer(persistent=True):
+    def build():
+        module = net(lambda s, y: s.b(y * s.gain))
+        module.register_buffer('gain', torch.rand(8, 1, 1), persistent)
+        return module
+
+    torch.manual_seed(0)
+    gain = torch.rand(8, 1, 1)
+
+    def with_its_values():
+        module = build()
+        module.gain.copy_(gain)
+        return module
+
+    return with_its_values
+
+
+def test_a_buffer_with_an_entry_for_each_channel_is_cut_with_them():
+    smaller, _ = require_same(scaled_by_a_buffer())
+    assert smaller.gain.shape == (4, 1, 1)
+    # and nothing of the rest is saved with it
+    assert smaller.gain.untyped_storage().nbytes() == 4 * 4
+
+
+def test_a_buffer_that_no_checkpoint_has_keeps_the_channels():
+    smaller, channels = require_same(scaled_by_a_buffer(persistent=False))
+    assert 'constant' in next(iter(channels.why_not('a')))
+    assert (smaller.p.out_channels, smaller.a.out_channels) == (3, 8)
+
+
+def test_what_a_layer_of_a_known_kind_holds_besides():
+    def build():
+        module = net(lambda s, y: s.b(y * s.a.gain))
+        module.a.register_buffer('gain', torch.arange(1.0, 9).view(8, 1, 1))
+        return module
+
+    module, _ = masked(build)
+    assert layer_sizes(module)['a.gain'] == (8, 1, 1)
+    shrink_channels(module, IMAGES)
+    assert layer_sizes(module)['a.gain'] == (4, 1, 1)
+    assert differs(call(module, IMAGES), resumed(build, module)) < 1e-5
