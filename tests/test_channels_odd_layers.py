@@ -1,15 +1,16 @@
 """Layers that hold more, or less, than those of their kind: cut, resumed and
 rebuilt they compute the same, or they stay as they are."""
 
-import copy
-
 import pytest
 import torch
 import torch.nn as nn
 from channel_checks import Net, as_trained, call, conv, net, prune_some
+from mmagic.models.editors.biggan.biggan_snmodule import SNConv2d
+from torch.nn.utils import parametrizations, spectral_norm
 
 from ppcd_mmagic.channels import (
     discard_channels,
+    fold_computed_weights,
     largest_difference,
     layer_sizes,
     mask_channels,
@@ -116,3 +117,96 @@ def test_what_a_layer_of_a_known_kind_holds_besides():
     shrink_channels(module, IMAGES)
     assert layer_sizes(module)['a.gain'] == (4, 1, 1)
     assert differs(call(module, IMAGES), resumed(build, module)) < 1e-5
+
+
+def test_a_layer_that_is_called_mask():
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mask = conv(8, 8)
+
+        def forward(self, x):
+            return self.mask(x)
+
+    smaller, _ = require_same(lambda: net(lambda s, y: s.b(s.h(y)), h=Head()))
+    assert (smaller.h.mask.in_channels, smaller.h.mask.out_channels) == (4, 4)
+
+
+class Conv2d(nn.Conv2d):
+    """Called as torch's, with a number of its own."""
+
+    scale = 0.5
+
+
+def with_attribute(layer):
+    layer.scale = 0.5
+    return layer
+
+
+def with_buffer(layer):
+    layer.register_buffer('scale', torch.tensor(0.5))
+    return layer
+
+
+GIVEN = dict(
+    attribute=lambda: with_attribute(conv(6, 8)),
+    buffer=lambda: with_buffer(conv(6, 8)),
+    name_of_torch=lambda: Conv2d(6, 8, 3, padding=1),
+)
+
+
+@pytest.mark.parametrize('name', GIVEN)
+def test_what_a_layer_was_given_is_still_there_without_its_channels(name):
+    smaller, _ = require_same(
+        lambda: as_trained(
+            Net(
+                lambda s, x: s.b(s.a(s.p(x)) * s.a.scale),
+                p=conv(3, 6),
+                a=GIVEN[name](),
+                b=conv(8, 3),
+            )
+        )
+    )
+    assert smaller.a.out_channels == 4
+
+
+def test_what_a_layer_was_given_is_still_there_without_spectral_norm():
+    layer = with_attribute(SNConv2d(8, 8, 3, padding=1))
+    module = net(lambda s, y: s.b(s.c(y) * s.c.scale), c=layer)
+    mask_channels(module, IMAGES)
+    prune_some(module)
+    assert differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+
+
+def bare_norm():
+    return net(
+        lambda s, y: s.b(s.m(y)), m=nn.BatchNorm2d(8, track_running_stats=False)
+    )
+
+
+def test_a_norm_without_running_statistics():
+    require_same(bare_norm)
+
+
+WRAPS = dict(
+    new=lambda: parametrizations.spectral_norm(conv(8, 8)),
+    old=lambda: spectral_norm(conv(8, 8)),
+    mmagic=lambda: SNConv2d(8, 8, 3, padding=1),
+)
+
+
+@pytest.mark.parametrize('name', WRAPS)
+def test_weights_are_folded_as_evaluation_computes_them(name):
+    """In training, spectral norm moves on whenever it is computed."""
+    module = net(lambda s, y: s.b(s.c(y)), c=WRAPS[name]()).train()
+    module(IMAGES)
+    mask_channels(module, IMAGES)
+    prune_some(module)
+    assert differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+    plain = net(lambda s, y: s.b(s.c(y)), c=WRAPS[name]()).train()
+    plain.n.eval()
+    plain(IMAGES)
+    expected = call(plain, IMAGES)
+    fold_computed_weights(plain)
+    assert differs(expected, plain) == 0
+    assert plain.training and plain.c.training and not plain.n.training

@@ -50,7 +50,9 @@ def fold_computed_weights(model: nn.Module) -> None:
         >>> sorted(net.state_dict())
         ['0.bias', '0.weight']
     """
-    for module in list(model.modules()):
+    modes = {child: child.training for child in model.modules()}
+    model.eval()  # in training spectral norm moves on wherever it is computed
+    for module in list(modes):
         if parametrize.is_parametrized(module):
             _fold_parametrizations(module)
         for key, hook in list(module._forward_pre_hooks.items()):
@@ -66,7 +68,11 @@ def fold_computed_weights(model: nn.Module) -> None:
                 setattr(module, name, nn.Parameter(weight.detach()))
         for name, child in module.named_children():
             if type(child) in _LAYERS:
-                setattr(module, name, _plain(child))
+                plain = _plain(child)
+                modes[plain] = modes[child]
+                setattr(module, name, plain)
+    for child, mode in modes.items():
+        child.training = mode
 
 
 def _fold_parametrizations(module: nn.Module) -> None:
@@ -118,11 +124,13 @@ def _plain(layer: nn.Module) -> nn.Module:
     bias = getattr(layer, 'bias', None)
     if isinstance(bias, Tensor):
         plain.bias = nn.Parameter(bias.clone())
+    given = {k: v for k, v in vars(layer).items() if k not in vars(plain)}
+    vars(plain).update(given)
     plain._forward_hooks = layer._forward_hooks
     plain._forward_pre_hooks = layer._forward_pre_hooks
     for name, child in layer.named_children():
         plain.add_module(name, child)
-    return plain.train(layer.training)
+    return plain
 
 
 @torch.no_grad()
