@@ -210,3 +210,36 @@ def test_weights_are_folded_as_evaluation_computes_them(name):
     fold_computed_weights(plain)
     assert differs(expected, plain) == 0
     assert plain.training and plain.c.training and not plain.n.training
+
+
+def test_a_group_norm_whose_width_no_checkpoint_tells_keeps_its_channels():
+    smaller, channels = require_same(
+        lambda: net(lambda s, y: s.b(s.g(y)), g=nn.GroupNorm(4, 8, affine=False))
+    )
+    assert 'GroupNorm g' in next(iter(channels.why_not('a')))
+    assert (smaller.p.out_channels, smaller.g.num_groups) == (3, 4)
+
+
+@pytest.mark.parametrize('kind', [nn.Conv2d, nn.ConvTranspose2d])
+def test_groups_that_are_down_to_one_channel_stay(kind):
+    def build():
+        grouped = kind(8, 8, 3, padding=1, groups=4)
+        return net(lambda s, y: s.b(s.c(y)), c=grouped)
+
+    module = build()
+    channels = mask_channels(module, IMAGES)
+    for mask in (channels.masks['a'], channels.masks['c']):
+        mask.pruned[::2] = True
+    shrink_channels(module, IMAGES)
+    assert (module.c.in_channels, module.c.groups) == (4, 4)
+    for mask in (module.a.mask, module.c.mask):
+        mask.pruned[0] = True
+    expected = call(module, IMAGES)
+    shrink_channels(module, IMAGES)
+    assert (module.c.in_channels, module.c.groups) == (4, 4)
+    assert differs(expected, resumed(build, module)) < 1e-5
+    again = resumed(build, module)
+    shrink_channels(again, IMAGES)
+    assert again.c.groups == 4
+    smaller = discard_channels(again, IMAGES)
+    assert differs(expected, rebuilt(build, smaller)) < 1e-5

@@ -99,10 +99,18 @@ def _known_widths(layer: nn.Module) -> Widths:
     return widths
 
 
+# On a grouped convolution that was cut, for one of its groups may end up with a
+# single channel: it is not depthwise for that, since a checkpoint that has lost
+# groups tells nothing of how the others were built.
+_KEEPS_GROUPS = 'keeps_groups'
+
+
 def is_depthwise(layer: nn.Module) -> bool:
     """Whether every channel of a convolution sees itself alone."""
-    return isinstance(layer, _ConvNd) and (
-        1 < layer.groups == layer.in_channels == layer.out_channels
+    return (
+        isinstance(layer, _ConvNd)
+        and 1 < layer.groups == layer.in_channels == layer.out_channels
+        and not getattr(layer, _KEEPS_GROUPS, False)
     )
 
 
@@ -225,6 +233,8 @@ def _update_sizes(layer: nn.Module, side: str, before: int, after: int) -> None:
         for name in ('groups', 'in_channels', 'out_channels'):
             setattr(layer, name, after)
         return
+    if _groups(layer) > 1:
+        setattr(layer, _KEEPS_GROUPS, True)
     for name in _known_widths(layer).sizes[side]:
         setattr(layer, name, getattr(layer, name) * after // before)
 
