@@ -19,12 +19,14 @@ from channel_checks import (
 )
 
 from ppcd_mmagic.channels import (
+    discard_channels,
     largest_difference,
     layer_sizes,
     mask_channels,
     shrink_channels,
 )
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.export import ExportMismatch, compare
 
 INPUTS = (
     torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
@@ -172,3 +174,21 @@ def test_a_refusal_names_the_patterns_that_found_nothing():
     net = Net(lambda s, x, z: s.l(z).view(2, -1, 4, 4), l=nn.Linear(6, 48))
     with pytest.raises(PPCDError, match='^linears: none .*: is the image'):
         mask_channels(net, INPUTS, convs=[], linears='*')
+
+
+def test_a_difference_behind_a_linear_layer_over_tokens_is_told_as_any_other():
+    """Its outputs lie along the last dimension, not behind the batch."""
+    module = as_trained(
+        Net(lambda s, x: tokens(s, x, None), l=nn.Linear(3, 8), o=conv(8, 3))
+    ).eval()
+    images = INPUTS[:1]
+    mask_channels(module, images, linears='l')
+    prune_half(module)
+    smaller = discard_channels(module, images)
+    assert compare(module, smaller, [(*images, {})]) < 1e-5
+    smaller.o.bias.data += 1
+    with pytest.raises(ExportMismatch, match='at the output layer'):
+        compare(module, smaller, [(*images, {})])
+    smaller.l.bias.data += 1
+    with pytest.raises(ExportMismatch, match='first at l;'):
+        compare(module, smaller, [(*images, {})])
