@@ -243,3 +243,19 @@ def test_groups_that_are_down_to_one_channel_stay(kind):
     assert again.c.groups == 4
     smaller = discard_channels(again, IMAGES)
     assert differs(expected, rebuilt(build, smaller)) < 1e-5
+
+
+def test_a_recording_leaves_parameters_as_they_are():
+    """An embedding with a largest norm divides the rows that it looks up."""
+    module = net(
+        lambda s, y: s.b(y) + s.e(s.rows).mean(),
+        e=nn.Embedding(5, 4, max_norm=0.1),
+        rows=torch.arange(3),
+    )
+    before = {n: p.clone() for n, p in module.named_parameters()}
+    mask_channels(module, IMAGES)
+    assert all(
+        torch.equal(p, before[n])
+        for n, p in module.named_parameters()
+        if n in before
+    )

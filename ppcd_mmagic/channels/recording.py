@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -168,8 +169,8 @@ def record(
 ) -> Recording:
     """Record one execution in evaluation mode.
 
-    Nothing is left behind in the module: neither its mode, nor its buffers,
-    nor torch's random state changes.
+    Nothing is left behind in the module: neither its mode, nor its buffers and
+    parameters, nor torch's random state changes.
 
     Args:
         module (nn.Module): Any module that runs on the inputs.
@@ -237,15 +238,21 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _kept(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside of the context; after it modes and buffers are
-    as before."""
+    """Evaluation mode inside of the context; after it modes, buffers and
+    parameters (an embedding may renormalise its rows) are as before."""
     modes = {child: child.training for child in module.modules()}
-    buffers = {child: dict(child._buffers) for child in modes}
+    held = [
+        (own, dict(own))
+        for child in modes
+        for own in (child._buffers, child._parameters)
+    ]
     values = [
-        (value, value.clone(), value._version)
-        for own in buffers.values()
-        for value in own.values()
+        (value, value.detach().clone(), value._version)
+        for _, before in held
+        for value in before.values()
         if value is not None
+        and not is_lazy(value)
+        and not value.is_inference()  # which cannot be written here
     ]
     module.eval()
     try:
@@ -253,12 +260,11 @@ def _kept(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
-            for name, value in buffers[child].items():
-                if child._buffers[name] is not value:
-                    child._buffers[name] = value
-        for value, before, version in values:
+        for own, before in held:
+            own.update(before)
+        for value, copied, version in values:
             if value._version != version:
-                value.copy_(before)
+                value.detach().copy_(copied)
 
 
 def _require_plain(module: nn.Module, out: Any) -> None:
