@@ -75,13 +75,24 @@ def fold_computed_weights(model: nn.Module) -> None:
         child.training = mode
 
 
+@torch.no_grad()
+def parametrized_values(module: nn.Module) -> Dict[str, Tensor]:
+    """What a module computes by torch's parametrizations, in evaluation
+    mode."""
+    steps = getattr(module, 'parametrizations', {})
+    modes = {m: m.training for each in steps.values() for m in each.modules()}
+    for step in modes:
+        step.training = False
+    values = {name: getattr(module, name).detach().clone() for name in steps}
+    for step, mode in modes.items():
+        step.training = mode
+    return values
+
+
 def _fold_parametrizations(module: nn.Module) -> None:
     """torch's own function takes the property off the class, which a module
     has in common with its copies: those would be left without a weight."""
-    values = {
-        name: getattr(module, name).detach().clone()
-        for name in cast(nn.ModuleDict, module.parametrizations)
-    }
+    values = parametrized_values(module)
     del module.parametrizations
     # as torch made it a subclass
     module.__class__ = type(module).__base__  # type: ignore[assignment]

@@ -8,6 +8,7 @@ that was taken is known, and the batch size is that of the example.
 import operator
 import types
 from contextlib import contextmanager
+from math import prod
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from torch import Tensor, fx
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from ppcd_mmagic.errors import PPCDError
 
@@ -119,7 +121,8 @@ class Recording(fx.GraphModule):
     """What a module executed, over the module's own layers.
 
     Runs node by node: MMCV calls a child ``in``, which generated source text
-    cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``.
+    cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``,
+    every call the ``operations`` of its products.
 
     Attributes:
         values (list[fx.Node]): Tensors whose values were read by Python.
@@ -261,10 +264,65 @@ def _kept(module: nn.Module) -> Iterator[None]:
         for child, mode in modes.items():
             child.training = mode
         for own, before in held:
-            own.update(before)
+            for name, value in before.items():
+                if name not in own or own[name] is not value:
+                    own[name] = value
         for value, copied, version in values:
             if value._version != version:
                 value.detach().copy_(copied)
+
+
+@contextmanager
+def counting_products() -> Iterator[FlopCounterMode]:
+    """A counter of the operations (two of a multiply-add) that convolutions and
+    matrix products take inside of the context, those of attention and
+    recurrent layers among them."""
+    with _unfused_attention(), _counter() as counter:
+        yield counter
+
+
+def _counter() -> FlopCounterMode:
+    """torch's, which knows nothing of recurrent layers in one piece."""
+    aten = torch.ops.aten
+    formulas = dict(
+        mkldnn_rnn_layer=lambda x, *weights, **_: _recurrent(x, weights[:2]),
+        _cudnn_rnn=lambda x, weights, *_, **__: _recurrent(x, weights),
+    )
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            getattr(aten, name): formula
+            for name, formula in formulas.items()
+            if hasattr(aten, name)
+        },
+    )
+
+
+def _recurrent(x: Any, weights: Any) -> int:
+    """Every weight at every step (steps, n, c) of the input."""
+    return 2 * prod(x[:2]) * sum(prod(w) for w in weights if len(w) > 1)
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Attention as the products that it consists of: what computes it in one
+    piece is not counted on every device."""
+    cuda, mha = torch.backends.cuda, getattr(torch.backends, 'mha', None)
+    switches = [
+        (getattr(cuda, f'{kind}_sdp_enabled'), getattr(cuda, f'enable_{kind}_sdp'))
+        for kind in ('flash', 'mem_efficient', 'cudnn')
+        if hasattr(cuda, f'enable_{kind}_sdp')
+    ]
+    if mha is not None:
+        switches.append((mha.get_fastpath_enabled, mha.set_fastpath_enabled))
+    before = [is_on() for is_on, _ in switches]
+    try:
+        for _, switch in switches:
+            switch(False)
+        yield
+    finally:
+        for (_, switch), was_on in zip(switches, before):
+            switch(was_on)
 
 
 def _require_plain(module: nn.Module, out: Any) -> None:
@@ -325,11 +383,10 @@ class _Recorder(TorchFunctionMode):
         self.paused = False
         self.counted: set = set()  # sources of extents, see Extent
         self.names = {id(child): n for n, child in module.named_modules()}
-        self.stored = {
-            id(tensor): name
-            for kind in (module.named_buffers, module.named_parameters)
-            for name, tensor in kind()
-        }
+        named = [*module.named_buffers(), *module.named_parameters()]
+        self.stored = {id(tensor): name for name, tensor in named}
+        # those of a scripted layer are made anew whenever they are asked for
+        self.kept += [tensor for _, tensor in named]
         self.unsaved = _unsaved_buffers(module)
         self.plain = _plain_attributes(module)
         self.tensors: Dict[str, Tensor] = {}
@@ -451,9 +508,12 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         """Execute; where tensors come out, there is a node for them."""
         args, kwargs = self.nodes_in(tuple(args)), self.nodes_in(dict(kwargs))
-        out = run()
+        with counting_products() as products:
+            out = run()
         if any(torch.is_tensor(leaf) for leaf in tree_leaves(out)):
-            self.outputs(out, self.graph.create_node(op, target, args, kwargs))
+            node = self.graph.create_node(op, target, args, kwargs)
+            node.meta['operations'] = products.get_total_flops()
+            self.outputs(out, node)
         elif getattr(target, '__name__', target) not in _NO_VALUES:
             self.values += [
                 leaf
