@@ -6,6 +6,7 @@ nothing but the comparison would notice where a training shrinks its network.
 
 import copy
 import math
+from fractions import Fraction
 
 import numpy
 import pytest
@@ -110,6 +111,48 @@ def test_cut_out_and_shrunk_it_computes_the_same(name, tie):
     optimizer = torch.optim.Adam(module.parameters())
     assert shrink_channels(module, images, optimizer) >= 3
     assert largest_difference(expected, call(module, images)) < 1e-5
+
+
+# what may be made of a number without torch
+MADE = dict(
+    whole=lambda y: int(y.size(1)),
+    negative=lambda y: -y.size(1),
+    absolute=lambda y: abs(y.size(1)),
+    rounded=lambda y: round(y.size(1)),
+    rounded_up=lambda y: math.ceil(y.size(1)),
+    truncated=lambda y: math.trunc(y.size(1)),
+    shifted=lambda y: y.size(1) >> 1,
+    shifts=lambda y: 1 << y.size(1),
+    bits=lambda y: 1 + (y.size(1) & 8) + (8 | y.size(1)),
+    length_in_bits=lambda y: y.size(1).bit_length(),
+    text=lambda y: float(f'{y.size(1)}'),
+    also_text=lambda y: float(str(y.size(1))),
+    of_a_table=lambda y: {4: 2.0}.get(y.size(1), 1.0),
+    of_a_set=lambda y: 2.0 if y.size(1) in {4} else 1.0,
+    root_by_numpy=lambda y: float(numpy.sqrt(y.size(1))),
+    product_by_numpy=lambda y: int(numpy.prod(y.shape)) / 1024,
+    fraction=lambda y: float(Fraction(y.size(1), 3)),
+    stride=lambda y: y.stride(0) / 512,
+    bytes=lambda y: y.nbytes / 4096,
+    memory=lambda y: y.untyped_storage().nbytes() / 4096,
+)
+
+
+@pytest.mark.parametrize('name', MADE)
+def test_what_python_makes_of_a_number_keeps_its_channels(name):
+    module = net(lambda s, y: s.b(y) * MADE[name](y))
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, images)
+
+
+def test_numbers_that_do_not_vary_may_be_computed_with():
+    module = net(lambda s, y: s.b(y) * int(y.size(2) >> 1))
+    channels = mask_channels(module, torch.randn(2, 3, 8, 8))
+    prune_some(module)
+    assert channels.leaving_of('a').sum() == 4
 
 
 def tied_weights():

@@ -46,8 +46,6 @@ class Extent(int):
         extent.sources, extent.counted = sources, counted
         return extent
 
-    __hash__ = int.__hash__
-
 
 def _proportional(name: str) -> Callable:
 
@@ -63,7 +61,7 @@ def _proportional(name: str) -> Callable:
                 name == '__floordiv__'
                 and type(other) is int
                 and other != 0
-                and not int(self) % other
+                and not int.__mod__(self, other)
             )
         if not known:
             self.counted.update(self.sources)
@@ -98,23 +96,20 @@ for _name in (
     'rfloordiv',
 ):
     setattr(Extent, f'__{_name}__', _proportional(f'__{_name}__'))
+# hashing is what a look-up in a table or a set does
 for _name in (
-    'truediv',
-    'rtruediv',
-    'pow',
-    'rpow',
-    'mod',
-    'rmod',
-    'divmod',
-    'float',
-    'eq',
-    'ne',
-    'lt',
-    'le',
-    'gt',
-    'ge',
-):
+    'truediv rtruediv pow rpow mod rmod divmod rdivmod float int eq ne lt le gt '
+    'ge neg pos abs round ceil floor trunc lshift rlshift rshift rrshift and '
+    'rand or ror xor rxor invert hash str repr format'
+).split():
     setattr(Extent, f'__{_name}__', _counting(f'__{_name}__'))
+for _name in (
+    'bit_length bit_count to_bytes as_integer_ratio conjugate is_integer'
+).split():
+    if hasattr(int, _name):  # more of them in later Pythons
+        setattr(Extent, _name, _counting(_name))
+for _name in ('real', 'numerator'):  # as fractions take it
+    setattr(Extent, _name, property(_counting('__int__')))
 
 
 class Recording(fx.GraphModule):
@@ -362,6 +357,13 @@ _NO_VALUES = frozenset(
 )
 
 
+# What of a tensor's sizes they hand to Python, without telling which.
+_SIZES = frozenset(
+    'numel nelement __len__ stride storage_offset untyped_storage storage '
+    'dim_order'.split()
+)
+
+
 def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
     """``tensor[index] = value`` as a node of a graph."""
     tensor[index] = value
@@ -568,14 +570,18 @@ class _Recorder(TorchFunctionMode):
             if type(out) is not int:
                 return sizes
             return sizes[args[1] if len(args) > 1 else kwargs['dim']]
-        if name in ('numel', 'nelement', '__len__') and args:
-            # an integer without sources: whatever it is used for is unknown
-            self.counted.update(
-                source
-                for size in self.extents(args[0], args[0].shape)
-                for source in size.sources
-            )
+        if name in _SIZES and args:
+            self.count(args[0])
         return out
+
+    def count(self, tensor: Tensor) -> None:
+        """An integer without sources is made of the sizes of a tensor:
+        whatever it is used for is unknown."""
+        self.counted.update(
+            source
+            for size in self.extents(tensor, tensor.shape)
+            for source in getattr(size, 'sources', ())
+        )
 
     def extents(self, tensor: Tensor, size: torch.Size) -> torch.Size:
         """A size whose numbers know where they come from."""
@@ -593,6 +599,8 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(out, torch.Size):
             return self.extents(args[0], out)
+        if func == torch.Tensor.nbytes.__get__:
+            self.count(args[0])
         if name != '__get__' or not torch.is_tensor(out):
             return out
         for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
