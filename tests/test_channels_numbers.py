@@ -148,6 +148,22 @@ def test_what_python_makes_of_a_number_keeps_its_channels(name):
     cut(module, channels, images)
 
 
+@pytest.mark.parametrize(
+    'end',
+    [
+        lambda y: y.size(1) - y.size(2) // 2,
+        lambda y: y.size(2) // 2 - 2 * y.size(0) + y.size(1) // 2,
+    ],
+)
+def test_a_size_that_stays_is_no_part_of_one_that_goes(end):
+    module = net(lambda s, y: s.b(y[:, : end(y)]), 4)
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, images)
+
+
 def test_numbers_that_do_not_vary_may_be_computed_with():
     module = net(lambda s, y: s.b(y) * int(y.size(2) >> 1))
     channels = mask_channels(module, torch.randn(2, 3, 8, 8))

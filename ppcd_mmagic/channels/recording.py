@@ -23,6 +23,26 @@ from torch.utils.flop_counter import FlopCounterMode
 from ppcd_mmagic.errors import PPCDError
 
 
+class Counted(set):
+    """Sources of numbers of which it is not known what becomes of them.
+
+    Attributes:
+        sums (list): Sources of what was added to each other, as pairs: a sum
+            grows with its channels only if both addends do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: List[Tuple[frozenset, frozenset]] = []
+
+    def copied(self) -> 'Counted':
+        """What has been noted up to now."""
+        copy = Counted()
+        copy |= self
+        copy.sums = list(self.sums)
+        return copy
+
+
 class Extent(int):
     """An integer that came from the shape of a tensor: it follows the
     channels, where a plain integer is a constant of the source.
@@ -34,14 +54,14 @@ class Extent(int):
     Attributes:
         sources (frozenset): The dimensions it came from: (name of the node,
             dimension).
-        counted (set): Takes the sources of what is not known.
+        counted (Counted): Takes the sources of what is not known.
     """
 
     sources: frozenset = frozenset()
-    counted: set = set()
+    counted: Counted = Counted()
 
     @classmethod
-    def of(cls, value: int, sources: frozenset, counted: set) -> 'Extent':
+    def of(cls, value: int, sources: frozenset, counted: Counted) -> 'Extent':
         extent = cls(value)
         extent.sources, extent.counted = sources, counted
         return extent
@@ -65,6 +85,8 @@ def _proportional(name: str) -> Callable:
             )
         if not known:
             self.counted.update(self.sources)
+        elif isinstance(other, Extent) and ('add' in name or 'sub' in name):
+            self.counted.sums.append((self.sources, other.sources))
         if type(out) is not int:
             return out
         return Extent.of(
@@ -121,12 +143,12 @@ class Recording(fx.GraphModule):
 
     Attributes:
         values (list[fx.Node]): Tensors whose values were read by Python.
-        counted (set): Sources of numbers of channels that were computed with,
-            see :class:`Extent`.
+        counted (Counted): Sources of numbers of channels that were computed
+            with, see :class:`Extent`.
     """
 
     values: List[fx.Node]
-    counted: set
+    counted: Counted
 
     def recompile(self) -> None:  # type: ignore[override]
         """No source is generated, so none is returned."""
@@ -211,7 +233,7 @@ def record(
     recorder.graph.lint()
     recording = Recording(recorder.root(), recorder.graph)
     recording.values = recorder.values
-    recording.counted = set(recorder.counted)
+    recording.counted = recorder.counted.copied()
     return recording
 
 
@@ -383,7 +405,7 @@ class _Recorder(TorchFunctionMode):
             Tensor
         ] = []  # an id must not be given to another tensor
         self.paused = False
-        self.counted: set = set()  # sources of extents, see Extent
+        self.counted = Counted()  # sources of extents, see Extent
         self.names = {id(child): n for n, child in module.named_modules()}
         named = [*module.named_buffers(), *module.named_parameters()]
         self.stored = {id(tensor): name for name, tensor in named}
