@@ -148,6 +148,36 @@ def test_what_python_makes_of_a_number_keeps_its_channels(name):
     cut(module, channels, images)
 
 
+READ = dict(
+    writers=lambda s, y: s.b(y) / s.a.out_channels**0.5,
+    readers=lambda s, y: s.b(y) / s.b.in_channels**0.5,
+    norms=lambda s, y: s.b(y) * s.n.num_features,
+    inside_of_a_child=lambda s, y: s.b(y) * s.d(y),
+)
+
+
+class Divisor(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = nn.ModuleDict(dict(layer=layer))
+
+    def forward(self, x):
+        return x.mean() / self.layers['layer'].num_features
+
+
+@pytest.mark.parametrize('name', READ)
+def test_a_number_that_is_read_of_a_layer_keeps_its_channels(name):
+    module = net(READ[name])
+    module.d = Divisor(module.n)
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    assert channels.leaving_of('p').sum() == 3
+    cut(module, channels, images)
+    assert '__getattribute__' not in vars(nn.Module)
+
+
 @pytest.mark.parametrize(
     'end',
     [

@@ -9,7 +9,7 @@ import operator
 import types
 from contextlib import contextmanager
 from math import prod
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 from unittest.mock import patch
 
 import torch
@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppcd_mmagic.errors import PPCDError
+from .widths import sizes_of
 
 
 class Counted(set):
@@ -214,7 +215,7 @@ def record(
         _kept(module),
         torch.random.fork_rng(_devices(module)),
     ):
-        with recorder.calls_of(is_leaf), recorder:
+        with recorder.calls_of(is_leaf), recorder.sizes_read(), recorder:
             try:
                 out = module(*args, **kwargs)
             except PPCDError:
@@ -234,6 +235,7 @@ def record(
     recording = Recording(recorder.root(), recorder.graph)
     recording.values = recorder.values
     recording.counted = recorder.counted.copied()
+    recording.counted.update(recorder.sources_read())
     return recording
 
 
@@ -415,6 +417,7 @@ class _Recorder(TorchFunctionMode):
         self.plain = _plain_attributes(module)
         self.tensors: Dict[str, Tensor] = {}
         self.values: List[fx.Node] = []
+        self.read: Set[Tuple[str, str]] = set()  # layers and sides
         # what shares memory but no version with a tensor: its `data`
         self.aliases: Dict[int, list] = {}
 
@@ -449,6 +452,38 @@ class _Recorder(TorchFunctionMode):
                 self.paused = False
 
         return patch.object(nn.Module, '__call__', call)
+
+    def sizes_read(self):
+        """A context in which it is noted whether anything but a leaf itself
+        reads how many channels it has (``conv.out_channels``): that changes
+        when channels leave, without a tensor that would tell."""
+        plain = nn.Module.__getattribute__
+
+        def read(module: nn.Module, attribute: str) -> Any:
+            if not self.paused and id(module) in self.names:
+                for side, names in sizes_of(module).items():
+                    if attribute in names:
+                        self.read.add((self.names[id(module)], side))
+            return plain(module, attribute)
+
+        return patch.object(nn.Module, '__getattribute__', read)
+
+    def sources_read(self) -> set:
+        """The dimensions that the numbers count, some of which the layers
+        were read for."""
+        found = set()
+        for node in self.graph.nodes:
+            for side, values in (
+                ('outputs', [node]),
+                ('inputs', node.all_input_nodes),
+            ):
+                if node.op == 'call_module' and (node.target, side) in self.read:
+                    found |= {
+                        (value.name, dim)
+                        for value in values
+                        for dim in range(len(value.meta.get('shape', ())))
+                    }
+        return found
 
     def define(self, tensor: Tensor, node: fx.Node) -> None:
         """The node that a tensor comes from, from now on."""

@@ -89,6 +89,12 @@ def widths_of(layer: nn.Module) -> Optional[Widths]:
     )
 
 
+def sizes_of(layer: nn.Module) -> Dict[str, Tuple[str, ...]]:
+    """The attributes of a layer that hold its numbers of channels, by side."""
+    widths = widths_of(layer)
+    return widths.sizes if widths is not None else {}
+
+
 def _known_widths(layer: nn.Module) -> Widths:
     widths = widths_of(layer)
     if widths is None:
