@@ -175,7 +175,9 @@ def test_what_a_layer_was_given_is_still_there_without_spectral_norm():
     module = net(lambda s, y: s.b(s.c(y) * s.c.scale), c=layer)
     mask_channels(module, IMAGES)
     prune_some(module)
-    assert differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+    assert (
+        differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+    )
 
 
 def bare_norm():
@@ -202,7 +204,9 @@ def test_weights_are_folded_as_evaluation_computes_them(name):
     module(IMAGES)
     mask_channels(module, IMAGES)
     prune_some(module)
-    assert differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+    assert (
+        differs(call(module, IMAGES), discard_channels(module, IMAGES)) < 1e-5
+    )
     plain = net(lambda s, y: s.b(s.c(y)), c=WRAPS[name]()).train()
     plain.n.eval()
     plain(IMAGES)
@@ -214,7 +218,9 @@ def test_weights_are_folded_as_evaluation_computes_them(name):
 
 def test_a_group_norm_whose_width_no_checkpoint_tells_keeps_its_channels():
     smaller, channels = require_same(
-        lambda: net(lambda s, y: s.b(s.g(y)), g=nn.GroupNorm(4, 8, affine=False))
+        lambda: net(
+            lambda s, y: s.b(s.g(y)), g=nn.GroupNorm(4, 8, affine=False)
+        )
     )
     assert 'GroupNorm g' in next(iter(channels.why_not('a')))
     assert (smaller.p.out_channels, smaller.g.num_groups) == (3, 4)

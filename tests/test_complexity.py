@@ -262,16 +262,15 @@ def with_a_constant(s, x):
 
 
 def with_a_sum_by_einstein(s, x):
-    return s.o(s.m(x)) + torch.einsum('nchw,dc->nd', x, s.layer)[..., None, None]
+    return (
+        s.o(s.m(x)) + torch.einsum('nchw,dc->nd', x, s.layer)[..., None, None]
+    )
 
 
 OF_M_AND_O = 2 * 8 * 3 * 9 * 64  # of two convolutions, 3 -> 8 -> 3
 PLACES = {
     frames_in_the_batch: (conv(3, 8), OF_M_AND_O // 2 * (4 + 1)),
-    positions_in_the_batch: (
-        nn.Linear(3, 8),
-        8 * 3 * 64 + OF_M_AND_O // 2,
-    ),
+    positions_in_the_batch: (nn.Linear(3, 8), 8 * 3 * 64 + OF_M_AND_O // 2),
     sequence_first: (nn.Linear(3, 8), 8 * 3 * 64 + OF_M_AND_O // 2),
     attention: (nn.Linear(3, 8), 8 * 3 * 64 + 2 * 8 * 64 * 64 + 3 * 8 * 9 * 64),
     attention_layer: (

@@ -221,7 +221,9 @@ class Analysis:
             ]
             if any(varies) and not all(varies):
                 for source in frozenset().union(*addends):
-                    self.pin_source(source, 'a fixed number is added to its own')
+                    self.pin_source(
+                        source, 'a fixed number is added to its own'
+                    )
         for value in recording.values:
             self.pin_all(self.of(value), 'its values are read by Python')
         for held in self.holds.values():  # a layer used twice

@@ -2,16 +2,7 @@
 
 from contextlib import contextmanager
 from math import prod
-from typing import (
-    Any,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Set,
-    Tuple,
-)
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -206,8 +197,8 @@ def _held(layer: nn.Module) -> Iterator[Tuple[str, int, torch.Size]]:
     for own, parameter in layer.named_parameters(recurse=False):
         yield own, id(parameter), parameter.shape
     for own, value in parametrized_values(layer).items():
-        (first, *_) = layer.parametrizations[own].parameters()
-        yield own, id(first), value.shape
+        steps = layer.get_submodule(f'parametrizations.{own}')
+        yield own, id(next(steps.parameters(), steps)), value.shape
 
 
 def _multiply_adds(
@@ -225,7 +216,7 @@ def _multiply_adds(
     holds = channels.analysis.holds
     sides = [(name, side) for side in _sides(layer)]
     found = tuple(side for side in sides if side in holds)
-    if not found:
+    if layer is None or not found:
         # it is not known what of it goes with which channels, so all stays
         operations = node.meta.get('operations', 0)
         yield Term(operations / 2 / samples, ())

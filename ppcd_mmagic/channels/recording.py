@@ -263,7 +263,7 @@ def _kept(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside of the context; after it modes, buffers and
     parameters (an embedding may renormalise its rows) are as before."""
     modes = {child: child.training for child in module.modules()}
-    held = [
+    held: List[Tuple[Any, Dict[str, Any]]] = [
         (own, dict(own))
         for child in modes
         for own in (child._buffers, child._parameters)
@@ -328,7 +328,10 @@ def _unfused_attention() -> Iterator[None]:
     piece is not counted on every device."""
     cuda, mha = torch.backends.cuda, getattr(torch.backends, 'mha', None)
     switches = [
-        (getattr(cuda, f'{kind}_sdp_enabled'), getattr(cuda, f'enable_{kind}_sdp'))
+        (
+            getattr(cuda, f'{kind}_sdp_enabled'),
+            getattr(cuda, f'enable_{kind}_sdp'),
+        )
         for kind in ('flash', 'mem_efficient', 'cudnn')
         if hasattr(cuda, f'enable_{kind}_sdp')
     ]
@@ -469,21 +472,19 @@ class _Recorder(TorchFunctionMode):
         return patch.object(nn.Module, '__getattribute__', read)
 
     def sources_read(self) -> set:
-        """The dimensions that the numbers count, some of which the layers
-        were read for."""
-        found = set()
-        for node in self.graph.nodes:
+        """All dimensions of what such a layer reads or writes: whichever of
+        them has channels, its number was read."""
+        return {
+            (value.name, dim)
+            for node in self.graph.nodes
             for side, values in (
                 ('outputs', [node]),
                 ('inputs', node.all_input_nodes),
-            ):
-                if node.op == 'call_module' and (node.target, side) in self.read:
-                    found |= {
-                        (value.name, dim)
-                        for value in values
-                        for dim in range(len(value.meta.get('shape', ())))
-                    }
-        return found
+            )
+            if node.op == 'call_module' and (node.target, side) in self.read
+            for value in values
+            for dim in range(len(value.meta.get('shape', ())))
+        }
 
     def define(self, tensor: Tensor, node: fx.Node) -> None:
         """The node that a tensor comes from, from now on."""
@@ -656,12 +657,12 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(out, torch.Size):
             return self.extents(args[0], out)
-        if func == torch.Tensor.nbytes.__get__:
+        if _reads('nbytes', func):
             self.count(args[0])
         if name != '__get__' or not torch.is_tensor(out):
             return out
         for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
-            if getattr(torch.Tensor, read).__get__ == func:
+            if _reads(read, func):
                 if read == 'data':
                     source = self.node_of(args[0])
                     self.aliases.setdefault(id(args[0]), []).append(out)
@@ -670,6 +671,11 @@ class _Recorder(TorchFunctionMode):
                     'call_function', getattr, (args[0], read), {}, lambda: out
                 )
         return out  # a gradient or a base: unknown, so a constant
+
+
+def _reads(name: str, func: Callable) -> bool:
+    """Whether it is what reads that attribute of a tensor."""
+    return getattr(getattr(torch.Tensor, name, None), '__get__', None) == func
 
 
 def _plain_attributes(module: nn.Module) -> set:

@@ -250,7 +250,9 @@ def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     if any(cell <= INPUT for cell in cells.tolist()):
         analysis.cells.pin(cells, f'GroupNorm {name} mixes it with the input')
     if not layer.affine:  # and its groups would be as many as before
-        analysis.cells.pin(cells, f'no weight tells the width of GroupNorm {name}')
+        analysis.cells.pin(
+            cells, f'no weight tells the width of GroupNorm {name}'
+        )
     analysis.hold(name, 'outputs', cells)
     mixed = [
         analysis.cells.sum(tuple(group)) if len(set(group)) > 1 else group[0]

@@ -194,11 +194,7 @@ def _speed_up(
     _quiet('nni')
     # for its log NNI counts every mask at every node
     uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
-    with (
-        open(os.devnull, 'w') as nowhere,
-        redirect_stdout(nowhere),
-        uncounted,
-    ):
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted:
         speedup.speedup_model()
 
 
