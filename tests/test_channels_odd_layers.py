@@ -10,14 +10,16 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from ppcd_mmagic.channels import (
     discard_channels,
+    fit_to_state,
     fold_computed_weights,
     largest_difference,
     layer_sizes,
     mask_channels,
+    narrow_to_state,
     resize_layers,
     shrink_channels,
 )
-from ppcd_mmagic.channels.shrinking import fit_to_state, narrow_to_state
+
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -214,6 +216,21 @@ def test_weights_are_folded_as_evaluation_computes_them(name):
     fold_computed_weights(plain)
     assert differs(expected, plain) == 0
     assert plain.training and plain.c.training and not plain.n.training
+
+
+def test_a_layer_with_several_names_stays_one_where_it_is_folded():
+    layer = SNConv2d(8, 8, 3, padding=1)
+    module = net(
+        lambda s, y: s.b(s.again(s.h['c'](s.c(y)))),
+        c=layer,
+        again=layer,
+        h=nn.ModuleDict(dict(c=layer)),
+    )
+    expected = call(module, IMAGES)
+    fold_computed_weights(module)
+    assert type(module.c) is nn.Conv2d
+    assert module.c is module.again and module.c is module.h['c']
+    assert differs(expected, module) == 0
 
 
 def test_a_group_norm_whose_width_no_checkpoint_tells_keeps_its_channels():

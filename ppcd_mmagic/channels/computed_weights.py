@@ -51,6 +51,7 @@ def fold_computed_weights(model: nn.Module) -> None:
         ['0.bias', '0.weight']
     """
     modes = {child: child.training for child in model.modules()}
+    plain: Dict[nn.Module, nn.Module] = {}
     model.eval()  # in training spectral norm moves on wherever it is computed
     for module in list(modes):
         if parametrize.is_parametrized(module):
@@ -66,11 +67,12 @@ def fold_computed_weights(model: nn.Module) -> None:
                 del module._parameters[f'{name}_orig']
                 delattr(module, name)
                 setattr(module, name, nn.Parameter(weight.detach()))
-        for name, child in module.named_children():
-            if type(child) in _LAYERS:
-                plain = _plain(child)
-                modes[plain] = modes[child]
-                setattr(module, name, plain)
+        for name, child in module._modules.items():
+            if child is not None and type(child) in _LAYERS:
+                if child not in plain:  # a layer with two names stays one
+                    plain[child] = _plain(child)
+                    modes[plain[child]] = modes[child]
+                module._modules[name] = plain[child]
     for child, mode in modes.items():
         child.training = mode
 

@@ -66,10 +66,6 @@ class _AnalysisUpdater(MaskUpdater):
         )
         if node.op == 'call_module':
             info.module = speedup.fetch_attr(node.target)
-            info.param_masks = {
-                name: torch.ones_like(value)
-                for name, value in info.module.named_parameters()
-            }
         return True
 
     def _mask(self, cells: Any, shape: tuple) -> Any:
