@@ -20,7 +20,6 @@ from ppcd_mmagic.channels import (
     shrink_channels,
 )
 
-
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
