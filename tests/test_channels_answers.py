@@ -141,8 +141,7 @@ def test_what_leaves_in_groups_is_counted():
     _, lines = printed(module)
     all_of_c = 'is all that c has'
     assert lines['a'] == (
-        'masked, can leave in 3 groups with c, d, but 4 of 12 stay: '
-        f'{all_of_c}'
+        f'masked, can leave in 3 groups with c, d, but 4 of 12 stay: {all_of_c}'
     )
     assert lines['c'] == f'masked, stays: {all_of_c}'
     assert lines['d'] == 'masked, can leave in 2 groups with a'

@@ -471,9 +471,7 @@ def test_arguments_may_go_by_any_of_their_names(name):
 
 
 def test_what_is_written_into_another_tensor_stays():
-    module = net(
-        lambda s, y: s.b(torch.cat([y, y], 1, out=torch.empty(0))), 16
-    )
+    module = net(lambda s, y: s.b(torch.cat([y, y], 1, out=torch.empty(0))), 16)
     why = 'cat() writes it into another tensor'
     assert masked(module).why_not('a') == {why: 8}
 

@@ -6,6 +6,7 @@ nothing but the comparison would notice where a training shrinks its network.
 
 import copy
 import math
+from fractions import Fraction
 
 import numpy
 import pytest
@@ -197,9 +198,7 @@ FEW = dict(
         g=nn.Parameter(torch.rand(1, 8, 1, 1) + 0.5),
         **other(8),
     ),
-    depthwise=lambda: net(
-        lambda s, y: s.b(y + s.g(y)), g=conv(8, 8, groups=8)
-    ),
+    depthwise=lambda: net(lambda s, y: s.b(y + s.g(y)), g=conv(8, 8, groups=8)),
     scaled_and_gated=lambda: net(
         lambda s, y: s.b((y + s.c(y)) * s.g * s.d(y).sigmoid()),
         g=nn.Parameter(torch.rand(1)),
@@ -248,6 +247,95 @@ def test_down_to_a_channel_masks_stay_as_they_were(name, tie):
     fit_to_state(fresh, IMAGES, module.state_dict())
     fresh.load_state_dict(module.state_dict())
     assert largest_difference(expected, call(fresh, IMAGES)) < 1e-5
+
+
+# what may be made of a number without torch
+MADE = dict(
+    whole=lambda y: int(y.size(1)),
+    negative=lambda y: -y.size(1),
+    absolute=lambda y: abs(y.size(1)),
+    rounded=lambda y: round(y.size(1)),
+    rounded_up=lambda y: math.ceil(y.size(1)),
+    truncated=lambda y: math.trunc(y.size(1)),
+    shifted=lambda y: y.size(1) >> 1,
+    shifts=lambda y: 1 << y.size(1),
+    bits=lambda y: 1 + (y.size(1) & 8) + (8 | y.size(1)),
+    length_in_bits=lambda y: y.size(1).bit_length(),
+    text=lambda y: float(f'{y.size(1)}'),
+    also_text=lambda y: float(str(y.size(1))),
+    of_a_table=lambda y: {4: 2.0}.get(y.size(1), 1.0),
+    of_a_set=lambda y: 2.0 if y.size(1) in {4} else 1.0,
+    root_by_numpy=lambda y: float(numpy.sqrt(y.size(1))),
+    product_by_numpy=lambda y: int(numpy.prod(y.shape)) / 1024,
+    fraction=lambda y: float(Fraction(y.size(1), 3)),
+    stride=lambda y: y.stride(0) / 512,
+    bytes=lambda y: y.nbytes / 4096,
+    memory=lambda y: y.untyped_storage().nbytes() / 4096,
+)
+
+
+@pytest.mark.parametrize('name', MADE)
+def test_what_python_makes_of_a_number_keeps_its_channels(name):
+    module = net(lambda s, y: s.b(y) * MADE[name](y))
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, images)
+
+
+READ = dict(
+    writers=lambda s, y: s.b(y) / s.a.out_channels**0.5,
+    readers=lambda s, y: s.b(y) / s.b.in_channels**0.5,
+    norms=lambda s, y: s.b(y) * s.n.num_features,
+    inside_of_a_child=lambda s, y: s.b(y) * s.d(y),
+)
+
+
+class Divisor(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = nn.ModuleDict(dict(layer=layer))
+
+    def forward(self, x):
+        return 1 / self.layers['layer'].num_features
+
+
+@pytest.mark.parametrize('name', READ)
+def test_a_number_that_is_read_of_a_layer_keeps_its_channels(name):
+    module = net(READ[name])
+    module.d = Divisor(module.n)
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    assert channels.leaving_of('p').sum() == 3
+    cut(module, channels, images)
+    assert '__getattribute__' not in vars(nn.Module)
+
+
+@pytest.mark.parametrize(
+    'end',
+    [
+        lambda y: y.size(1) - y.size(2) // 2,
+        lambda y: y.size(2) // 2 - 2 * y.size(0) + y.size(1) // 2,
+    ],
+)
+def test_a_size_that_stays_is_no_part_of_one_that_goes(end):
+    module = net(lambda s, y: s.b(y[:, : end(y)]), 4)
+    images = torch.randn(2, 3, 8, 8)
+    channels = mask_channels(module, images)
+    channels.masks['p'].prune(3)
+    channels.masks['a'].pruned[[0, 4]] = True  # of both halves
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, images)
+
+
+def test_numbers_that_do_not_vary_may_be_computed_with():
+    module = net(lambda s, y: s.b(y) * int(y.size(2) >> 1))
+    channels = mask_channels(module, torch.randn(2, 3, 8, 8))
+    prune_some(module)
+    assert channels.leaving_of('a').sum() == 4
 
 
 def tied_weights():

@@ -1,12 +1,20 @@
 """Sizes and multiply-adds, counted by hand."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn as nn
-from channel_checks import Net, conv, net
+import torch.nn.functional as F
+from channel_checks import Net, as_trained, conv, net, prune_half
 from torch.nn.utils import parametrizations, spectral_norm
 
-from ppcd_mmagic.channels import complexity, mask_channels, remaining_complexity
+from ppcd_mmagic.channels import (
+    complexity,
+    discard_channels,
+    mask_channels,
+    remaining_complexity,
+)
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -213,3 +221,112 @@ def test_scores_are_not_counted():
         complexity(module, IMAGES)['parameters']
         == remaining_complexity(channels)['parameters'] + 6 + 8
     )
+
+
+def frames_in_the_batch(s, x):
+    frames = s.layer(x.repeat_interleave(4, 0))
+    return s.o(frames.view(x.size(0), 4, -1, 8, 8).mean(1))
+
+
+def positions_in_the_batch(s, x):
+    read = s.layer(x.permute(0, 2, 3, 1).reshape(-1, 3))
+    return s.o(read.view(x.size(0), 8, 8, -1).permute(0, 3, 1, 2))
+
+
+def sequence_first(s, x):
+    read = s.layer(x.flatten(2).permute(2, 0, 1))
+    return s.o(read.permute(1, 2, 0).reshape(x.size(0), -1, 8, 8))
+
+
+def attention(s, x):
+    read = s.layer(x.flatten(2).transpose(1, 2))
+    seen = F.scaled_dot_product_attention(read, read, read)
+    return s.a(seen.transpose(1, 2).reshape(x.size(0), -1, 8, 8)) + s.o(s.m(x))
+
+
+def attention_layer(s, x):
+    read = x.flatten(2).transpose(1, 2)
+    return s.o(s.m(x)) + s.layer(read, read, read)[0].sum(1)[..., None, None]
+
+
+def recurrent(s, x):
+    return s.o(s.m(x)) + s.layer(x.flatten(2).transpose(1, 2))[0].mean()
+
+
+def with_a_kernel_of_its_own(s, x):
+    return F.conv2d(s.o(s.m(x)), s.layer)
+
+
+def with_a_constant(s, x):
+    return s.o(s.m(x)) + F.linear(s.constant, s.layer).view(1, 3, 1, 1)
+
+
+def with_a_sum_by_einstein(s, x):
+    return (
+        s.o(s.m(x)) + torch.einsum('nchw,dc->nd', x, s.layer)[..., None, None]
+    )
+
+
+OF_M_AND_O = 2 * 8 * 3 * 9 * 64  # of two convolutions, 3 -> 8 -> 3
+PLACES = {
+    frames_in_the_batch: (conv(3, 8), OF_M_AND_O // 2 * (4 + 1)),
+    positions_in_the_batch: (nn.Linear(3, 8), 8 * 3 * 64 + OF_M_AND_O // 2),
+    sequence_first: (nn.Linear(3, 8), 8 * 3 * 64 + OF_M_AND_O // 2),
+    attention: (nn.Linear(3, 8), 8 * 3 * 64 + 2 * 8 * 64 * 64 + 3 * 8 * 9 * 64),
+    attention_layer: (
+        nn.MultiheadAttention(3, 1, batch_first=True),
+        4 * 3 * 3 * 64 + 2 * 3 * 64 * 64,
+    ),
+    recurrent: (nn.LSTM(3, 5, batch_first=True), 4 * 5 * (3 + 5) * 64),
+    with_a_kernel_of_its_own: (nn.Parameter(torch.ones(3, 3, 1, 1)), 9 * 64),
+    with_a_constant: (nn.Parameter(torch.ones(3, 4)), 3 * 4),
+    with_a_sum_by_einstein: (nn.Parameter(torch.ones(3, 3)), 9),
+}
+
+
+@pytest.mark.parametrize('run', PLACES)
+def test_products_are_counted_wherever_they_are_and_both_ways_alike(run):
+    layer, products = PLACES[run]
+    module = Net(
+        run,
+        layer=layer,
+        a=conv(8, 3),
+        m=conv(3, 8),
+        o=conv(8, 3),
+        constant=torch.ones(1, 4),
+    )
+    if run not in list(PLACES)[:3]:
+        products += OF_M_AND_O
+    fused = torch.backends.cuda.flash_sdp_enabled()
+    found = complexity(module, IMAGES[:1])['multiply_adds']
+    assert found == pytest.approx(products, rel=0.02)
+    for samples in (1, 2):
+        named = dict(convs='m')
+        if run is frames_in_the_batch:
+            named = dict(convs='layer')
+        elif run in (positions_in_the_batch, sequence_first):
+            named = dict(convs=(), linears='layer')
+        channels = mask_channels(
+            copy.deepcopy(module), IMAGES[:samples], **named
+        )
+        assert remaining_complexity(channels)['multiply_adds'] == found
+    assert torch.backends.cuda.flash_sdp_enabled() == fused
+
+
+@pytest.mark.parametrize(
+    'wrap', [parametrizations.weight_norm, parametrizations.spectral_norm]
+)
+def test_a_computed_weight_counts_as_the_one_it_is_folded_to(wrap):
+    module = as_trained(
+        Net(
+            lambda s, z: s.o(s.l(z).view(z.size(0), -1, 4, 4)),
+            l=wrap(nn.Linear(6, 128)),
+            o=conv(8, 3),
+        )
+    )
+    noise = torch.randn(2, 6)
+    channels = mask_channels(module, noise, linears='*')
+    prune_half(module)
+    said = remaining_complexity(channels)
+    assert said == complexity(discard_channels(module, noise), noise[:1])
+    assert said['parameters'] < 6 * 128

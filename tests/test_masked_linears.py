@@ -19,6 +19,7 @@ from channel_checks import (
 )
 
 from ppcd_mmagic.channels import (
+    discard_channels,
     largest_difference,
     layer_sizes,
     mask_channels,
@@ -26,6 +27,7 @@ from ppcd_mmagic.channels import (
     shrink_channels,
 )
 from ppcd_mmagic.errors import PPCDError
+from ppcd_mmagic.export import ExportMismatch, compare
 from ppcd_mmagic.generators import example_inputs
 from ppcd_mmagic.registry import MODELS
 
@@ -119,10 +121,7 @@ CASES = {
     with_a_gain_of_the_noise: (dict(l=(6, 512), m=(6, 8), k=(6, 8)), 256),
     beside_a_convolution: (dict(l=(6, 256), a=conv(3, 4)), 128),
     positions_are_picked: (dict(l=(6, 512)), 256),
-    normed_before_it_is_a_map: (
-        dict(l=(6, 128), g=nn.GroupNorm(32, 128)),
-        64,
-    ),
+    normed_before_it_is_a_map: (dict(l=(6, 128), g=nn.GroupNorm(32, 128)), 64),
     tokens: (dict(l=(3, 8)), 4),
 }
 EACH = pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
@@ -299,3 +298,21 @@ def test_layers_that_are_not_masked_leave_with_a_map_too():
     smaller = cut(net, channels, INPUTS)
     sizes = layer_sizes(smaller)
     assert (sizes['l'][0], sizes['m'][0], sizes['k'][0]) == (256, 4, 4)
+
+
+def test_a_difference_behind_a_linear_layer_over_tokens_is_told_as_any_other():
+    """Its outputs lie along the last dimension, not behind the batch."""
+    module = as_trained(
+        Net(lambda s, x: tokens(s, x, None), l=nn.Linear(3, 8), o=conv(8, 3))
+    ).eval()
+    images = INPUTS[:1]
+    mask_channels(module, images, linears='l')
+    prune_half(module)
+    smaller = discard_channels(module, images)
+    assert compare(module, smaller, [(*images, {})]) < 1e-5
+    smaller.o.bias.data += 1
+    with pytest.raises(ExportMismatch, match='at the output layer'):
+        compare(module, smaller, [(*images, {})])
+    smaller.l.bias.data += 1
+    with pytest.raises(ExportMismatch, match='first at l;'):
+        compare(module, smaller, [(*images, {})])

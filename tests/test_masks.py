@@ -482,6 +482,34 @@ def test_no_pattern_at_all_is_refused_as_such():
         mask_channels(net, torch.zeros(1, 3, 2, 2), convs=[])
 
 
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        dict(convs=None),
+        dict(exclude=None),
+        dict(linears=None),
+        dict(linears=True),
+        dict(linears=[1]),
+        dict(convs=('*', nn.Conv2d)),
+    ],
+)
+def test_what_names_no_layers_is_refused_with_what_was_expected(wrong):
+    (what,) = wrong
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+    with pytest.raises(PPCDError, match=f'{what}=.*name or pattern') as error:
+        mask_channels(module, torch.zeros(1, 3, 4, 4), **wrong)
+    assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(PPCDError, match=f'{what}=.*name or pattern'):
+        MODELS.build(
+            dict(
+                type='MaskedGenerator',
+                generator=dict(type='EDSRNet', in_channels=3, out_channels=3),
+                input_shape=(3, 8, 8),
+                **wrong,
+            )
+        )
+
+
 def test_biggan_s_blocks_plug_into_a_generator_of_mmagic():
     plain = {k: v for k, v in BIGGAN.items()}
     plain.update(

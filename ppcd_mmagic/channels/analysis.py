@@ -239,6 +239,16 @@ class Analysis:
             self._values[node] = self._checked(node, self._visit(node))
         for source in sorted(recording.counted):
             self.pin_source(source, 'its number is used in a computation')
+        for addends in recording.counted.sums:
+            varies = [
+                any(len(self.source(source)) > 1 for source in sources)
+                for sources in addends
+            ]
+            if any(varies) and not all(varies):
+                for source in frozenset().union(*addends):
+                    self.pin_source(
+                        source, 'a fixed number is added to its own'
+                    )
         for value in recording.values:
             self.pin_all(self.of(value), 'its values are read by Python')
         for held in self.holds.values():  # a layer used twice

@@ -50,7 +50,10 @@ def fold_computed_weights(model: nn.Module) -> None:
         >>> sorted(net.state_dict())
         ['0.bias', '0.weight']
     """
-    for module in list(model.modules()):
+    modes = {child: child.training for child in model.modules()}
+    plain: Dict[nn.Module, nn.Module] = {}
+    model.eval()  # in training spectral norm moves on wherever it is computed
+    for module in list(modes):
         if parametrize.is_parametrized(module):
             _fold_parametrizations(module)
         for key, hook in list(module._forward_pre_hooks.items()):
@@ -64,18 +67,34 @@ def fold_computed_weights(model: nn.Module) -> None:
                 del module._parameters[f'{name}_orig']
                 delattr(module, name)
                 setattr(module, name, nn.Parameter(weight.detach()))
-        for name, child in module.named_children():
-            if type(child) in _LAYERS:
-                setattr(module, name, _plain(child))
+        for name, child in module._modules.items():
+            if child is not None and type(child) in _LAYERS:
+                if child not in plain:  # a layer with two names stays one
+                    plain[child] = _plain(child)
+                    modes[plain[child]] = modes[child]
+                module._modules[name] = plain[child]
+    for child, mode in modes.items():
+        child.training = mode
+
+
+@torch.no_grad()
+def parametrized_values(module: nn.Module) -> Dict[str, Tensor]:
+    """What a module computes by torch's parametrizations, in evaluation
+    mode."""
+    steps = getattr(module, 'parametrizations', {})
+    modes = {m: m.training for each in steps.values() for m in each.modules()}
+    for step in modes:
+        step.training = False
+    values = {name: getattr(module, name).detach().clone() for name in steps}
+    for step, mode in modes.items():
+        step.training = mode
+    return values
 
 
 def _fold_parametrizations(module: nn.Module) -> None:
     """torch's own function takes the property off the class, which a module
     has in common with its copies: those would be left without a weight."""
-    values = {
-        name: getattr(module, name).detach().clone()
-        for name in cast(nn.ModuleDict, module.parametrizations)
-    }
+    values = parametrized_values(module)
     del module.parametrizations
     # as torch made it a subclass
     module.__class__ = type(module).__base__  # type: ignore[assignment]
@@ -118,11 +137,13 @@ def _plain(layer: nn.Module) -> nn.Module:
     bias = getattr(layer, 'bias', None)
     if isinstance(bias, Tensor):
         plain.bias = nn.Parameter(bias.clone())
+    given = {k: v for k, v in vars(layer).items() if k not in vars(plain)}
+    vars(plain).update(given)
     plain._forward_hooks = layer._forward_hooks
     plain._forward_pre_hooks = layer._forward_pre_hooks
     for name, child in layer.named_children():
         plain.add_module(name, child)
-    return plain.train(layer.training)
+    return plain
 
 
 @torch.no_grad()

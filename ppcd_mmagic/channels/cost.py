@@ -2,18 +2,19 @@
 
 from contextlib import contextmanager
 from math import prod
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
 from torch import fx
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
 
+from .computed_weights import parametrized_values
 from .linking import Channels
 from .masks import ChannelMask
-from .recording import split_inputs
+from .recording import Recording, counting_products, split_inputs
 from .widths import is_depthwise, tensors_of, width, widths_of
 
 Side = Tuple[str, Any]  # an owner and one side of it, as in Analysis.holds
@@ -51,8 +52,10 @@ def as_written(module: nn.Module) -> Iterator[None]:
 def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
     """Parameters, and multiply-adds of one execution in evaluation mode.
 
-    Counts what torch executes for convolutions and matrix products, each
-    :func:`as_written`; norms, activations and masks are left out, as usual.
+    Counts what torch executes for convolutions and matrix products, those of
+    attention and of recurrent layers among them, each :func:`as_written`;
+    norms, activations, masks and products with a single vector are left out,
+    as usual.
 
     Args:
         module (nn.Module): Any module.
@@ -70,7 +73,7 @@ def complexity(module: nn.Module, example_inputs: Any) -> Dict[str, int]:
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
-        with FlopCounterMode(display=False) as counter, as_written(module):
+        with counting_products() as counter, as_written(module):
             module(*args, **kwargs)
     finally:
         for child, mode in modes.items():
@@ -103,10 +106,10 @@ def remaining_complexity(channels: Channels) -> Dict[str, int]:
         channels (Channels): Of a masked module.
 
     Returns:
-        dict: ``parameters``, and ``multiply_adds`` of convolutions, linear
-        layers and matrix products for one sample of the example inputs. It is
-        what :func:`complexity` counts, but for products inside of layers of
-        which nothing is known.
+        dict: ``parameters``, and ``multiply_adds`` for one sample of the
+        example inputs: what :func:`complexity` counts of the module without
+        those channels. What is computed by neither convolutions nor linear
+        layers counts as a whole.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
@@ -139,110 +142,126 @@ def width_of(channels: Channels, side: Side) -> int:
 def complexity_terms(channels: Channels) -> Dict[str, List[Term]]:
     """``parameters`` and ``multiply_adds`` as sums of products, to be
     computed for many widths."""
-    counted: Set[nn.Parameter] = set()  # layers may share one
-    modules = channels.module.named_modules()
+    counted: Set[int] = set()  # layers may share one
+    modules = dict(channels.module.named_modules())
+    # what a weight is computed by goes where the weight is folded
+    beside = {
+        inner
+        for layer in modules.values()
+        if isinstance(layer, (ChannelMask, ParametrizationList))
+        for inner in layer.modules()
+    }
+    recording = channels.analysis.recording
     return dict(
         parameters=[
             term
-            for name, layer in modules
-            if not isinstance(layer, (ChannelMask, ParametrizationList))
+            for name, layer in modules.items()
+            if layer not in beside
             for term in _parameters(name, layer, channels, counted)
         ],
         multiply_adds=[
             term
-            for node in channels.analysis.recording.graph.nodes
-            for term in _multiply_adds(node, channels)
+            for node, samples in _samples(recording).items()
+            for term in _multiply_adds(node, samples, channels)
         ],
     )
 
 
 def _parameters(
-    name: str, layer: nn.Module, channels: Channels, counted: Set[nn.Parameter]
+    name: str, layer: nn.Module, channels: Channels, counted: Set[int]
 ) -> Iterator[Term]:
     holds = channels.analysis.holds
-    parameters = dict(layer.named_parameters(recurse=False))
-    for own, steps in getattr(layer, 'parametrizations', {}).items():
-        for inner, parameter in steps.named_parameters():
-            parameters[f'parametrizations.{own}.{inner}'] = parameter
-    for own, parameter in parameters.items():
-        if parameter in counted:
+    widths = widths_of(layer)
+    for own, key, size in _held(layer):
+        if key in counted:
             continue
-        counted.add(parameter)
+        counted.add(key)
         path = f'{name}.{own}' if name else own
         sides: List[Side] = [
             (name, side)
             for side in ('outputs', 'inputs')
             if (name, side) in holds
-            and widths_of(layer) is not None
-            and own in tensors_of(layer, side)
+            and widths is not None
+            and (own in getattr(widths, side) or own in tensors_of(layer, side))
         ]
         sides += [
-            (path, dim) for dim in range(parameter.ndim) if (path, dim) in holds
+            (path, dim) for dim in range(len(size)) if (path, dim) in holds
         ]
         full = prod(width_of(channels, side) for side in sides)
-        yield Term(parameter.numel() / full, tuple(sides))
+        yield Term(prod(size) / full, tuple(sides))
 
 
-def _multiply_adds(node: fx.Node, channels: Channels) -> Iterator[Term]:
-    if node.op in ('call_function', 'call_method'):
-        # it is not known what they do to channels, so that all of them stay
-        yield Term(_of_product(node) / _samples(node), ())
-        return
-    if node.op != 'call_module':
-        return
+def _held(layer: nn.Module) -> Iterator[Tuple[str, int, torch.Size]]:
+    """Parameters of a layer: name, identity and shape. One that is computed
+    from others is one, as it is when channels have been discarded."""
+    for own, parameter in layer.named_parameters(recurse=False):
+        yield own, id(parameter), parameter.shape
+    for own, value in parametrized_values(layer).items():
+        steps = layer.get_submodule(f'parametrizations.{own}')
+        yield own, id(next(steps.parameters(), steps)), value.shape
+
+
+def _multiply_adds(
+    node: fx.Node, samples: int, channels: Channels
+) -> Iterator[Term]:
+    """Of one node, which computes so many samples at once."""
     name = str(node.target)
-    layer = channels.module.get_submodule(name)
-    if isinstance(layer, nn.Linear):
-        factor = prod(node.meta['shape'][1:-1])
-    elif isinstance(layer, _ConvNd):
-        # a transposed convolution works at every pixel of its input
-        source = node.all_input_nodes[0] if layer.transposed else node
-        factor = prod(source.meta['shape'][2:]) * prod(layer.kernel_size)
-    else:
-        return
-    groups = getattr(layer, 'groups', 1)
-    found = []
-    for side in ('outputs',) if is_depthwise(layer) else ('outputs', 'inputs'):
-        if (name, side) in channels.analysis.holds:
-            found.append((name, side))
-        else:
-            factor *= width(layer, side)
-    yield Term(factor if is_depthwise(layer) else factor / groups, tuple(found))
-
-
-_PRODUCTS = (
-    'matmul',
-    '__matmul__',
-    '__rmatmul__',
-    'mm',
-    'bmm',
-    'addmm',
-    'baddbmm',
-)
-
-
-def _of_product(node: fx.Node) -> int:
-    """Multiply-adds of a matrix product, 0 of anything else."""
-    name = (
-        node.target
-        if isinstance(node.target, str)
-        else getattr(node.target, '__name__', '')
+    layer = (
+        channels.module.get_submodule(name)
+        if node.op == 'call_module'
+        else None
     )
-    shapes = [
-        n.meta.get('shape', ()) for n in node.args if isinstance(n, fx.Node)
-    ]
-    if name in _PRODUCTS and len(shapes) > 1:
-        left = shapes[-1 if name == '__rmatmul__' else -2]
-        return prod(node.meta['shape']) * left[-1]
-    if name == 'scaled_dot_product_attention' and len(shapes) > 2:
-        query, key, value = shapes[:3]
-        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-    return 0
+    if isinstance(layer, nn.Embedding):
+        return  # looks up; what it computes, if anything, is its weight
+    holds = channels.analysis.holds
+    sides = [(name, side) for side in _sides(layer)]
+    found = tuple(side for side in sides if side in holds)
+    if layer is None or not found:
+        # it is not known what of it goes with which channels, so all stays
+        operations = node.meta.get('operations', 0)
+        yield Term(operations / 2 / samples, ())
+        return
+    factor = _positions(node, layer) * prod(getattr(layer, 'kernel_size', ()))
+    for _, side in set(sides) - set(found):
+        factor *= width(layer, side)
+    groups = 1 if is_depthwise(layer) else getattr(layer, 'groups', 1)
+    yield Term(factor / groups / samples, found)
 
 
-def _samples(node: fx.Node) -> int:
-    """Samples in a batch of the example inputs."""
-    shapes = [
-        n.meta['shape'] for n in node.graph.nodes if n.op == 'placeholder'
-    ]
-    return next((shape[0] for shape in shapes if shape), 1)
+def _sides(layer: Optional[nn.Module]) -> Tuple[str, ...]:
+    """What the products of a layer grow with."""
+    if not isinstance(layer, (nn.Linear, _ConvNd)):
+        return ()
+    return ('outputs',) if is_depthwise(layer) else ('outputs', 'inputs')
+
+
+def _positions(node: fx.Node, layer: nn.Module) -> int:
+    """At how many places a layer multiplies by its weight, whatever dimensions
+    they lie along, the batch among them."""
+    if getattr(layer, 'transposed', False):  # at every pixel of its input
+        return prod(node.all_input_nodes[0].meta['shape']) // width(
+            layer, 'inputs'
+        )
+    return prod(node.meta['shape']) // width(layer, 'outputs')
+
+
+def _samples(recording: Recording) -> Dict[fx.Node, int]:
+    """How many samples of the example inputs each node computes at once: one
+    where it depends on none, such as a constant of the module."""
+    nodes = list(recording.graph.nodes)
+    inputs = [n for n in nodes if n.op == 'placeholder']
+    sizes = [n.meta['shape'][0] for n in inputs if n.meta['shape']]
+    count = sizes[0] if sizes else 1
+    found = {n for n in inputs if n.meta['shape'][:1] == (count,)}
+    for node in nodes:
+        sources = {
+            name
+            for value in tree_leaves((node.args, node.kwargs))
+            for name, dim in getattr(value, 'sources', ())
+            if dim == 0  # as long as the batch
+        }
+        if any(n in found for n in node.all_input_nodes) or any(
+            n.name in sources for n in found
+        ):
+            found.add(node)
+    return {node: count if node in found else 1 for node in nodes}

@@ -2,7 +2,7 @@
 other layers."""
 
 from difflib import get_close_matches
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Collection, Dict, List, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
@@ -293,6 +293,9 @@ def mask_channels(
         0     8 channels  masked, can leave
         2     3 channels  not masked: is the image
     """
+    given = dict(convs=convs, linears=linears, exclude=exclude)
+    for what, patterns in given.items():
+        _require_patterns(what, patterns)
     present = _masks.output_gates(module)
     for name in convolutions(module):
         if name in present and present[name].tied != tie:
@@ -321,6 +324,17 @@ def mask_channels(
         if name not in tied:
             _masks.hang_mask(convolutions(module)[name])
     return link_masks(module, example_inputs, left_out)
+
+
+def _require_patterns(what: str, given: Any) -> None:
+    known = isinstance(given, Collection) and all(
+        isinstance(pattern, str) for pattern in given
+    )
+    if not known:
+        raise PPCDError(
+            f'{what}={given!r} must be a name or pattern of layers, such as '
+            '"*", or a list of them; () names none.'
+        )
 
 
 def _require_leaving(

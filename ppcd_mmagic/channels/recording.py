@@ -8,16 +8,40 @@ that was taken is known, and the batch size is that of the example.
 import operator
 import types
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from math import prod
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 from unittest.mock import patch
 
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from ppcd_mmagic.errors import PPCDError
+from .widths import sizes_of
+
+
+class Counted(set):
+    """Sources of numbers of which it is not known what becomes of them.
+
+    Attributes:
+        sums (list): Sources of what was added to each other, as pairs: a sum
+            grows with its channels only if both addends do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: List[Tuple[frozenset, frozenset]] = []
+
+    def copied(self) -> 'Counted':
+        """What has been noted up to now."""
+        copy = Counted()
+        copy |= self
+        copy.sums = list(self.sums)
+        return copy
 
 
 class Extent(int):
@@ -31,19 +55,17 @@ class Extent(int):
     Attributes:
         sources (frozenset): The dimensions it came from: (name of the node,
             dimension).
-        counted (set): Takes the sources of what is not known.
+        counted (Counted): Takes the sources of what is not known.
     """
 
     sources: frozenset = frozenset()
-    counted: set = set()
+    counted: Counted = Counted()
 
     @classmethod
-    def of(cls, value: int, sources: frozenset, counted: set) -> 'Extent':
+    def of(cls, value: int, sources: frozenset, counted: Counted) -> 'Extent':
         extent = cls(value)
         extent.sources, extent.counted = sources, counted
         return extent
-
-    __hash__ = int.__hash__
 
 
 def _proportional(name: str) -> Callable:
@@ -60,10 +82,12 @@ def _proportional(name: str) -> Callable:
                 name == '__floordiv__'
                 and type(other) is int
                 and other != 0
-                and not int(self) % other
+                and not int.__mod__(self, other)
             )
         if not known:
             self.counted.update(self.sources)
+        elif isinstance(other, Extent) and ('add' in name or 'sub' in name):
+            self.counted.sums.append((self.sources, other.sources))
         if type(out) is not int:
             return out
         return Extent.of(
@@ -95,39 +119,37 @@ for _name in (
     'rfloordiv',
 ):
     setattr(Extent, f'__{_name}__', _proportional(f'__{_name}__'))
+# hashing is what a look-up in a table or a set does
 for _name in (
-    'truediv',
-    'rtruediv',
-    'pow',
-    'rpow',
-    'mod',
-    'rmod',
-    'divmod',
-    'float',
-    'eq',
-    'ne',
-    'lt',
-    'le',
-    'gt',
-    'ge',
-):
+    'truediv rtruediv pow rpow mod rmod divmod rdivmod float int eq ne lt le gt '
+    'ge neg pos abs round ceil floor trunc lshift rlshift rshift rrshift and '
+    'rand or ror xor rxor invert hash str repr format'
+).split():
     setattr(Extent, f'__{_name}__', _counting(f'__{_name}__'))
+for _name in (
+    'bit_length bit_count to_bytes as_integer_ratio conjugate is_integer'
+).split():
+    if hasattr(int, _name):  # more of them in later Pythons
+        setattr(Extent, _name, _counting(_name))
+for _name in ('real', 'numerator'):  # as fractions take it
+    setattr(Extent, _name, property(_counting('__int__')))
 
 
 class Recording(fx.GraphModule):
     """What a module executed, over the module's own layers.
 
     Runs node by node: MMCV calls a child ``in``, which generated source text
-    cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``.
+    cannot spell. Every node that gives a tensor has its ``shape`` in ``meta``,
+    every call the ``operations`` of its products.
 
     Attributes:
         values (list[fx.Node]): Tensors whose values were read by Python.
-        counted (set): Sources of numbers of channels that were computed with,
-            see :class:`Extent`.
+        counted (Counted): Sources of numbers of channels that were computed
+            with, see :class:`Extent`.
     """
 
     values: List[fx.Node]
-    counted: set
+    counted: Counted
 
     def recompile(self) -> None:  # type: ignore[override]
         """No source is generated, so none is returned."""
@@ -168,8 +190,8 @@ def record(
 ) -> Recording:
     """Record one execution in evaluation mode.
 
-    Nothing is left behind in the module: neither its mode, nor its buffers,
-    nor torch's random state changes.
+    Nothing is left behind in the module: neither its mode, nor its buffers and
+    parameters, nor torch's random state changes.
 
     Args:
         module (nn.Module): Any module that runs on the inputs.
@@ -193,7 +215,7 @@ def record(
         _kept(module),
         torch.random.fork_rng(_devices(module)),
     ):
-        with recorder.calls_of(is_leaf), recorder:
+        with recorder.calls_of(is_leaf), recorder.sizes_read(), recorder:
             try:
                 out = module(*args, **kwargs)
             except PPCDError:
@@ -212,7 +234,8 @@ def record(
     recorder.graph.lint()
     recording = Recording(recorder.root(), recorder.graph)
     recording.values = recorder.values
-    recording.counted = set(recorder.counted)
+    recording.counted = recorder.counted.copied()
+    recording.counted.update(recorder.sources_read())
     return recording
 
 
@@ -237,15 +260,21 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _kept(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside of the context; after it modes and buffers are
-    as before."""
+    """Evaluation mode inside of the context; after it modes, buffers and
+    parameters (an embedding may renormalise its rows) are as before."""
     modes = {child: child.training for child in module.modules()}
-    buffers = {child: dict(child._buffers) for child in modes}
+    held: List[Tuple[Any, Dict[str, Any]]] = [
+        (own, dict(own))
+        for child in modes
+        for own in (child._buffers, child._parameters)
+    ]
     values = [
-        (value, value.clone(), value._version)
-        for own in buffers.values()
-        for value in own.values()
+        (value, value.detach().clone(), value._version)
+        for _, before in held
+        for value in before.values()
         if value is not None
+        and not is_lazy(value)
+        and not value.is_inference()  # which cannot be written here
     ]
     module.eval()
     try:
@@ -253,12 +282,69 @@ def _kept(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
-            for name, value in buffers[child].items():
-                if child._buffers[name] is not value:
-                    child._buffers[name] = value
-        for value, before, version in values:
+        for own, before in held:
+            for name, value in before.items():
+                if name not in own or own[name] is not value:
+                    own[name] = value
+        for value, copied, version in values:
             if value._version != version:
-                value.copy_(before)
+                value.detach().copy_(copied)
+
+
+@contextmanager
+def counting_products() -> Iterator[FlopCounterMode]:
+    """A counter of the operations (two of a multiply-add) that convolutions and
+    matrix products take inside of the context, those of attention and
+    recurrent layers among them."""
+    with _unfused_attention(), _counter() as counter:
+        yield counter
+
+
+def _counter() -> FlopCounterMode:
+    """torch's, which knows nothing of recurrent layers in one piece."""
+    aten = torch.ops.aten
+    formulas = dict(
+        mkldnn_rnn_layer=lambda x, *weights, **_: _recurrent(x, weights[:2]),
+        _cudnn_rnn=lambda x, weights, *_, **__: _recurrent(x, weights),
+    )
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            getattr(aten, name): formula
+            for name, formula in formulas.items()
+            if hasattr(aten, name)
+        },
+    )
+
+
+def _recurrent(x: Any, weights: Any) -> int:
+    """Every weight at every step (steps, n, c) of the input."""
+    return 2 * prod(x[:2]) * sum(prod(w) for w in weights if len(w) > 1)
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Attention as the products that it consists of: what computes it in one
+    piece is not counted on every device."""
+    cuda, mha = torch.backends.cuda, getattr(torch.backends, 'mha', None)
+    switches = [
+        (
+            getattr(cuda, f'{kind}_sdp_enabled'),
+            getattr(cuda, f'enable_{kind}_sdp'),
+        )
+        for kind in ('flash', 'mem_efficient', 'cudnn')
+        if hasattr(cuda, f'enable_{kind}_sdp')
+    ]
+    if mha is not None:
+        switches.append((mha.get_fastpath_enabled, mha.set_fastpath_enabled))
+    before = [is_on() for is_on, _ in switches]
+    try:
+        for _, switch in switches:
+            switch(False)
+        yield
+    finally:
+        for (_, switch), was_on in zip(switches, before):
+            switch(was_on)
 
 
 def _require_plain(module: nn.Module, out: Any) -> None:
@@ -298,6 +384,13 @@ _NO_VALUES = frozenset(
 )
 
 
+# What of a tensor's sizes they hand to Python, without telling which.
+_SIZES = frozenset(
+    'numel nelement __len__ stride storage_offset untyped_storage storage '
+    'dim_order'.split()
+)
+
+
 def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
     """``tensor[index] = value`` as a node of a graph."""
     tensor[index] = value
@@ -317,16 +410,17 @@ class _Recorder(TorchFunctionMode):
             Tensor
         ] = []  # an id must not be given to another tensor
         self.paused = False
-        self.counted: set = set()  # sources of extents, see Extent
+        self.counted = Counted()  # sources of extents, see Extent
         self.names = {id(child): n for n, child in module.named_modules()}
-        self.stored = {
-            id(tensor): name
-            for kind in (module.named_buffers, module.named_parameters)
-            for name, tensor in kind()
-        }
+        named = [*module.named_buffers(), *module.named_parameters()]
+        self.stored = {id(tensor): name for name, tensor in named}
+        # those of a scripted layer are made anew whenever they are asked for
+        self.kept += [tensor for _, tensor in named]
+        self.unsaved = _unsaved_buffers(module)
         self.plain = _plain_attributes(module)
         self.tensors: Dict[str, Tensor] = {}
         self.values: List[fx.Node] = []
+        self.read: Set[Tuple[str, str]] = set()  # layers and sides
         # what shares memory but no version with a tensor: its `data`
         self.aliases: Dict[int, list] = {}
 
@@ -361,6 +455,36 @@ class _Recorder(TorchFunctionMode):
                 self.paused = False
 
         return patch.object(nn.Module, '__call__', call)
+
+    def sizes_read(self):
+        """A context in which it is noted whether anything but a leaf itself
+        reads how many channels it has (``conv.out_channels``): that changes
+        when channels leave, without a tensor that would tell."""
+        plain = nn.Module.__getattribute__
+
+        def read(module: nn.Module, attribute: str) -> Any:
+            if not self.paused and id(module) in self.names:
+                for side, names in sizes_of(module).items():
+                    if attribute in names:
+                        self.read.add((self.names[id(module)], side))
+            return plain(module, attribute)
+
+        return patch.object(nn.Module, '__getattribute__', read)
+
+    def sources_read(self) -> set:
+        """All dimensions of what such a layer reads or writes: whichever of
+        them has channels, its number was read."""
+        return {
+            (value.name, dim)
+            for node in self.graph.nodes
+            for side, values in (
+                ('outputs', [node]),
+                ('inputs', node.all_input_nodes),
+            )
+            if node.op == 'call_module' and (node.target, side) in self.read
+            for value in values
+            for dim in range(len(value.meta.get('shape', ())))
+        }
 
     def define(self, tensor: Tensor, node: fx.Node) -> None:
         """The node that a tensor comes from, from now on."""
@@ -415,7 +539,8 @@ class _Recorder(TorchFunctionMode):
         name = f'_tensor_{len(self.tensors)}'
         self.tensors[name] = tensor
         node = self.graph.create_node('get_attr', name)
-        node.meta['path'] = path
+        # what no checkpoint holds would be whole again wherever it is built
+        node.meta['path'] = None if id(tensor) in self.unsaved else path
         self.define(tensor, node)
 
     def nodes_in(self, value: Any) -> Any:
@@ -443,9 +568,12 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         """Execute; where tensors come out, there is a node for them."""
         args, kwargs = self.nodes_in(tuple(args)), self.nodes_in(dict(kwargs))
-        out = run()
+        with counting_products() as products:
+            out = run()
         if any(torch.is_tensor(leaf) for leaf in tree_leaves(out)):
-            self.outputs(out, self.graph.create_node(op, target, args, kwargs))
+            node = self.graph.create_node(op, target, args, kwargs)
+            node.meta['operations'] = products.get_total_flops()
+            self.outputs(out, node)
         elif getattr(target, '__name__', target) not in _NO_VALUES:
             self.values += [
                 leaf
@@ -500,14 +628,18 @@ class _Recorder(TorchFunctionMode):
             if type(out) is not int:
                 return sizes
             return sizes[args[1] if len(args) > 1 else kwargs['dim']]
-        if name in ('numel', 'nelement', '__len__') and args:
-            # an integer without sources: whatever it is used for is unknown
-            self.counted.update(
-                source
-                for size in self.extents(args[0], args[0].shape)
-                for source in size.sources
-            )
+        if name in _SIZES and args:
+            self.count(args[0])
         return out
+
+    def count(self, tensor: Tensor) -> None:
+        """An integer without sources is made of the sizes of a tensor:
+        whatever it is used for is unknown."""
+        self.counted.update(
+            source
+            for size in self.extents(tensor, tensor.shape)
+            for source in getattr(size, 'sources', ())
+        )
 
     def extents(self, tensor: Tensor, size: torch.Size) -> torch.Size:
         """A size whose numbers know where they come from."""
@@ -525,10 +657,12 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(out, torch.Size):
             return self.extents(args[0], out)
+        if _reads('nbytes', func):
+            self.count(args[0])
         if name != '__get__' or not torch.is_tensor(out):
             return out
         for read in ('data', 'T', 'mT', 'H', 'mH', 'real', 'imag'):
-            if getattr(torch.Tensor, read).__get__ == func:
+            if _reads(read, func):
                 if read == 'data':
                     source = self.node_of(args[0])
                     self.aliases.setdefault(id(args[0]), []).append(out)
@@ -537,6 +671,11 @@ class _Recorder(TorchFunctionMode):
                     'call_function', getattr, (args[0], read), {}, lambda: out
                 )
         return out  # a gradient or a base: unknown, so a constant
+
+
+def _reads(name: str, func: Callable) -> bool:
+    """Whether it is what reads that attribute of a tensor."""
+    return getattr(getattr(torch.Tensor, name, None), '__get__', None) == func
 
 
 def _plain_attributes(module: nn.Module) -> set:
@@ -554,6 +693,16 @@ def _plain_attributes(module: nn.Module) -> set:
             }
         )
         if torch.is_tensor(leaf)
+    }
+
+
+def _unsaved_buffers(module: nn.Module) -> set:
+    """Identities of buffers that are not in the state dict."""
+    return {
+        id(buffer)
+        for child in module.modules()
+        for name, buffer in child.named_buffers(recurse=False)
+        if name in child._non_persistent_buffers_set
     }
 
 

@@ -294,6 +294,10 @@ def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
         analysis.cells.join(group)
     if any(cell <= INPUT for cell in cells.tolist()):
         analysis.cells.pin(cells, f'GroupNorm {name} mixes it with the input')
+    if not layer.affine:  # and its groups would be as many as before
+        analysis.cells.pin(
+            cells, f'no weight tells the width of GroupNorm {name}'
+        )
     analysis.hold(name, 'outputs', cells)
     mixed = [
         analysis.cells.sum(tuple(group)) if len(set(group)) > 1 else group[0]
@@ -917,8 +921,7 @@ _names(normed, 'norm linalg_norm linalg_vector_norm')
 _names(normalized, 'softmax log_softmax')
 _names(
     moved,
-    'flatten unsqueeze permute transpose swapaxes movedim '
-    'pixel_unshuffle flip',
+    'flatten unsqueeze permute transpose swapaxes movedim pixel_unshuffle flip',
 )
 _names(squeezed, 'squeeze')
 _names(joined, 'cat concat concatenate stack')

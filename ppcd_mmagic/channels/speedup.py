@@ -1,25 +1,26 @@
 """Discard dead channels with NNI's ``ModelSpeedup``.
 
-NNI replaces layers by narrower ones. Which channels are dead it is told by
-the analysis, through its extension points: a mask updater that claims every
-node, and a replacer for the layers that NNI does not know. What it infers by
-itself, from what random inputs happen to leave at zero, is not asked: biases
-of conditional norms, gates and depthwise convolutions mislead it.
+NNI goes through the recording and has layers made narrower. Which channels are
+dead it is told by the analysis, through its extension points: a mask updater
+that claims every node, and a replacer that claims every layer. What it infers
+by itself, from what random inputs happen to leave at zero, is not asked: biases
+of conditional norms, gates and depthwise convolutions mislead it. Nor are its
+own replacers: the new layers that they make lack what a layer was given beside
+its weights (attributes, buffers), and they know layers by
+the mere name of their class.
 """
 
 import logging
 import os
-from collections import defaultdict
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from copy import deepcopy
-from typing import Any, Dict, Iterator
+from typing import Any, Dict
 from unittest.mock import patch
 
 import torch
 import torch.nn as nn
 from nni.compression.speedup import ModelSpeedup, model_speedup
 from nni.compression.speedup.mask_updater import MaskUpdater
-from nni.compression.speedup.replacement import replace_module
 from nni.compression.speedup.replacer import Replacer
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map
@@ -27,7 +28,14 @@ from torch.utils._pytree import tree_map
 from ppcd_mmagic.errors import PPCDError
 from .computed_weights import fold_computed_weights
 from .linking import Channels, link_masks
-from .masks import follower_gate, input_gate, named_masks, output_gate, take_off
+from .masks import (
+    ChannelMask,
+    follower_gate,
+    input_gate,
+    named_masks,
+    output_gate,
+    take_off,
+)
 from .recording import tensors_in
 from .verification import (
     TOLERANCE,
@@ -58,10 +66,6 @@ class _AnalysisUpdater(MaskUpdater):
         )
         if node.op == 'call_module':
             info.module = speedup.fetch_attr(node.target)
-            info.param_masks = {
-                name: torch.ones_like(value)
-                for name, value in info.module.named_parameters()
-            }
         return True
 
     def _mask(self, cells: Any, shape: tuple) -> Any:
@@ -83,18 +87,15 @@ class _AnalysisUpdater(MaskUpdater):
     indirect_update_process = indirect_update_postprocess = _nothing
 
 
-class _OtherLayers(Replacer):
-    """Narrows, in place, the layers that NNI has no replacement for."""
+class _InPlace(Replacer):
+    """Narrows the layers themselves, as training does that shrinks them."""
 
     def __init__(self, kept: Dict[tuple, Tensor]) -> None:
         self.kept = kept
 
     def replace_modules(self, speedup: ModelSpeedup) -> None:
         for node, info in speedup.node_infos.items():
-            if (
-                node.op != 'call_module'
-                or type(info.module).__name__ in replace_module
-            ):
+            if node.op != 'call_module':
                 continue
             info.replaced = True
             for side in ('outputs', 'inputs'):
@@ -104,14 +105,10 @@ class _OtherLayers(Replacer):
 
 
 class _Speedup(ModelSpeedup):
-    """NNI's own, without what finds out again what the analysis knows.
+    """NNI's own, without what finds out again what the analysis knows, and
+    without its replacers."""
 
-    Attributes:
-        losing (set): Names of the layers that lose channels.
-    """
-
-    node_infos: dict
-    losing: set
+    replacers: list
 
     def fix_mask_conflict(self) -> None:
         pass
@@ -120,27 +117,8 @@ class _Speedup(ModelSpeedup):
         pass
 
     def replace_compressed_modules(self) -> None:
-        self.node_infos = _Losing(self.node_infos, self.losing)
+        self.replacers = [r for r in self.replacers if isinstance(r, _InPlace)]
         super().replace_compressed_modules()
-
-
-class _Losing(dict):
-    """All nodes; but only layers that lose channels are gone through, so that
-    all others stay what they are. A replacement has no hooks."""
-
-    def __init__(self, infos: dict, losing: set) -> None:
-        super().__init__(infos)
-        self.losing = losing
-        for node, info in infos.items():
-            if node.op == 'call_module' and node.target not in losing:
-                info.replaced = True
-
-    def items(self) -> list:  # type: ignore[override]
-        return [
-            (node, info)
-            for node, info in super().items()
-            if node.op != 'call_module' or node.target in self.losing
-        ]
 
 
 @torch.no_grad()
@@ -176,14 +154,11 @@ def discard_masked(module: nn.Module, example_inputs: Any) -> nn.Module:
     kept = {
         (owner, side): indices
         for (owner, side), indices in channels.kept().items()
-        if not owner.endswith('.mask')
+        if isinstance(side, int)  # a parameter of its own
+        or not isinstance(module.get_submodule(owner), ChannelMask)
     }
     fold_masks(channels)
-    aliases = _aliases(module)
     _speed_up(module, example_inputs, channels, kept)
-    for path, first in aliases.items():
-        parent, _, name = path.rpartition('.')
-        setattr(module.get_submodule(parent), name, module.get_submodule(first))
     for (owner, side), indices in kept.items():
         if isinstance(side, int):  # a parameter of its own
             parent, _, name = owner.rpartition('.')
@@ -193,16 +168,6 @@ def discard_masked(module: nn.Module, example_inputs: Any) -> nn.Module:
                 lambda value: value.index_select(side, indices),
             )
     return module.eval()
-
-
-def _aliases(module: nn.Module) -> Dict[str, str]:
-    """Further names of layers that have several, and the first of each."""
-    names = defaultdict(list)
-    for name, child in module.named_modules(remove_duplicate=False):
-        names[child].append(name)
-    return {
-        other: first for first, *others in names.values() for other in others
-    }
 
 
 def _speed_up(
@@ -217,33 +182,16 @@ def _speed_up(
         {},
         batch_size=1,
         customized_mask_updaters=[_AnalysisUpdater(channels)],
-        customized_replacers=[_OtherLayers(kept)],
+        customized_replacers=[_InPlace(kept)],
         graph_module=channels.analysis.recording,
         garbage_collect_values=False,
         logger=_quiet('nni.compression.speedup'),
     )
-    speedup.losing = {owner for owner, _ in kept}
     _quiet('nni')
     # for its log NNI counts every mask at every node
     uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
-    with (
-        open(os.devnull, 'w') as nowhere,
-        redirect_stdout(nowhere),
-        uncounted,
-        _default_dtype(next(module.parameters()).dtype),
-    ):
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted:
         speedup.speedup_model()
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """NNI makes layers of the default type, whatever those before were."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _quiet(name: str, level: int = logging.WARNING) -> logging.Logger:
@@ -305,5 +253,4 @@ def discard_channels(
             f'Without its dead channels {type(module).__name__} differs by '
             f'{difference:.3g} (allowed: {tolerance}); it was not returned.'
         )
-    # NNI's layers ask for gradients, whatever those before did
     return smaller.requires_grad_(False).to(next(module.parameters()).device)

@@ -89,6 +89,12 @@ def widths_of(layer: nn.Module) -> Optional[Widths]:
     )
 
 
+def sizes_of(layer: nn.Module) -> Dict[str, Tuple[str, ...]]:
+    """The attributes of a layer that hold its numbers of channels, by side."""
+    widths = widths_of(layer)
+    return widths.sizes if widths is not None else {}
+
+
 def _known_widths(layer: nn.Module) -> Widths:
     widths = widths_of(layer)
     if widths is None:
@@ -99,10 +105,18 @@ def _known_widths(layer: nn.Module) -> Widths:
     return widths
 
 
+# On a grouped convolution that was cut, for one of its groups may end up with a
+# single channel: it is not depthwise for that, since a checkpoint that has lost
+# groups tells nothing of how the others were built.
+_KEEPS_GROUPS = 'keeps_groups'
+
+
 def is_depthwise(layer: nn.Module) -> bool:
     """Whether every channel of a convolution sees itself alone."""
-    return isinstance(layer, _ConvNd) and (
-        1 < layer.groups == layer.in_channels == layer.out_channels
+    return (
+        isinstance(layer, _ConvNd)
+        and 1 < layer.groups == layer.in_channels == layer.out_channels
+        and not getattr(layer, _KEEPS_GROUPS, False)
     )
 
 
@@ -226,6 +240,8 @@ def _update_sizes(layer: nn.Module, side: str, before: int, after: int) -> None:
         for name in ('groups', 'in_channels', 'out_channels'):
             setattr(layer, name, after)
         return
+    if _groups(layer) > 1:
+        setattr(layer, _KEEPS_GROUPS, True)
     for name in _known_widths(layer).sizes[side]:
         setattr(layer, name, getattr(layer, name) * after // before)
 
@@ -322,7 +338,7 @@ def _zero(
 def layer_sizes(model: nn.Module) -> Sizes:
     """Sizes of all that can be narrowed, by name: (outputs, inputs) of
     convolutions and linear layers, (outputs, ) of other layers, the shape of
-    parameters that are in no such layer.
+    parameters and buffers that no such layer has by its kind.
 
     Example:
         >>> layer_sizes(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)))
@@ -337,12 +353,33 @@ def layer_sizes(model: nn.Module) -> Sizes:
                 for side in ('outputs', 'inputs')
                 if side in widths.sizes
             )
-            continue
         prefix = name and f'{name}.'
-        for own, parameter in layer.named_parameters(recurse=False):
-            if parameter.ndim:
-                sizes[prefix + own] = tuple(parameter.shape)
+        for own, tensor in _others(layer).items():
+            sizes[prefix + own] = tuple(tensor.shape)
     return sizes
+
+
+def _others(layer: nn.Module) -> Dict[str, Tensor]:
+    """What a layer holds of its own beside the tensors of its kind, such as
+    StyleGAN's running mean of w; of buffers those that a checkpoint has."""
+    widths = widths_of(layer) or Widths({})
+    computed = _computed_from(layer)
+    known = {
+        computed.get(name, name) for name in (*widths.outputs, *widths.inputs)
+    }
+    held = {
+        **dict(layer.named_parameters(recurse=False)),
+        **{
+            name: value
+            for name, value in layer.named_buffers(recurse=False)
+            if name not in layer._non_persistent_buffers_set
+        },
+    }
+    return {
+        name: value
+        for name, value in held.items()
+        if value.ndim and name not in known
+    }
 
 
 def sizes_in(model: nn.Module, state: Mapping[str, Tensor]) -> Sizes:
@@ -433,9 +470,13 @@ def _resize(
 ) -> None:
     parent, _, own = name.rpartition('.')
     layer = model.get_submodule(parent)
-    if own in layer._parameters:
+    if own in layer._parameters or own in layer._buffers:
         replace(
-            layer, own, lambda value: value[tuple(map(slice, size))], optimizer
+            layer,
+            own,
+            # without the memory of the rest, which would be saved with it
+            lambda value: value[tuple(map(slice, size))].clone(),
+            optimizer,
         )
         return
     layer = model.get_submodule(name)

@@ -275,7 +275,7 @@ def _in_words(number: int, inputs: tuple) -> str:
 def _first_difference(
     student: nn.Module, exported: nn.Module, inputs: Any
 ) -> str:
-    """The first masked convolution that differs. Discarded channels are zero
+    """The first masked layer that differs. Discarded channels are zero
     in the student, so the sums over channels agree where all is well."""
     names = [
         name.removesuffix('.mask')
@@ -297,7 +297,9 @@ def _sums(generator: nn.Module, names: list, inputs: Any) -> Iterator[tuple]:
     found: Dict[str, torch.Tensor] = {}
 
     def note(name: str, layer: nn.Module, args: tuple, out) -> None:
-        found.setdefault(name, out.sum(1))
+        # its kernel lies behind the channels, a linear layer has none
+        behind = len(getattr(layer, 'kernel_size', ()))
+        found.setdefault(name, out.sum(out.ndim - 1 - behind))
 
     handles = [
         generator.get_submodule(name).register_forward_hook(partial(note, name))
