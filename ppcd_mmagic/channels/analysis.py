@@ -258,7 +258,8 @@ class Analysis:
         for (owner, _), (cells, *_) in self.holds.items():
             roots = set(map(self.cells.root, cells.tolist()))
             if len(roots) == 1:
-                self._all_of.setdefault(*roots, f'is all that {owner} has')
+                (root,) = roots
+                self._all_of.setdefault(root, f'is all that {owner} has')
         self._readers = defaultdict(list)
         for layer, cells in self.reads.items():
             for position, cell in enumerate(cells.tolist()):

@@ -110,10 +110,11 @@ def try_cut(
         PPCDError: If it cannot be cut, or does not run then.
     """
     inputs = on_cpu(example_inputs)
+    expected = outputs_of(module, inputs)
     smaller, name = deepcopy(module), type(module).__name__
     try:
         _cut(smaller, inputs, kept)
-        difference = difference_of(module, smaller, inputs, TOLERANCE)
+        difference = difference_of(module, expected, smaller, inputs, TOLERANCE)
     except PPCDError:
         raise
     except Exception as error:  # whatever its forward makes of fewer channels

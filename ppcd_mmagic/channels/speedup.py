@@ -40,9 +40,9 @@ from .recording import tensors_in
 from .verification import (
     TOLERANCE,
     ExportMismatch,
-    difference_in_float64,
+    difference_of,
+    on_cpu,
     outputs_of,
-    relative_difference,
 )
 from .widths import keep_channels, replace, zero_channels
 
@@ -238,16 +238,10 @@ def discard_channels(
         )
     expected = outputs_of(module, example_inputs)
     smaller = deepcopy(module).cpu()
-    inputs = tree_map(
-        lambda v: v.cpu() if torch.is_tensor(v) else v, example_inputs
-    )
+    inputs = on_cpu(example_inputs)
     fold_computed_weights(smaller)
     discard_masked(smaller, inputs)
-    difference = relative_difference(expected, outputs_of(smaller, inputs))
-    if not difference <= tolerance:  # or it is float32 that rounds
-        difference = min(
-            difference, difference_in_float64(module, smaller, inputs)
-        )
+    difference = difference_of(module, expected, smaller, inputs, tolerance)
     if not difference <= tolerance:
         raise ExportMismatch(
             f'Without its dead channels {type(module).__name__} differs by '

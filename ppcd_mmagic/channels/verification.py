@@ -79,16 +79,23 @@ def relative_difference(expected: List[Tensor], found: List[Tensor]) -> float:
 
 
 def difference_of(
-    module: nn.Module, other: nn.Module, example_inputs: Any, tolerance: float
+    module: nn.Module,
+    expected: List[Tensor],
+    smaller: nn.Module,
+    example_inputs: Any,
+    tolerance: float,
 ) -> float:
-    """:func:`relative_difference` of what two modules compute; where it is
-    above the tolerance it may be float32 that rounds."""
+    """:func:`relative_difference` of a module, wherever it computed what is
+    expected, and a smaller one on the CPU, where the inputs are; what is above
+    the tolerance may be float32 that rounds."""
     difference = relative_difference(
-        outputs_of(module, example_inputs), outputs_of(other, example_inputs)
+        expected, outputs_of(smaller, example_inputs)
     )
     if difference <= tolerance:
         return difference
-    return min(difference, difference_in_float64(module, other, example_inputs))
+    return min(
+        difference, difference_in_float64(module, smaller, example_inputs)
+    )
 
 
 def difference_in_float64(
