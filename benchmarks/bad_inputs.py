@@ -1,6 +1,7 @@
 """Bad inputs by kind: what each argument, setting and file must not be."""
 
 import argparse
+import contextlib
 import importlib
 import itertools
 import os
@@ -102,14 +103,18 @@ WRONG = dict(
 
 def parser_of(tool: str) -> argparse.ArgumentParser:
     """The parser that a tool makes when it is called."""
-    with mock.patch.object(
-        argparse.ArgumentParser,
-        'parse_args',
-        lambda parser: argparse.Namespace(
-            parser=parser, classifier=None, resume=None
-        ),
+    parsers = []
+
+    def stop(parser: argparse.ArgumentParser) -> None:
+        parsers.append(parser)
+        raise InterruptedError
+
+    with (
+        mock.patch.object(argparse.ArgumentParser, 'parse_args', stop),
+        contextlib.suppress(InterruptedError),
     ):
-        return importlib.import_module(tool).parse_args().parser
+        importlib.import_module(tool).parse_args()
+    return parsers[0]
 
 
 def option_trials(stage: Stage) -> Iterator[Trial]:

@@ -91,6 +91,7 @@ class PretendedGpu(TorchFunctionMode):
             return CPU
         if func in (
             torch.Tensor.copy_,
+            torch.Tensor.__deepcopy__,  # also given what was copied before
             torch._has_compatible_shallow_copy_type,
         ):
             return device_of(given[0])

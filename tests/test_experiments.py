@@ -501,6 +501,8 @@ def test_sweep_trains_prunes_tests_and_draws(tmp_path):
         '4',
         '--alphas',
         '0.5',
+        '--seeds',
+        '0',
         '--after-training',
         'SA-GAN',
         '--root',

@@ -42,7 +42,8 @@ def rehearse(
         ...         super().__init__()
         ...         self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
         ...     def forward(self, x):
-        ...         return self.b(self.a(x)) / self.a.out_channels
+        ...         y = self.a(x)
+        ...         return self.b(y) / math.log2(y.size(1))
         >>> net, images = Net(), torch.randn(2, 3, 4, 4)
         >>> _ = mask_channels(net, images)
         >>> rehearse(net, images)
@@ -52,7 +53,7 @@ def rehearse(
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        copy = folded_copy(module, example_inputs)
+        copy = folded_copy(module)
         inputs = on_cpu(example_inputs)
         state = {k: v.clone() for k, v in copy.state_dict().items()}
         _vary(copy)

@@ -44,7 +44,6 @@ from torch.nn.modules.pooling import (
 )
 from torch.utils._pytree import tree_leaves
 
-from ppcd_mmagic.errors import PPCDError
 from . import computed_weights, hooks
 from .widths import Widths, follow_widths, is_depthwise, set_widths
 
@@ -282,12 +281,6 @@ def group_norm(analysis, name: str, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """Whole groups leave, and a channel of a group that stays carries the
     others of it."""
     size = analysis.node.meta['shape'][1]
-    if layer.num_channels != size:  # torch looks at weights alone
-        raise PPCDError(
-            f'GroupNorm {name} was made for {layer.num_channels} channels and '
-            f'reads {size}, so its groups are others: make it anew, or give '
-            'it weights (affine=True), whose sizes are saved.'
-        )
     cells = analysis.along(analysis.per_channel(x), 1, size)
     groups = cells.view(layer.num_groups, -1).tolist()
     for group in groups:

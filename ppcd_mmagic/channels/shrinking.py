@@ -1,6 +1,5 @@
 """Taking pruned channels out of a module that is still being trained."""
 
-from copy import deepcopy
 from typing import Any, Dict, Mapping, Optional
 
 import torch
@@ -15,6 +14,7 @@ from .masks import ChannelMask
 from .verification import (
     TOLERANCE,
     ExportMismatch,
+    copy_on_cpu,
     difference_of,
     on_cpu,
     outputs_of,
@@ -79,17 +79,16 @@ def shrink_channels(
     for owner, side in kept:
         if not isinstance(side, int):
             require_known_parametrization(module.get_submodule(owner))
-    try_cut(folded_copy(module, example_inputs), example_inputs, kept)
+    try_cut(folded_copy(module), example_inputs, kept)
     before = _entries(module)
     _cut(module, example_inputs, kept, optimizer)
     return before - _entries(module)
 
 
-def folded_copy(module: nn.Module, example_inputs: Any) -> nn.Module:
+def folded_copy(module: nn.Module) -> nn.Module:
     """A copy on the CPU with its masks, without computed weights: what
     spectral norm divides by changes with what is left."""
-    outputs_of(module, example_inputs)  # else weights are of a graph, and stay
-    copy = deepcopy(module).cpu()
+    copy = copy_on_cpu(module)
     fold_computed_weights(copy)
     return copy
 
@@ -111,7 +110,7 @@ def try_cut(
     """
     inputs = on_cpu(example_inputs)
     expected = outputs_of(module, inputs)
-    smaller, name = deepcopy(module), type(module).__name__
+    smaller, name = copy_on_cpu(module), type(module).__name__
     try:
         _cut(smaller, inputs, kept)
         difference = difference_of(module, expected, smaller, inputs, TOLERANCE)

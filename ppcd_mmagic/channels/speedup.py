@@ -13,7 +13,6 @@ the mere name of their class.
 import logging
 import os
 from contextlib import redirect_stdout
-from copy import deepcopy
 from typing import Any, Dict
 from unittest.mock import patch
 
@@ -40,6 +39,7 @@ from .recording import tensors_in
 from .verification import (
     TOLERANCE,
     ExportMismatch,
+    copy_on_cpu,
     difference_of,
     on_cpu,
     outputs_of,
@@ -237,7 +237,7 @@ def discard_channels(
             'nothing to discard: mask_channels gives it some.'
         )
     expected = outputs_of(module, example_inputs)
-    smaller = deepcopy(module).cpu()
+    smaller = copy_on_cpu(module)
     inputs = on_cpu(example_inputs)
     fold_computed_weights(smaller)
     discard_masked(smaller, inputs)

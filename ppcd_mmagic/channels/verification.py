@@ -1,7 +1,7 @@
 """Whether two modules compute the same."""
 
 from copy import deepcopy
-from typing import Any, List
+from typing import Any, Dict, List
 
 import torch
 import torch.nn as nn
@@ -40,6 +40,39 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
             child.training = mode
     out = out.to_tuple() if hasattr(out, 'to_tuple') else out
     return [value for value in tree_leaves(out) if torch.is_tensor(value)]
+
+
+def copy_on_cpu(module: nn.Module) -> nn.Module:
+    """A deep copy in which tensors share memory where those of the module do,
+    as copies of parameters do not by themselves; what shares memory keeps its
+    channels. What a graph has made (the weight of a spectral norm) is copied
+    without the graph."""
+    storages: Dict[int, torch.UntypedStorage] = {}
+    memo: Dict[int, Any] = {}
+    for layer in module.modules():
+        for value in (
+            *layer._parameters.values(),
+            *layer._buffers.values(),
+            *vars(layer).values(),
+        ):
+            if type(value) in (Tensor, nn.Parameter):
+                memo.setdefault(id(value), _copied(value, storages))
+    return deepcopy(module, memo).cpu()
+
+
+def _copied(value: Tensor, storages: Dict[int, torch.UntypedStorage]) -> Tensor:
+    storage = value.untyped_storage()
+    if storage.data_ptr() not in storages:
+        storages[storage.data_ptr()] = storage.clone().cpu()
+    copy = torch.empty(0, dtype=value.dtype).set_(
+        storages[storage.data_ptr()],
+        value.storage_offset(),
+        value.shape,
+        value.stride(),
+    )
+    if isinstance(value, nn.Parameter):
+        return nn.Parameter(copy, value.requires_grad)
+    return copy
 
 
 def on_cpu(example_inputs: Any) -> Any:
