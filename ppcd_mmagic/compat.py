@@ -142,6 +142,15 @@ def join_ranks_without_gpu(config) -> None:
         config.model_wrapper_cfg.device_ids = None
 
 
+def part_ranks() -> None:
+    """For torch, which at the end of the interpreter may abort a process that
+    is still joined ("terminate called without an active exception", seen with
+    2.14 and gloo): a training that was whole then counts as failed."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # none leaves while another still asks
+        torch.distributed.destroy_process_group()
+
+
 def flatten_labels() -> None:
     """For MMagic 1.2.0, whose conditional GANs take labels (n, 1) from their
     data and hand them on. A projection discriminator then gives n scores for

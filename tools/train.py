@@ -13,7 +13,7 @@ from command_line import (
 from mmengine.config import Config
 
 from ppcd_mmagic.checkpoints import newest_checkpoint
-from ppcd_mmagic.compat import join_ranks_without_gpu
+from ppcd_mmagic.compat import join_ranks_without_gpu, part_ranks
 from ppcd_mmagic.engine import (
     clear,
     config_problems,
@@ -87,6 +87,7 @@ def main() -> None:
         if args.overwrite and first:
             clear(config.work_dir, runner.timestamp)
         runner.train()
+        part_ranks()
     print(f'logs and checkpoints are in {config.work_dir}')
 
 
