@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, NoReturn, Optional
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from torch import distributed
 
 from ppcd_mmagic.building import building
 from ppcd_mmagic.engine import SafeRunner, lost_processes_named, merge_options
@@ -57,6 +58,17 @@ def _signals_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _leave(code: int) -> NoReturn:
+    """As ``sys.exit``. Where this process is still joined with others, of which
+    one may be gone, nothing is taken apart: that aborts it now and then, with
+    an exit code of its own."""
+    if distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """The entry of every tool: a user's mistake, or what the machine refuses,
     is one line and exit code 2; a fault of the program keeps its traceback."""
@@ -67,13 +79,13 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt as asked:
         number = signal.Signals(*asked.args or (signal.SIGINT,))
         print(f'stopped by {number.name}', file=sys.stderr)
-        sys.exit(128 + number)
+        _leave(128 + number)
     except PPCDError as error:
         for problem in error.args:
             # what loads data in another process wraps its traceback around
             line = ' '.join(str(problem).rpartition('PPCDError: ')[2].split())
             print(f'error: {line}', file=sys.stderr)
-        sys.exit(2)
+        _leave(2)
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
@@ -82,7 +94,7 @@ def run(main: Callable[[], None]) -> NoReturn:
             f'written: {error.strerror}. Make room, or name another place.',
             file=sys.stderr,
         )
-        sys.exit(2)
+        _leave(2)
     sys.exit(0)
 
 
