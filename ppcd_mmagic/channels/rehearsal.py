@@ -21,8 +21,8 @@ def rehearse(
     Python computes beside it (a number of channels that becomes a factor, say)
     not all can be noticed; found out here, it costs seconds, and after the
     training a training. In copies half of what may fall of each mask does, at
-    random, and then all of it; weights that are the same everywhere (biases, gains) are
-    given other values, for zeros hide what is wrong.
+    random, and then all of it; weights that are the same everywhere (biases,
+    gains) are given other values, for zeros hide what is wrong.
 
     Args:
         module (nn.Module): With masks; stays as it is.
@@ -55,10 +55,9 @@ def rehearse(
         torch.manual_seed(0)
         copy = folded_copy(module)
         inputs = on_cpu(example_inputs)
-        state = {k: v.clone() for k, v in copy.state_dict().items()}
         _vary(copy)
         if not all(out.isfinite().all() for out in outputs_of(copy, inputs)):
-            copy.load_state_dict(state)
+            copy = folded_copy(module)
         for part in (0.5, 1.0):
             _prune(copy, part * fraction)
             kept = link_masks(copy, inputs).kept()

@@ -6,8 +6,8 @@ that claims every node, and a replacer that claims every layer. What it infers
 by itself, from what random inputs happen to leave at zero, is not asked: biases
 of conditional norms, gates and depthwise convolutions mislead it. Nor are its
 own replacers: the new layers that they make lack what a layer was given beside
-its weights (attributes, buffers), and they know layers by
-the mere name of their class.
+its weights (attributes, buffers), and they know layers by the mere name of their
+class.
 """
 
 import logging
