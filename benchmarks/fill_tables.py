@@ -1,14 +1,62 @@
-"""Put the tables of docs/results into the pages that name them, between
-`<!-- results/NAME.json -->` and `<!-- end -->`; `make tables` runs it."""
+"""Put what docs/results holds wherever it is shown; `make tables` runs it.
+
+- Pages of docs/: whole tables, between `<!-- results/NAME.json -->` and
+  `<!-- end -->`.
+- README of a folder of configs/: the lines of all tables that are of a config
+  in it, between `<!-- results -->` and `<!-- end -->`.
+- Its metafile: what the first of these lines says of each config.
+"""
 
 import re
 from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
+import yaml
 from tables import filled
+from tables import table as markdown
 
-from ppcd_mmagic.experiments import read_table
+from ppcd_mmagic.experiments import (
+    Metrics,
+    Table,
+    mean_and_spread,
+    read_table,
+    table_of,
+)
 
-DOCS = Path(__file__).resolve().parent.parent / 'docs'
+ROOT = Path(__file__).resolve().parent.parent
+DOCS, CONFIGS = ROOT / 'docs', ROOT / 'configs'
+SHOWN = ('accuracy', 'variety', 'frechet', 'kid', 'parameters', 'multiply_adds')
+
+
+class Line(NamedTuple):
+    """Of a table.
+
+    Attributes:
+        config (str): Its path in configs/.
+        table (Table): Which one.
+        runs (list): Metrics of each seed.
+    """
+
+    config: str
+    table: Table
+    runs: List[Metrics]
+
+
+def lines(folder: str) -> List[Line]:
+    """Those of the configs in a folder, by config, from tables of many configs
+    to those of few; what two tables share counts once."""
+    tables = sorted(
+        map(read_table, sorted(map(str, (DOCS / 'results').glob('*.json')))),
+        key=lambda table: -len(table.configs),
+    )
+    found: List[Line] = []
+    for table in tables:
+        for name, path in table.configs.items():
+            runs = table.results[name]
+            known = any(line.runs == runs for line in found)
+            if Path(path).parent.name == folder and not known:
+                found.append(Line(path, table, runs))
+    return sorted(found, key=lambda line: line.config)
 
 
 def with_results(page: str) -> str:
@@ -19,6 +67,60 @@ def with_results(page: str) -> str:
     return page
 
 
-if __name__ == '__main__':
+def with_lines(page: str, folder: str) -> str:
+    """The README of a folder of configs with what was found for them."""
+    if '<!-- results -->' not in page:
+        return page
+    rows = [['config', *SHOWN, 'seeds', 'table']]
+    for line in lines(folder):
+        # of each metric the last part of its name, as in the tables
+        head, cells = table_of({'': line.runs})
+        by_name = dict(zip(head, cells))
+        rows.append(
+            [
+                f'`{Path(line.config).name}`',
+                *(by_name[name] for name in SHOWN),
+                str(len(line.runs)),
+                line.table.title,
+            ]
+        )
+    return filled(page, 'results', f'\n{markdown(rows)}\n')
+
+
+def with_metrics(metafile: str, folder: str) -> str:
+    """A metafile with what was found for its configs."""
+    first: Dict[str, List[Metrics]] = {}
+    for line in lines(folder):
+        first.setdefault(f'configs/{line.config}', line.runs)
+    if not first:
+        return metafile
+    content = yaml.safe_load(metafile)
+    for model in content['Models']:
+        runs = first.get(model['Config'])
+        model['Results'][0]['Metrics'] = means(runs) if runs else {}
+    return str(yaml.safe_dump(content, width=1000))
+
+
+def means(runs: List[Metrics]) -> Metrics:
+    found = {
+        key: mean_and_spread([run[key] for run in runs])[0] for key in runs[0]
+    }
+    return {  # counts have no family before their name
+        key.split('/')[-1]: round(mean, 4) if '/' in key else round(mean)
+        for key, mean in found.items()
+    }
+
+
+def pages() -> Iterator[Tuple[Path, str]]:
+    """All that is filled, with what it should hold."""
     for path in DOCS.glob('*.md'):
-        path.write_text(with_results(path.read_text()))
+        yield path, with_results(path.read_text())
+    for path in CONFIGS.glob('*/README.md'):
+        yield path, with_lines(path.read_text(), path.parent.name)
+    for path in CONFIGS.glob('*/metafile.yml'):
+        yield path, with_metrics(path.read_text(), path.parent.name)
+
+
+if __name__ == '__main__':
+    for path, text in pages():
+        path.write_text(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -111,10 +112,20 @@ def test_every_make_target_and_linked_file_exists(page, repo):
 def test_tables_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(osp.join(ROOT, 'benchmarks'))
     fill_tables = importlib.import_module('fill_tables')
-    for page in Path(ROOT, 'docs').glob('*.md'):
-        text = page.read_text()
-        assert fill_tables.with_results(text) == text, (
-            f'{page}: run make tables'
+    for page, text in fill_tables.pages():
+        assert page.read_text() == text, f'{page}: run make tables'
+
+
+def test_every_config_is_in_its_metafile():
+    for metafile in Path(ROOT, 'configs').glob('*/metafile.yml'):
+        models = yaml.safe_load(metafile.read_text())['Models']
+        assert all(Path(ROOT, model['Config']).exists() for model in models)
+        assert {path.name for path in metafile.parent.glob('*.py')} <= {
+            Path(model['Config']).name for model in models
+        }
+        assert (
+            Path(metafile).parent.name
+            in Path(ROOT, 'model-index.yml').read_text()
         )
 
 

@@ -242,6 +242,19 @@ def test_a_table_says_how_long_its_runs_were():
     )
 
 
+def test_a_table_names_the_configs_that_it_is_of():
+    runs = runs_of(baselines, arguments(max_iters=None, seeds=[5]))
+    named = experiments.own_configs(runs)
+    assert set(named) == set(baselines.LINES)
+    assert named['Tiny-GAN'] == 'tinygan/tinygan_digits_16.py'
+    first, *others = runs
+    first.config.model.distillation_loss.loss_weight = 3.0
+    others[0].config.train_cfg.max_iters = 3
+    left = experiments.own_configs(runs)
+    assert set(named) - set(left) == {first.name, others[0].name}
+    assert not experiments.own_configs(runs_of(baselines, arguments()))
+
+
 def test_options_of_the_teacher_are_for_those_that_have_one():
     args = arguments(cfg_options={'model.teacher.checkpoint': 'mine.pth'})
     for run in runs_of(baselines, args):

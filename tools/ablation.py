@@ -13,6 +13,7 @@ from ppcd_mmagic.experiments import (
     bar_chart,
     labels_for,
     make_runs,
+    own_configs,
     read_config,
     run_all,
     runs_in_words,
@@ -90,6 +91,7 @@ def main() -> None:
             runs_in_words(runs),
             results,
             [(name, WHOLE) for name in args.lines],
+            own_configs(runs),
         ),
         args.root,
     )

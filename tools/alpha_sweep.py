@@ -18,6 +18,7 @@ from ppcd_mmagic.experiments import (
     labels_for,
     line_chart,
     of_one_seed,
+    own_configs,
     read_config,
     run_all,
     runs_in_words,
@@ -146,7 +147,13 @@ def main() -> None:
         runs += sweep_after_training(args, method)
     results = run_all(runs, args.jobs)
     save_table(
-        Table('Sweep of alpha', runs_in_words(runs), results, compared(runs)),
+        Table(
+            f'Sweep of alpha on {args.data}',
+            runs_in_words(runs),
+            results,
+            compared(runs),
+            own_configs(runs),
+        ),
         args.root,
     )
     points = {

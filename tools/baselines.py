@@ -14,6 +14,7 @@ from ppcd_mmagic.experiments import (
     labels_for,
     make_runs,
     of_one_seed,
+    own_configs,
     read_config,
     read_lines,
     run_all,
@@ -31,6 +32,7 @@ LINES = {
     'Tiny-GAN': 'tinygan/tinygan_{data}.py',
     'Tiny-GAN, small': 'tinygan/tinygan_small_{data}.py',
     'Distill only': 'distill_only/distill_only_{data}.py',
+    'Distill only, small': 'distill_only/distill_only_small_{data}.py',
     'GAN Compression': 'gan_compression/gan_compression_{data}.py',
 }
 
@@ -91,6 +93,7 @@ def main() -> None:
             runs_in_words(runs),
             results,
             [('PPCD-GAN+', name) for name in results if name != 'PPCD-GAN+'],
+            own_configs(runs),
         ),
         args.root,
     )

@@ -14,6 +14,7 @@ from ppcd_mmagic.experiments import (
     changed,
     draw_sparsity,
     of_one_seed,
+    own_configs,
     read_config,
     run_all,
     runs_in_words,
@@ -125,6 +126,7 @@ def main() -> None:
             runs_in_words(runs),
             results,
             [(name, first) for name in rest],
+            own_configs(runs),
         ),
         args.root,
     )

@@ -14,6 +14,7 @@ from ppcd_mmagic.experiments import (
     labels_for,
     make_runs,
     of_one_seed,
+    own_configs,
     read_lines,
     run_all,
     runs_in_words,
@@ -80,7 +81,16 @@ def main() -> None:
     note = runs_in_words(runs)
     if any(key.endswith('/accuracy') for key in labels_for(results)):
         note += ' Class leakage is 1 - accuracy.'
-    save_table(Table('Table A, alpha 0.5', note, results, COMPARED), args.root)
+    save_table(
+        Table(
+            f'Table A on {args.data}',
+            note,
+            results,
+            COMPARED,
+            own_configs(runs),
+        ),
+        args.root,
+    )
     bar_chart(results, labels_for(results), osp.join(args.root, 'table.png'))
     first = of_one_seed(runs)
     draw_pictures(first, osp.join(args.root, 'pictures.png'))

@@ -30,6 +30,7 @@ from .runs import (
 from .tables import (
     Table,
     mean_and_spread,
+    own_configs,
     paired_difference,
     read_table,
     runs_in_words,
@@ -54,6 +55,7 @@ __all__ = [
     'make_runs',
     'mean_and_spread',
     'of_one_seed',
+    'own_configs',
     'paired_difference',
     'pruning_hooks',
     'read_config',

@@ -6,11 +6,13 @@ import os.path as osp
 import statistics
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from mmengine.config import Config
 from scipy.stats import ttest_rel
 
+from ppcd_mmagic.engine import settings_of
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-from .runs import COUNTS, Metrics, Run
+from .runs import CONFIGS, COUNTS, Metrics, Run
 
 Results = Dict[str, List[Metrics]]
 
@@ -44,6 +46,20 @@ def runs_in_words(runs: Sequence[Run]) -> str:
             'of fine-tuning'
         )
     return f'{words}.'
+
+
+def own_configs(runs: Sequence[Run]) -> Dict[str, str]:
+    """By line, the path in ``configs`` of the config that its runs were
+    trained with. Lines of which something else was changed than the seed are
+    left out."""
+    found = {}
+    for run in runs:
+        path = str(run.config.filename)
+        if osp.abspath(path).startswith(CONFIGS + osp.sep) and settings_of(
+            run.config
+        ) == settings_of(Config.fromfile(path)):
+            found[run.name] = osp.relpath(path, CONFIGS)
+    return found
 
 
 def _length(run: Run) -> int:
@@ -126,12 +142,15 @@ class Table(NamedTuple):
         results (dict): By line, the metrics of each seed.
         compared (Sequence[Tuple[str, str]]): Pairs of lines whose
             differences are shown, where there are several seeds.
+        configs (dict): By line, the config that it is of, see
+            :func:`own_configs`.
     """
 
     title: str
     note: str
     results: Results
     compared: Sequence[Tuple[str, str]] = ()
+    configs: Dict[str, str] = {}  # never changed
 
     def markdown(self) -> str:
         """The table, its note and its differences, without the title."""

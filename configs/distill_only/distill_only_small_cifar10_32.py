@@ -1,0 +1,4 @@
+# Distill only of about the size of PPCD-GAN+'s export.
+_base_ = 'distill_only_cifar10_32.py'
+
+model = dict(generator=dict(base_channels=104))
