@@ -690,7 +690,7 @@ PICTURES = {
 def folder_arguments(folder: str, *more: str, which: str = 'train') -> list:
     """A training of the judge of one's own pictures."""
     return [
-        f'{ROOT}/configs/classifier/classifier_folder_64.py',
+        f'{ROOT}/configs/classifier/classifier_folder.py',
         '--work-dir',
         'run',
         *more,

@@ -156,7 +156,7 @@ def test_a_part_can_be_left_out():
 @pytest.mark.parametrize(
     'name',
     [
-        'biggan_folder_64',
+        'biggan_folder',
         'classifier_digits_16',
         'gan_compression_digits_16',
         'ppcd_biggan_128_star_alpha06',

@@ -129,7 +129,7 @@ def test_each_optimizer_has_its_network_and_nothing_else(name):
     'name, scores',
     [
         ('ppcd_digits_16_alpha06', 6),
-        ('ppcd_folder_64', 12),
+        ('ppcd_folder', 12),
         ('ppcd_biggan_128_alpha06', 15),
         ('gan_compression_digits_16', 4),
         ('gan_compression_imagenet_128', 10),
@@ -152,6 +152,40 @@ def test_scores_of_every_mask_learn_ten_times_faster(name, scores):
     ]
     assert len(faster) == scores
     assert all(parameter.dim() == 1 for parameter in faster)
+
+
+@pytest.mark.parametrize('size', [32, 64, 128])
+def test_own_pictures_are_drawn_in_the_size_that_is_asked_for(
+    size, monkeypatch
+):
+    monkeypatch.setenv('SIZE', str(size))
+    config = Config.fromfile(config_path('ppcd_plus_folder'))
+    for part in (
+        config.model.generator,
+        config.model.teacher.generator,
+        config.model.discriminator.discriminator,
+    ):
+        part.base_channels = 8
+    config.model.teacher.checkpoint = None
+    model = MODELS.build(config.model)
+    labels = torch.tensor([0, 1])
+    images = model.generator(torch.randn(2, model.noise_size), label=labels)
+    assert images.shape == (2, 3, size, size)
+    assert model.teacher.generator.output_scale == size
+    assert model.discriminator(images, labels).shape == (2, 1)
+    (resize,) = (
+        step
+        for step in config.train_dataloader.dataset.pipeline
+        if step.type == 'Resize'
+    )
+    assert resize.scale == (size, size)
+
+
+def test_a_size_that_no_generator_has_is_refused(monkeypatch):
+    monkeypatch.setenv('SIZE', '48')
+    for name in ('classifier_folder', 'biggan_folder'):
+        with pytest.raises(ValueError, match='must be 32, 64 or 128'):
+            Config.fromfile(config_path(name))
 
 
 @pytest.mark.parametrize('name', CLASSIFIERS)
@@ -208,7 +242,8 @@ PRUNING = {
     'ppcd_cifar10_16_star_alpha06': (0.6, 'linear', 1, 0, 1, 750),
     'ppcd_cifar10_32_star_alpha06': (0.6, 'linear', 100, 0, 1, 250000),
     'ppcd_plus_imagenet_128': (0.6, 'cubic', 100, 20000, 500000, 1000000),
-    'ppcd_folder_64': (0.6, 'cubic', 50, 2000, 25000, 50000),
+    'ppcd_folder': (0.6, 'cubic', 50, 2000, 25000, 50000),
+    'ppcd_plus_folder': (0.6, 'cubic', 50, 2000, 25000, 50000),
     'ppcd_biggan_128_alpha00': (0.0, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_alpha05': (0.5, 'cubic', 100, 20000, 500000, 1000000),
     'ppcd_biggan_128_alpha06': (0.6, 'cubic', 100, 20000, 500000, 1000000),

@@ -129,11 +129,14 @@ def pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, size', [('folder_64', 64), ('imagenet_128', 128)]
+    'name, size, asked',
+    [('folder', 64, None), ('folder', 32, '32'), ('imagenet_128', 128, None)],
 )
 def test_a_folder_of_pictures_is_cut_square_and_keeps_its_colours(
-    name, size, pictures, repo
+    name, size, asked, pictures, repo, monkeypatch
 ):
+    if asked:
+        monkeypatch.setenv('SIZE', asked)
     loader = Config.fromfile(
         f'configs/_base_/datasets/{name}.py'
     ).test_dataloader
@@ -156,7 +159,7 @@ def test_pictures_of_a_folder_are_scaled_down_whole(tmp_path, repo):
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / '0.png'), picture)
     loader = Config.fromfile(
-        'configs/_base_/datasets/folder_64.py'
+        'configs/_base_/datasets/folder.py'
     ).test_dataloader
     loader.dataset.update(data_root=str(tmp_path))
     loader.update(num_workers=0, persistent_workers=False)

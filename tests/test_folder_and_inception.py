@@ -62,13 +62,13 @@ def test_own_pictures_from_classifier_to_pruned_student(
         return out
 
     out = run(
-        'classifier_folder_64',
+        'classifier_folder',
         'train_cfg.max_iters=60',
         'train_cfg.val_interval=60',
         'param_scheduler.T_max=60',
         'default_hooks.checkpoint.interval=60',
     )
-    judge = tmp_path / 'classifier_folder_64' / 'iter_60.pth'
+    judge = tmp_path / 'classifier_folder' / 'iter_60.pth'
     accuracy = float(out.split('classifier/accuracy: ')[-1].split()[0])
     assert accuracy > 0.6, 'brick, grass and gravel are easy to tell apart'
     short = [
@@ -81,10 +81,10 @@ def test_own_pictures_from_classifier_to_pruned_student(
         f'test_evaluator.metrics.0.checkpoint={judge}',
         'val_evaluator.metrics.0.fake_nums=12',
     ]
-    run('biggan_folder_64', *short, 'model.generator.base_channels=4')
-    teacher = tmp_path / 'biggan_folder_64' / 'iter_2.pth'
+    run('biggan_folder', *short, 'model.generator.base_channels=4')
+    teacher = tmp_path / 'biggan_folder' / 'iter_2.pth'
     out = run(
-        'ppcd_folder_64',
+        'ppcd_folder',
         *short,
         'model.generator.base_channels=4',
         'model.teacher.generator.base_channels=4',

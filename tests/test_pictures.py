@@ -258,7 +258,7 @@ def test_few_broken_pictures_are_named(folder, monkeypatch):
 @pytest.mark.parametrize('path', ["it's", 'back\\slash', '{{$HOME}}', 'ü "x"'])
 def test_a_path_from_the_environment_is_text(monkeypatch, path):
     monkeypatch.setenv('PICTURES', path)
-    config = Config.fromfile(f'{ROOT}/configs/ppcd_gan/ppcd_folder_64.py')
+    config = Config.fromfile(f'{ROOT}/configs/ppcd_gan/ppcd_folder.py')
     assert config.train_dataloader.dataset.data_root == path
     again = Config.fromstring(config.pretty_text, '.py')
     assert again.train_dataloader.dataset.data_root == path

@@ -1,5 +1,5 @@
-# The teacher for your own pictures: BigGAN at 64 px.
-_base_ = ['../_base_/models/folder_64.py', '../_base_/schedules/folder_64.py']
+# The teacher for your own pictures: BigGAN.
+_base_ = ['../_base_/models/folder.py', '../_base_/schedules/folder.py']
 
 model = dict(generator=_base_.biggan_generator)
 val_evaluator = dict(
@@ -10,7 +10,7 @@ val_evaluator = dict(
             classifier=dict(
                 type='DomainClassifier', num_classes=_base_.num_classes
             ),
-            checkpoint='work_dirs/classifier_folder_64/iter_400.pth',
+            checkpoint='work_dirs/classifier_folder/iter_400.pth',
         )
     ]
 )

@@ -1,8 +1,5 @@
 # The judge of your own pictures: a small classifier of them.
-_base_ = [
-    '../_base_/datasets/folder_64.py',
-    '../_base_/schedules/classifier.py',
-]
+_base_ = ['../_base_/datasets/folder.py', '../_base_/schedules/classifier.py']
 
 model = dict(
     type='DomainClassifier',

@@ -1,22 +1,24 @@
-# PPCD-GAN on your own pictures at 64 px, under a BigGAN trained on them.
-_base_ = ['../biggan/biggan_folder_64.py', '../_base_/methods/ppcd.py']
+# PPCD-GAN on your own pictures, under a BigGAN trained on them.
+_base_ = ['../biggan/biggan_folder.py', '../_base_/methods/ppcd.py']
 
 model = dict(
     generator=dict(
         _delete_=True,
         type='PPResSAGANGenerator',
-        output_scale=64,
+        output_scale=_base_.size,
         noise_size=_base_.noise_size,
         num_classes=_base_.num_classes,
-        base_channels=24,
-        attention_after_nth_block=3,
+        # as MMagic's settings of a size count: at 32 px all blocks are that
+        # wide, and attention is at 16 px, else at 32
+        base_channels=192 if _base_.size == 32 else 24,
+        attention_after_nth_block=2 if _base_.size == 32 else 3,
         with_spectral_norm=True,
         auto_sync_bn=False,
     ),
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='work_dirs/biggan_folder_64/iter_50000.pth',
+        checkpoint='work_dirs/biggan_folder/iter_50000.pth',
     ),
     distillation_loss=_base_.ppcd.distillation_loss,
     pruning_loss=_base_.ppcd.pruning_loss,
