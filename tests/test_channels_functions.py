@@ -459,6 +459,9 @@ SPELLINGS = dict(
     unsqueeze=lambda y: y.unsqueeze(dim=2).flatten(2, 3),
     chunk=lambda y: torch.cat(y.chunk(chunks=2, dim=2), 3),
     padded=lambda y: F.pad(y, pad=(1, 1, 1, 1)),
+    only_names=lambda y: F.interpolate(input=y, scale_factor=2),
+    joined_by_name=lambda y: torch.cat(tensors=[y, y], dim=2),
+    of_a_builtin=lambda y: torch.mean(input=y, dim=2, keepdim=True) + y,
 )
 
 

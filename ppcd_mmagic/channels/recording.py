@@ -24,6 +24,15 @@ from ppcd_mmagic.errors import PPCDError
 from .widths import sizes_of
 
 
+def by_position(args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
+    """Arguments of a function of torch, the first not by its name."""
+    names = [name for name in ('input', 'tensors') if name in kwargs]
+    if args or not names:
+        return args, kwargs
+    others = {k: v for k, v in kwargs.items() if k != names[0]}
+    return (kwargs[names[0]],), others
+
+
 class Counted(set):
     """Sources of numbers of which it is not known what becomes of them.
 
@@ -621,7 +630,10 @@ class _Recorder(TorchFunctionMode):
         elif _is_method(func, name):
             op, target = 'call_method', name
         out = self.record(
-            op, target, args, kwargs, lambda: func(*args, **kwargs)
+            op,
+            target,
+            *by_position(args, kwargs),
+            lambda: func(*args, **kwargs),
         )
         if name == 'size':
             sizes = self.extents(args[0], args[0].shape)
