@@ -42,8 +42,8 @@ def class_grids(
     )
     for axis, (name, pictures) in zip(axes.flat, images.items()):
         height = _show_grid(axis, pictures, columns)
-        # about twelve letters an inch
-        title = fill(name, int(12 * width), break_on_hyphens=False)
+        # about ten letters an inch
+        title = fill(name, int(10 * width), break_on_hyphens=False)
         axis.set_title(title, fontsize=10)
         step = height / rows
         axis.set_yticks(
