@@ -231,7 +231,7 @@ def _metric_problems(evaluators: Any) -> Iterator[str]:
             yield (
                 f'classifier of {kind} not found: looked for '
                 f'{osp.abspath(judge)}; train it first with its own config '
-                '(configs/classifier_*.py)'
+                '(configs/classifier/classifier_*.py)'
             )
         inception = metric.get('inception_path')
         if inception not in reported and not osp.isfile(inception):
