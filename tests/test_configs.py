@@ -179,6 +179,14 @@ def test_own_pictures_are_drawn_in_the_size_that_is_asked_for(
         if step.type == 'Resize'
     )
     assert resize.scale == (size, size)
+    # a judge would take pictures of another size without a word
+    kept = [config.work_dir, config.val_evaluator.metrics[0].checkpoint]
+    config = Config.fromfile(config_path('ppcd_folder'))
+    kept += [config.work_dir, config.model.teacher.checkpoint]
+    for name in ('biggan_folder', 'classifier_folder'):
+        kept.append(Config.fromfile(config_path(name)).work_dir)
+    assert all(path.split('/')[1].endswith(f'_{size}') for path in kept)
+    assert len({path.split('/')[1] for path in kept}) == 4
 
 
 def test_a_size_that_no_generator_has_is_refused(monkeypatch):

@@ -84,7 +84,7 @@ def test_own_pictures_from_classifier_to_pruned_student(
     run('biggan_folder', *short, 'model.generator.base_channels=4')
     teacher = tmp_path / 'biggan_folder' / 'iter_2.pth'
     out = run(
-        'ppcd_folder',
+        'ppcd_plus_folder',
         *short,
         'model.generator.base_channels=4',
         'model.teacher.generator.base_channels=4',

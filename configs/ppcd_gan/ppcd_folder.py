@@ -1,6 +1,7 @@
 # PPCD-GAN on your own pictures, under a BigGAN trained on them.
 _base_ = ['../biggan/biggan_folder.py', '../_base_/methods/ppcd.py']
 
+work_dir = f'work_dirs/ppcd_folder_{_base_.size}'
 model = dict(
     generator=dict(
         _delete_=True,
@@ -18,7 +19,7 @@ model = dict(
     teacher=dict(
         type='GeneratorTeacher',
         generator=_base_.biggan_generator,
-        checkpoint='work_dirs/biggan_folder/iter_50000.pth',
+        checkpoint=f'work_dirs/biggan_folder_{_base_.size}/iter_50000.pth',
     ),
     distillation_loss=_base_.ppcd.distillation_loss,
     pruning_loss=_base_.ppcd.pruning_loss,

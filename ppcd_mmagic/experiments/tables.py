@@ -53,7 +53,8 @@ def own_configs(runs: Sequence[Run]) -> Dict[str, str]:
     trained with. Lines of which something else was changed than the seed are
     left out."""
     found = {}
-    for run in runs:
+    # those of a name differ in their seeds only
+    for run in {run.name: run for run in runs}.values():
         path = str(run.config.filename)
         if osp.abspath(path).startswith(CONFIGS + osp.sep) and settings_of(
             run.config
