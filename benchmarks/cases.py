@@ -34,9 +34,13 @@ class Scale(NamedTuple):
     classes: int
     attention: int  # after which block
     noise: int = 120
+    batch: int = 8  # of a training step
 
 
-FULL = Scale(resolution=128, student=64, teacher=96, classes=1000, attention=4)
+# as configs/ppcd_biggan_128_alpha06.py has it
+FULL = Scale(
+    resolution=128, student=64, teacher=96, classes=1000, attention=4, batch=32
+)
 MODERATE = Scale(
     resolution=64, student=32, teacher=32, classes=100, attention=3
 )
@@ -164,7 +168,6 @@ class Trainer:
         self,
         scale: Scale,
         device: str,
-        batch: int,
         generator: dict,
         discriminator: dict = {},
         **model,
@@ -204,7 +207,7 @@ class Trainer:
             }
         )
         samples = []
-        for _ in range(batch):
+        for _ in range(scale.batch):
             sample = DataSample(
                 gt_img=torch.randint(0, 255, (3,) + (scale.resolution,) * 2)
             )

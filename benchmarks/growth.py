@@ -132,7 +132,10 @@ def measured(
     seconds = float('nan')
     if step:
         trainer = Trainer(
-            scale, 'cpu', BATCH, masked, blocks_of_discriminator(resolution)
+            scale._replace(batch=BATCH),
+            'cpu',
+            masked,
+            blocks_of_discriminator(resolution),
         )
         seconds, _ = fastest(trainer, rounds)
     return Cost(

@@ -41,6 +41,17 @@ def _scale(part: dict) -> str:
     )
 
 
+def _training_scale(part: dict) -> str:
+    return f'{_scale(part)}, batch {part["scale"]["batch"]}'
+
+
+def _time(seconds: float) -> str:
+    """Three digits, or all of more."""
+    milliseconds = seconds * 1e3
+    digits = '.0f' if milliseconds >= 100 else '.3g'
+    return f'{milliseconds:{digits}} ms'
+
+
 def _inference(part: dict) -> str:
     names, dense = list(part['complexity']), part['complexity']['dense']
     rows = []
@@ -53,7 +64,7 @@ def _inference(part: dict) -> str:
         ]
         for batch, latency in part['latency'].items():
             row += [
-                f'{latency[name] * 1e3:.0f} ms',
+                _time(latency[name]),
                 f'{latency[name] / latency["dense"]:.3f}',
                 f'{part["memory"][batch][name]:.0f} MiB',
             ]
@@ -61,14 +72,6 @@ def _inference(part: dict) -> str:
     head = ['model', 'parameters', 'multiply-adds / dense']
     for batch in part['latency']:
         head += [f'latency, batch {batch}', '/ dense', 'peak memory']
-    ways = [
-        [
-            name,
-            f'{seconds * 1e3:.0f} ms',
-            f'{seconds / part["ways"]["dense, eager"]:.3f}',
-        ]
-        for name, seconds in part['ways'].items()
-    ]
     limit, reached, alike = speedup_and_limit(part)
     return '\n'.join(
         [
@@ -76,21 +79,29 @@ def _inference(part: dict) -> str:
             '',
             table([head, *rows]),
             '',
-            f'Batch 16: the export is {reached:.2f} times as fast as the dense '
+            f'Batch {max(part["latency"], key=int)}: the export is {reached:.2f} times as fast as the dense '
             f'student and has {limit:.2f} times fewer multiply-adds: '
             f'{reached / limit:.0%} of that. Of that the narrower layers '
             f'alone, beside a dense student that is computed alike: '
             f'{alike / limit:.0%}.',
             '',
-            table([['batch 16', 'latency', '/ dense, eager'], *ways]),
-            '',
+            *(_ways(batch, ways) for batch, ways in part['ways'].items()),
         ]
     )
 
 
+def _ways(batch: int, ways: dict) -> str:
+    rows = [
+        [name, _time(seconds), f'{seconds / ways["dense, eager"]:.3f}']
+        for name, seconds in ways.items()
+    ]
+    head = [f'batch {batch}', 'latency', '/ dense, eager']
+    return table([head, *rows]) + '\n'
+
+
 def speedup_and_limit(part: dict) -> tuple:
     macs = part['complexity']
-    latency = part['latency'][max(part['latency'])]
+    latency = part['latency'][max(part['latency'], key=int)]
     return (
         macs['dense']['multiply_adds'] / macs['exported']['multiply_adds'],
         latency['dense'] / latency['exported'],
@@ -100,12 +111,7 @@ def speedup_and_limit(part: dict) -> tuple:
 
 def _training(part: dict) -> str:
     rows = [
-        [
-            name,
-            f'{part[name] * 1e3:.1f} ms',
-            f'{part[name] / part[base]:.3f}',
-            base,
-        ]
+        [name, _time(part[name]), f'{part[name] / part[base]:.3f}', base]
         for name, base in (
             ('SAGAN', 'SAGAN'),
             ('SAGAN + masks + hook', 'SAGAN'),
@@ -116,7 +122,7 @@ def _training(part: dict) -> str:
     ]
     return '\n'.join(
         [
-            f'## Training step ({_scale(part)}, batch 8)',
+            f'## Training step ({_training_scale(part)})',
             '',
             table([['step', 'time', 'ratio', 'to'], *rows]),
             '',
@@ -128,7 +134,7 @@ def _switches(part: dict) -> str:
     rows = [
         [
             name,
-            f'{seconds * 1e3:.1f} ms',
+            _time(seconds),
             f'{seconds / part["SAGAN"]:.3f}',
             f'{seconds / part["SAGAN, channels_last"]:.3f}',
         ]
@@ -137,7 +143,7 @@ def _switches(part: dict) -> str:
     ]
     return '\n'.join(
         [
-            f'## Training step under switches ({_scale(part)}, batch 8)',
+            f'## Training step under switches ({_training_scale(part)})',
             '',
             table(
                 [['step', 'time', '/ SAGAN', '/ SAGAN, channels_last'], *rows]
@@ -156,7 +162,7 @@ def _shrinking(part: dict) -> str:
         [
             f'{alpha:g}',
             *(
-                f'{part[f"{kind} {alpha:g}"] * 1e3:.0f} ms'
+                _time(part[f'{kind} {alpha:g}'])
                 for kind in ('masked', 'shrunk')
             ),
             f'{part[f"shrunk {alpha:g}"] / part[f"masked {alpha:g}"]:.3f}',
@@ -165,7 +171,7 @@ def _shrinking(part: dict) -> str:
     ]
     return '\n'.join(
         [
-            f'## Training step by sparsity ({_scale(part)}, batch 8)',
+            f'## Training step by sparsity ({_training_scale(part)})',
             '',
             table(
                 [['sparsity of every mask', 'masked', 'shrunk', 'ratio'], *rows]
@@ -193,7 +199,7 @@ def _peers(part: dict) -> str:
         for runtime in runtimes:
             seconds = row['latency'][runtime]
             cells += [
-                f'{seconds * 1e3:.0f} ms',
+                _time(seconds),
                 f'{seconds / ours["latency"][runtime]:.3f}',
             ]
         rows.append(cells)
@@ -261,7 +267,13 @@ TABLES = dict(
 
 
 def _plot(results: dict, path: str) -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    parts = [part for part in ('inference', 'shrinking') if part in results]
+    if not parts:
+        return
+    figure, axes = plt.subplots(
+        1, len(parts), figsize=(4.5 * len(parts), 3.5), squeeze=False
+    )
+    left, right = axes[0, 0], axes[0, -1]
     if 'inference' in results:
         latency = results['inference']['latency']
         batches = [int(batch) for batch in latency]

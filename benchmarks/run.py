@@ -12,6 +12,7 @@ import platform
 import tempfile
 import warnings
 from contextlib import redirect_stdout
+from copy import deepcopy
 from functools import partial
 from io import StringIO
 from types import SimpleNamespace
@@ -52,6 +53,9 @@ from ppcd_mmagic.onnx_generator import OnnxGenerator
 from ppcd_mmagic.registry import HOOKS
 
 ALPHA = 0.6
+# by device: batch sizes, and those at which a model is run in several ways
+BATCHES = dict(cpu=(1, 4, 16), cuda=(1, 16, 128))
+SEVERAL_WAYS = dict(cpu=(16,), cuda=(1, 128))
 
 
 def parse_args() -> argparse.Namespace:
@@ -106,7 +110,7 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
         latency={},
         memory={},
     )
-    for batch in (1, 4, 16):
+    for batch in BATCHES[device]:
         arguments = inputs(models['dense'], batch)
         result['latency'][batch] = by_turns(
             {n: partial(call, m, arguments) for n, m in models.items()}, rounds
@@ -116,7 +120,10 @@ def inference(scale: Scale, rounds: int, device: str) -> dict:
             for n, m in models.items()
         }
     pair = {name: models[name] for name in ('dense', 'exported')}
-    result['ways'] = ways(pair, inputs(models['dense'], 16), rounds, device)
+    result['ways'] = {
+        batch: ways(pair, inputs(models['dense'], batch), rounds, device)
+        for batch in SEVERAL_WAYS[device]
+    }
     return result
 
 
@@ -127,32 +134,29 @@ def has_bf16(device: str) -> bool:
 
 
 def ways(models: dict, arguments: tuple, rounds: int, device: str) -> dict:
-    """Eager, compiled, bf16 and channels_last, which exports have anyway."""
+    """Eager, compiled, bf16 and channels_last, which exports have anyway.
+    On a GPU what is compiled is launched at once (CUDA graphs). Each way has
+    its own copy: the layout of an export's weights follows the precision."""
     functions = {}
+    mode = 'reduce-overhead' if device == 'cuda' else None
     for name, model in models.items():
         functions[f'{name}, eager'] = partial(call, model, arguments)
         functions[f'{name}, compiled'] = partial(
-            call, torch.compile(model), arguments
+            call, torch.compile(deepcopy(model), mode=mode), arguments
         )
         if has_bf16(device):
             functions[f'{name}, bf16'] = partial(
-                torch.autocast(device, torch.bfloat16)(call), model, arguments
+                torch.autocast(device, torch.bfloat16)(call),
+                deepcopy(model),
+                arguments,
             )
-    result = by_turns(functions, rounds)
-    # in place, so after the others
-    last = models['dense'].to(memory_format=torch.channels_last)
-    result.update(
-        by_turns(
-            {'dense, channels_last': partial(call, last, arguments)}, rounds
-        )
-    )
-    last.to(memory_format=torch.contiguous_format)
-    return result
+    last = deepcopy(models['dense']).to(memory_format=torch.channels_last)
+    functions['dense, channels_last'] = partial(call, last, arguments)
+    return by_turns(functions, rounds, warmup=3)
 
 
 def training(scale: Scale, rounds: int, device: str) -> dict:
     """A training step with more and more of PPCD, and the hook alone."""
-    batch = 8
     masked = generator_cfg(
         scale, 'PPResSAGANGenerator', residual_masks='shared'
     )
@@ -164,7 +168,7 @@ def training(scale: Scale, rounds: int, device: str) -> dict:
     )
     plain = dict(generator=generator_cfg(scale, 'SAGANGenerator'))
     pruned = dict(generator=masked, pruning_loss=dict(type='MaskL1Loss'))
-    build = partial(Trainer, scale, device, batch)
+    build = partial(Trainer, scale, device)
     steps = {
         'SAGAN': build(**plain),
         'SAGAN + masks + hook': build(**pruned),
@@ -192,7 +196,7 @@ def switches(scale: Scale, rounds: int, device: str) -> dict:
     masked = generator_cfg(
         scale, 'PPResSAGANGenerator', residual_masks='shared'
     )
-    build = partial(Trainer, scale, device, 8)
+    build = partial(Trainer, scale, device)
     ppcd = partial(build, masked, pruning_loss=dict(type='MaskL1Loss'))
     precisions = [None, *(['bf16'] if has_bf16(device) else [])]
     steps = {
@@ -264,7 +268,7 @@ def shrinking(scale: Scale, rounds: int, device: str) -> dict:
     for alpha in (0, 0.3, 0.6, 0.8):
         for name in ('masked', 'shrunk'):
             step = Trainer(
-                scale, device, 8, masked, pruning_loss=dict(type='MaskL1Loss')
+                scale, device, masked, pruning_loss=dict(type='MaskL1Loss')
             )
             if name == 'shrunk':
                 shrink(step, alpha)
@@ -340,14 +344,14 @@ PARTS = dict(
     shrinking=shrinking,
     peers=peers,
 )
-# Inference at the sizes of the paper; what trains, at what two cores can do.
-SCALES = dict(
-    inference=FULL,
-    training=MODERATE,
-    switches=MODERATE,
-    shrinking=MODERATE,
-    peers=FULL,
-)
+AT_FULL_SIZE = ('inference', 'peers')
+
+
+def scale_of(part: str, device: str, quick: bool) -> Scale:
+    """Sizes of the paper, but for what trains where there is no GPU."""
+    if quick:
+        return SMALL
+    return FULL if part in AT_FULL_SIZE or device == 'cuda' else MODERATE
 
 
 def main() -> None:
@@ -361,13 +365,14 @@ def main() -> None:
     )
     for name in args.parts:
         print(f'{name} ...', flush=True)
-        scale = SMALL if args.quick else SCALES[name]
+        scale = scale_of(name, device, args.quick)
         with DefaultScope.overwrite_default_scope('ppcd_mmagic'):
             results[name] = dict(
                 PARTS[name](scale, args.rounds, device), scale=scale._asdict()
             )
         print(json.dumps(results[name], indent=1), flush=True)
-    print(f'written: {write_report(results, args.out)}')
+        # what is measured stays if the rest is interrupted
+        print(f'written: {write_report(results, args.out)}', flush=True)
 
 
 if __name__ == '__main__':

@@ -205,7 +205,10 @@ def mend_initialization() -> None:
         return
     mended = _without_notes(original)
     for module in list(sys.modules.values()):
-        if vars(module).get('generation_init_weights') is original:
+        if (
+            getattr(module, '__dict__', {}).get('generation_init_weights')
+            is original
+        ):
             vars(module).update(generation_init_weights=mended)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import BIGGAN, SAGAN, TEACHER, build_generator, every_class
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppcd_mmagic.models import ChunkedSelfAttentionBlock, chunk_attention
 from ppcd_mmagic.registry import MODELS
@@ -39,6 +40,31 @@ def test_chunks_of_any_size_against_float64(chunk_size):
     expected = reference(block, x)
     assert (expected - x).abs().max() > 0.05
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products of maps."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.bmm.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    'device, batch, products',
+    # a map of 4096 x 1024 of each of 16 pictures has 2 ** 26 entries
+    [('cpu', 2, 32), ('meta', 2, 2), ('meta', 16, 2), ('meta', 32, 4)],
+)
+@torch.no_grad()
+def test_off_the_cpu_chunks_are_as_large_as_memory_allows(
+    device, batch, products
+):
+    block = ChunkedSelfAttentionBlock(8, with_spectral_norm=False).to(device)
+    with Products() as counted:
+        block(torch.empty(batch, 8, 64, 64, device=device))
+    assert counted.count == products
 
 
 @torch.no_grad()

@@ -68,6 +68,49 @@ def test_a_factor_that_follows_the_width_is_found_before_the_training():
         rehearse(masked(divided_by_its_width), IMAGES)
 
 
+def deep(s, x):
+    x = s.a(x)
+    for layer in (s.c, s.d, s.e):
+        x = layer(x)
+    return s.b(x).tanh()
+
+
+def deep_by_its_width(s, x):
+    return deep(s, x) / int(re.findall(r'\d+', repr(s.b))[1])
+
+
+def overflowing(run):
+    """As spectral norm leaves it, before training, if its guess of a weight's
+    largest singular value is far too small."""
+    layers = {name: conv(8, 8) for name in 'cde'}
+    net = masked(run, n=nn.Identity(), **layers)
+    with torch.no_grad():
+        for layer in (net.a, *layers.values()):
+            layer.weight.mul_(1e12)
+    assert not net(IMAGES).isfinite().all()
+    return net
+
+
+def test_what_overflows_before_training_is_rehearsed_at_another_scale():
+    rehearse(overflowing(deep), IMAGES)
+    with pytest.raises(ExportMismatch):
+        rehearse(overflowing(deep_by_its_width), IMAGES)
+
+
+def test_channels_are_taken_out_of_what_overflows_in_single_precision():
+    net = overflowing(deep)
+    prune_half(net)
+    shrink_channels(net, IMAGES)
+    assert net.a.out_channels < 8
+
+
+def test_what_is_not_a_number_is_not_taken_for_a_wrong_cut():
+    net = masked(lambda s, x: plain(s, x) * float('nan'))
+    with pytest.raises(PPCDError, match='Net computes nan or inf') as caught:
+        rehearse(net, IMAGES)
+    assert not isinstance(caught.value, ExportMismatch)
+
+
 def test_what_does_not_run_with_fewer_channels_is_named():
     net = masked(needs_eight)
     with pytest.raises(PPCDError, match='does not run .*8 channels, please'):

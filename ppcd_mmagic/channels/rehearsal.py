@@ -56,13 +56,31 @@ def rehearse(
         copy = folded_copy(module)
         inputs = on_cpu(example_inputs)
         _vary(copy)
-        if not all(out.isfinite().all() for out in outputs_of(copy, inputs)):
+        if not _is_finite(copy, inputs):
+            _scale_down(copy)
+        if not _is_finite(copy, inputs):
             copy = folded_copy(module)
         for part in (0.5, 1.0):
             _prune(copy, part * fraction)
             kept = link_masks(copy, inputs).kept()
             if kept:
                 try_cut(copy, inputs, kept)
+
+
+def _is_finite(module: nn.Module, inputs: Any) -> bool:
+    return all(bool(out.isfinite().all()) for out in outputs_of(module, inputs))
+
+
+def _scale_down(module: nn.Module) -> None:
+    """Give large kernels the scale of initialized ones: spectral norm divides
+    by a random guess until it has been trained, and what many layers multiply
+    overflows."""
+    for layer in module.modules():
+        for value in layer.parameters(recurse=False):
+            if value.ndim < 2 or not value.numel():
+                continue
+            wanted = value[0].numel() ** -0.5
+            value.mul_(min(1.0, wanted / max(float(value.std()), 1e-30)))
 
 
 def _prune(module: nn.Module, fraction: float) -> None:

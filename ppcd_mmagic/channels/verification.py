@@ -1,5 +1,6 @@
 """Whether two modules compute the same."""
 
+import math
 from copy import deepcopy
 from typing import Any, Dict, List
 
@@ -120,15 +121,26 @@ def difference_of(
 ) -> float:
     """:func:`relative_difference` of a module, wherever it computed what is
     expected, and a smaller one on the CPU, where the inputs are; what is above
-    the tolerance may be float32 that rounds."""
+    the tolerance may be float32 that rounds or overflows.
+
+    Raises:
+        PPCDError: If what they compute is not finite.
+    """
     difference = relative_difference(
         expected, outputs_of(smaller, example_inputs)
     )
     if difference <= tolerance:
         return difference
-    return min(
-        difference, difference_in_float64(module, smaller, example_inputs)
-    )
+    exact = difference_in_float64(module, smaller, example_inputs)
+    if not math.isnan(difference):
+        return min(difference, exact)
+    if not math.isfinite(exact):
+        raise PPCDError(
+            f'{type(module).__name__} computes nan or inf from the example '
+            'inputs, so that what is left of it cannot be compared with it: '
+            'look at its weights, or give inputs as it gets them in use.'
+        )
+    return exact
 
 
 def difference_in_float64(

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from ppcd_mmagic.registry import MODELS
 
+# of an attention map at a time, off the CPU: 256 MiB in single precision
+_MOST_ENTRIES = 2**26
+
 
 @MODELS.register_module()
 class ChunkedSelfAttentionBlock(SelfAttentionBlock):
@@ -19,7 +22,9 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
 
     Args:
         *args, **kwargs: Those of MMagic's ``SelfAttentionBlock``.
-        chunk_size (int): Queries at a time. Defaults to 256.
+        chunk_size (int): Queries at a time on the CPU. Defaults to 256. On
+            other devices, where every chunk costs the launch of its kernels,
+            as many as make a map of 256 MiB, if that is more.
 
     Example:
         >>> generator = MODELS.build(
@@ -47,11 +52,17 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
                 torch.bmm(
                     values, torch.bmm(chunk, keys).softmax(-1).transpose(1, 2)
                 )
-                for chunk in queries.split(self.chunk_size, dim=1)
+                for chunk in queries.split(self._queries_at_once(keys), dim=1)
             ],
             dim=2,
         )
         return self.gamma * self.o(attended.unflatten(2, x.shape[2:])) + x
+
+    def _queries_at_once(self, keys: Tensor) -> int:
+        if keys.device.type == 'cpu':
+            return self.chunk_size
+        per_query = keys.size(0) * keys.size(2)
+        return max(self.chunk_size, _MOST_ENTRIES // per_query)
 
 
 def chunk_attention(generator: nn.Module) -> None:
