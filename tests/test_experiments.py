@@ -253,6 +253,11 @@ def test_a_table_names_the_configs_that_it_is_of():
     left = experiments.own_configs(runs)
     assert set(named) - set(left) == {first.name, others[0].name}
     assert not experiments.own_configs(runs_of(baselines, arguments()))
+    # as long as most of them are, and judged at the end alone
+    equal = experiments.own_configs(
+        runs_of(baselines, arguments(max_iters=800))
+    )
+    assert set(named) - set(equal) == {'Big-GAN'}
 
 
 def test_options_of_the_teacher_are_for_those_that_have_one():

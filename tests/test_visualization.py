@@ -91,6 +91,16 @@ def test_class_grids_show_classes_in_rows():
             )
 
 
+def test_more_than_six_models_go_on_below():
+    images = {str(index): shades(6)[0] for index in range(7)}
+    axes = class_grids(images, ['zero', 'one', 'two'], 2).axes
+    assert [axis.get_title() for axis in axes] == list('0123456')
+    places = [axis.get_subplotspec() for axis in axes]
+    assert [place.rowspan.start for place in places] == [0] * 4 + [1] * 3
+    named = [bool(axis.get_yticklabels()[0].get_text()) for axis in axes]
+    assert named == [True, False, False, False, True, False, False]
+
+
 def test_names_of_classes_stand_beside_their_rows():
     figure = class_grids({'one': shades(6)[0]}, ['zero', 'one', 'two'], 2)
     (axis,) = figure.axes

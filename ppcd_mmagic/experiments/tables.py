@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 from ppcd_mmagic.engine import settings_of
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-from .runs import CONFIGS, COUNTS, Metrics, Run
+from .runs import CONFIGS, COUNTS, Metrics, Run, shorten
 
 Results = Dict[str, List[Metrics]]
 
@@ -50,15 +50,17 @@ def runs_in_words(runs: Sequence[Run]) -> str:
 
 def own_configs(runs: Sequence[Run]) -> Dict[str, str]:
     """By line, the path in ``configs`` of the config that its runs were
-    trained with. Lines of which something else was changed than the seed are
-    left out."""
+    trained with. Lines of which something else was changed than the seed, and
+    when they are judged, are left out."""
     found = {}
     # those of a name differ in their seeds only
     for run in {run.name: run for run in runs}.values():
         path = str(run.config.filename)
-        if osp.abspath(path).startswith(CONFIGS + osp.sep) and settings_of(
-            run.config
-        ) == settings_of(Config.fromfile(path)):
+        if not osp.abspath(path).startswith(CONFIGS + osp.sep):
+            continue
+        own = Config.fromfile(path)
+        judged_once = shorten(own, own.train_cfg.max_iters)
+        if settings_of(run.config) in map(settings_of, (own, judged_once)):
             found[run.name] = osp.relpath(path, CONFIGS)
     return found
 

@@ -24,7 +24,8 @@ def class_grids(
     columns: int,
     width: float = 3.6,
 ) -> Figure:
-    """Grids side by side, one a model: rows are classes.
+    """Grids side by side, one a model: rows are classes. More than six models
+    go on below.
 
     Args:
         images (dict): Images (classes * columns, 3, h, w) in [-1, 1] by model,
@@ -34,12 +35,16 @@ def class_grids(
         width (float): Width of a grid in inches. Defaults to 3.6.
     """
     rows = len(class_names)
+    lines = -(-len(images) // 6)
+    beside = -(-len(images) // lines)
     figure, axes = plt.subplots(
-        1,
-        len(images),
+        lines,
+        beside,
         squeeze=False,
-        figsize=(width * len(images), width * rows / columns + 0.6),
+        figsize=(width * beside, lines * (width * rows / columns + 0.6)),
     )
+    for axis in axes.flat[len(images) :]:
+        axis.remove()
     for axis, (name, pictures) in zip(axes.flat, images.items()):
         height = _show_grid(axis, pictures, columns)
         # about ten letters an inch
@@ -48,9 +53,10 @@ def class_grids(
         step = height / rows
         axis.set_yticks(
             [(row + 0.5) * step for row in range(rows)],
-            class_names if axis is axes.flat[0] else [''] * rows,
+            class_names if axis in axes[:, 0] else [''] * rows,
         )
-    axes.flat[0].set_ylabel('class asked for')
+    for axis in axes[:, 0]:
+        axis.set_ylabel('class asked for')
     figure.tight_layout()
     return figure
 
