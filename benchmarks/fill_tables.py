@@ -22,6 +22,7 @@ from ppcd_mmagic.experiments import (
     read_table,
     table_of,
 )
+from ppcd_mmagic.experiments.runs import COUNTS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, CONFIGS = ROOT / 'docs', ROOT / 'configs'
@@ -79,7 +80,7 @@ def with_lines(page: str, folder: str) -> str:
         rows.append(
             [
                 f'`{Path(line.config).name}`',
-                *(by_name[name] for name in SHOWN),
+                *(by_name.get(name, '') for name in SHOWN),
                 str(len(line.runs)),
                 line.table.title,
             ]
@@ -105,8 +106,8 @@ def means(runs: List[Metrics]) -> Metrics:
     found = {
         key: mean_and_spread([run[key] for run in runs])[0] for key in runs[0]
     }
-    return {  # counts have no family before their name
-        key.split('/')[-1]: round(mean, 4) if '/' in key else round(mean)
+    return {
+        key.split('/')[-1]: round(mean) if key in COUNTS else round(mean, 4)
         for key, mean in found.items()
     }
 

@@ -172,13 +172,13 @@ def config_of(name, pictures, work_dir, iterations, hooks=(), **options):
         batch_size=2, num_workers=0, persistent_workers=False
     )
     # as in the config, but for a training of a few iterations
-    config.train_cfg = dict(
-        type='ppcd_mmagic.ResumableTrainLoop', max_iters=iterations
-    )
+    for key in set(config.train_cfg) - {'type'}:
+        config.train_cfg.pop(key)
+    config.train_cfg.max_iters = iterations
     config.custom_hooks = [*hooks]  # no pictures
     config.default_hooks.mask_binarization.update(begin=0, end=4)
     config.default_hooks.checkpoint = dict(
-        type='CheckpointHook', interval=2, by_epoch=False
+        type=config.default_hooks.checkpoint.type, interval=2, by_epoch=False
     )
     config.default_hooks.logger.interval = 1
     config.visualizer = dict(type='Visualizer', vis_backends=[])

@@ -10,5 +10,9 @@ model = dict(
         **_base_.masked,
     )
 )
+train_cfg = dict(type='ResumableTrainLoop')
+optim_wrapper = dict(paramwise_cfg=_base_.mask_rates)
 default_hooks = dict(_base_.pruning)
+# of an L1 of about 0.03
+default_hooks['extra_losses']['pruning_loss'].update(loss_weight=1e-3)
 default_hooks['mask_binarization'].update(begin=30000, end=200000)

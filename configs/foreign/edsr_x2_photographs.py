@@ -10,11 +10,8 @@ model = dict(
         **_base_.masked,
     )
 )
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
-)
+optim_wrapper = dict(paramwise_cfg=_base_.mask_rates)
 default_hooks = dict(_base_.pruning)
-default_hooks['extra_losses']['pruning_loss'] = dict(
-    type='MaskL1Loss', loss_weight=1e-3
-)
+# of an L1 of about 0.03
+default_hooks['extra_losses']['pruning_loss'].update(loss_weight=1e-3)
 default_hooks['mask_binarization'].update(begin=200, end=1200)

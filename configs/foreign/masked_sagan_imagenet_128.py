@@ -13,6 +13,8 @@ model = dict(
         _delete_=True, generator=_base_.model.generator, **_base_.masked
     ),
 )
+train_cfg = dict(type='ResumableTrainLoop')
+optim_wrapper = dict(generator=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
 default_hooks['extra_losses'].update(
     teacher=dict(

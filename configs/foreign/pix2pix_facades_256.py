@@ -13,5 +13,7 @@ model = dict(
         **_base_.masked,
     )
 )
+train_cfg = dict(type='ResumableTrainLoop')
+optim_wrapper = dict(generators=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
 default_hooks['mask_binarization'].update(begin=8000, end=60000)

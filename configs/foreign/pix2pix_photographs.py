@@ -10,13 +10,6 @@ model = dict(
         **_base_.masked,
     )
 )
-optim_wrapper = dict(
-    generators=dict(
-        paramwise_cfg=dict(custom_keys={'.mask.': dict(lr_mult=10)})
-    )
-)
+optim_wrapper = dict(generators=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
-default_hooks['extra_losses']['pruning_loss'] = dict(
-    type='MaskL1Loss', loss_weight=0.1
-)
 default_hooks['mask_binarization'].update(begin=300, end=1800)
