@@ -714,7 +714,10 @@ class Search:
             self.model.generator_ema = SimpleNamespace(module=self.tested)
         self.hook = HOOKS.build(dict(type='OnceForAllHook', **arguments))
         self.values = iter(values)
-        self.val_loop = SimpleNamespace(run=self.validate)
+        metrics = [SimpleNamespace(prefix='domain')]
+        self.val_loop = SimpleNamespace(
+            run=self.validate, evaluator=SimpleNamespace(metrics=metrics)
+        )
         self.logger = Mock()
         self.work_dir, self.iter, self.max_iters = 'work_dir', 30, 30
         self.validated, self.saved = [], []
@@ -921,6 +924,25 @@ class TestOnceForAll:
             PPCDError, match='"domain/frechet".*domain/accuracy'
         ):
             search.run()
+
+    @pytest.mark.parametrize(
+        'families, found',
+        [(['FID-Full-50k', 'IS-50k'], 'FID-Full-50k/, IS-50k/'), ([], 'no m')],
+    )
+    def test_what_no_metric_can_give_is_named_before_training(
+        self, families, found
+    ):
+        search = Search(budget=0.8)
+        search.val_loop.evaluator.metrics = [
+            SimpleNamespace(prefix=family) for family in families
+        ]
+        with pytest.raises(PPCDError, match=f'"domain/frechet".*{found}'):
+            search.hook.before_train(search)
+
+    def test_a_metric_without_a_family_may_give_any_name(self):
+        search = Search(budget=0.8, metric='PSNR')
+        search.val_loop.evaluator.metrics.append(SimpleNamespace(prefix=None))
+        search.hook.before_train(search)
 
     def test_eight_sub_networks_are_evaluated_if_nothing_else_is_said(self):
         assert len(Search(range(20), budget=1.0).run().validated) == 8

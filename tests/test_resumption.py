@@ -311,6 +311,22 @@ def test_what_changes_speed_and_log_alone_is_free(run):
     assert runner.iter == 4
 
 
+def test_the_best_by_what_is_not_measured_is_refused_before_training(tmp_path):
+    distance = dict(
+        type='SWD', fake_nums=4, image_shape=(3, 16, 16), prefix='swd'
+    )
+    options = dict(
+        val_evaluator__metrics=[distance],
+        default_hooks__checkpoint__rule='less',
+    )
+    runner = tiny_runner(
+        tmp_path, default_hooks__checkpoint__save_best='frechet', **options
+    )
+    with pytest.raises(PPCDError, match='save_best="frechet".*begin with swd/'):
+        runner.train()
+    assert runner.iter == 0
+
+
 @pytest.mark.parametrize('measured', ['lower', ['lower', 'other']])
 def test_resumption_in_a_copy_leaves_the_best_of_its_original(
     tmp_path, measured

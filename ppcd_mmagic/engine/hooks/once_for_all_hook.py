@@ -25,6 +25,7 @@ from ppcd_mmagic.generators import (
     takes_noise,
 )
 from ppcd_mmagic.registry import HOOKS
+from ..validation import require_names, validation_metrics
 
 
 @HOOKS.register_module()
@@ -90,6 +91,11 @@ class OnceForAllHook(Hook):
                 'OnceForAllHook needs a validation to choose by: '
                 'set val_dataloader, val_cfg and val_evaluator.'
             )
+        require_names(
+            validation_metrics(runner),
+            [self.metric],
+            'metric of OnceForAllHook',
+        )
         generator = _only(runner).module
         (least,) = _costs(generator, [_everywhere(generator, min(self.widths))])
         if least > self.budget:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner, get_state_dict, weights_to_cpu
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import written_whole
 from ppcd_mmagic.registry import HOOKS
+from ..validation import require_names, validation_metrics
 
 
 class _RemovesLater:
@@ -44,7 +45,8 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: MMEngine's.
 
     Raises:
-        PPCDError: If MMEngine's hook does not have a setting.
+        PPCDError: If MMEngine's hook does not have a setting, or none of the
+            validation's metrics can be what ``save_best`` names.
 
     Example:
         >>> default_hooks = dict(
@@ -84,8 +86,16 @@ class SafeCheckpointHook(CheckpointHook):
             for path in glob(osp.join(escape(self.out_dir), '.*.partial')):
                 os.remove(path)
         if self.save_best is not None:
+            self._require_best(runner)
             self._find_best_here()
         self._remove_outdated()
+
+    def _require_best(self, runner: Runner) -> None:
+        # without a metric MMEngine says that there is no best one, and goes on
+        metrics = validation_metrics(runner)
+        named = [name for name in self.key_indicators if name != 'auto']
+        if metrics:
+            require_names(metrics, named, 'save_best')
 
     def _find_best_here(self) -> None:
         """The work directory may be a copy: its original is not touched."""
