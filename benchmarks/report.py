@@ -269,6 +269,8 @@ TABLES = dict(
 def _plot(results: dict, path: str) -> None:
     parts = [part for part in ('inference', 'shrinking') if part in results]
     if not parts:
+        if osp.exists(path):  # of another run, beside this one's table
+            os.remove(path)
         return
     figure, axes = plt.subplots(
         1, len(parts), figsize=(4.5 * len(parts), 3.5), squeeze=False

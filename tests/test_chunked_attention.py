@@ -65,6 +65,19 @@ def test_off_the_cpu_chunks_are_as_large_as_memory_allows(
     with Products() as counted:
         block(torch.empty(batch, 8, 64, 64, device=device))
     assert counted.count == products
+    assert block(torch.empty(0, 8, 64, 64, device=device)).shape[0] == 0
+
+
+@torch.no_grad()
+def test_a_recorded_graph_takes_batches_of_any_size():
+    block = ChunkedSelfAttentionBlock(8, with_spectral_norm=False).eval()
+    images = torch.empty(2, 8, 64, 64, device='meta')
+    batch = torch.export.Dim('batch', min=1, max=2**31)
+    program = torch.export.export(
+        block.to('meta'), (images,), dynamic_shapes=({0: batch},)
+    )
+    images = images.expand(2, -1, -1, -1).repeat(32, 1, 1, 1)
+    assert program.module()(images).shape == images.shape
 
 
 @torch.no_grad()

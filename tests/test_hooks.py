@@ -939,10 +939,19 @@ class TestOnceForAll:
         with pytest.raises(PPCDError, match=f'"domain/frechet".*{found}'):
             search.hook.before_train(search)
 
-    def test_a_metric_without_a_family_may_give_any_name(self):
+    @pytest.mark.parametrize('family', [None, ''])  # PSNR's and SAD's
+    def test_a_metric_without_a_family_may_give_any_name(self, family):
         search = Search(budget=0.8, metric='PSNR')
-        search.val_loop.evaluator.metrics.append(SimpleNamespace(prefix=None))
+        search.val_loop.evaluator.metrics.append(SimpleNamespace(prefix=family))
         search.hook.before_train(search)
+
+    def test_a_validation_of_several_data_sets_may_measure_nothing(self):
+        search = Search(budget=0.8)
+        search.val_loop = SimpleNamespace(
+            evaluators=[SimpleNamespace(metrics=None)]
+        )
+        with pytest.raises(PPCDError, match='it has no metrics'):
+            search.hook.before_train(search)
 
     def test_eight_sub_networks_are_evaluated_if_nothing_else_is_said(self):
         assert len(Search(range(20), budget=1.0).run().validated) == 8

@@ -104,6 +104,22 @@ def test_channels_are_taken_out_of_what_overflows_in_single_precision():
     assert net.a.out_channels < 8
 
 
+def not_a_number_if_cut(s, x):
+    y = plain(s, x)
+    whole = 'Conv2d(8' in repr(s.b)
+    return y if whole or x.dtype == torch.float64 else y * float('nan')
+
+
+def test_a_cut_that_makes_numbers_of_none_is_a_wrong_one():
+    net = masked(not_a_number_if_cut)
+    with pytest.raises(ExportMismatch, match='differs by nan'):
+        rehearse(net, IMAGES)
+    prune_half(net)
+    with pytest.raises(ExportMismatch, match='differs by nan'):
+        shrink_channels(net, IMAGES)
+    assert net.b.in_channels == 8
+
+
 def test_what_is_not_a_number_is_not_taken_for_a_wrong_cut():
     net = masked(lambda s, x: plain(s, x) * float('nan'))
     with pytest.raises(PPCDError, match='Net computes nan or inf') as caught:

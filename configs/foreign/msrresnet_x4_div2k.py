@@ -19,3 +19,4 @@ default_hooks = dict(_base_.pruning)
 # of an L1 of about 0.03
 default_hooks['extra_losses']['pruning_loss'].update(loss_weight=1e-3)
 default_hooks['mask_binarization'].update(begin=100000, end=700000)
+randomness = dict(seed=0, diff_rank_seed=True)

@@ -77,7 +77,7 @@ def _scale_down(module: nn.Module) -> None:
     overflows."""
     for layer in module.modules():
         for value in layer.parameters(recurse=False):
-            if value.ndim < 2 or not value.numel():
+            if value.ndim < 2 or not value.is_floating_point():
                 continue
             wanted = value[0].numel() ** -0.5
             value.mul_(min(1.0, wanted / max(float(value.std()), 1e-30)))

@@ -11,10 +11,14 @@ def validation_metrics(runner: Runner) -> List[Any]:
     """The metrics of a training's validation, of all its data sets; none where
     there is no validation."""
     loop = runner.val_loop
-    if loop is None:
-        return []
-    evaluators = getattr(loop, 'evaluators', None) or [loop.evaluator]
-    return [metric for each in evaluators for metric in each.metrics]
+    evaluators = getattr(loop, 'evaluators', None)
+    if evaluators is None:
+        evaluators = [getattr(loop, 'evaluator', None)]
+    return [
+        metric
+        for each in evaluators
+        for metric in getattr(each, 'metrics', None) or []
+    ]
 
 
 def require_names(
@@ -41,7 +45,7 @@ def require_names(
         validation gives: its metrics begin with domain/.
     """
     families = {metric.prefix for metric in metrics}
-    if None in families:
+    if not all(families):
         return
     beginnings = tuple(f'{family}/' for family in sorted(families))
     for name in names:

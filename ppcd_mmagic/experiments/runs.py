@@ -167,7 +167,7 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
     config.train_cfg.val_interval = max_iters
     scheduler = config.get('param_scheduler')
     if scheduler:
-        for key in ('begin', 'end'):
+        for key in {'begin', 'end'} & scheduler.keys():
             scheduler[key] = round(scheduler[key] * scale)
     average: Any = config.model.get('ema_config') or {}
     if 'momentum' in average:

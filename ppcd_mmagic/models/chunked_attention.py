@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from mmagic.models.editors.biggan.biggan_modules import SelfAttentionBlock
 from torch import Tensor
 
+from ppcd_mmagic.compat import is_compiling
 from ppcd_mmagic.registry import MODELS
 
 # of an attention map at a time, off the CPU: 256 MiB in single precision
@@ -24,7 +25,8 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
         *args, **kwargs: Those of MMagic's ``SelfAttentionBlock``.
         chunk_size (int): Queries at a time on the CPU. Defaults to 256. On
             other devices, where every chunk costs the launch of its kernels,
-            as many as make a map of 256 MiB, if that is more.
+            as many as make a map of 256 MiB, if that is more; not in what is
+            compiled or traced.
 
     Example:
         >>> generator = MODELS.build(
@@ -59,9 +61,11 @@ class ChunkedSelfAttentionBlock(SelfAttentionBlock):
         return self.gamma * self.o(attended.unflatten(2, x.shape[2:])) + x
 
     def _queries_at_once(self, keys: Tensor) -> int:
-        if keys.device.type == 'cpu':
+        # a recorded graph is to serve batches of any size
+        recorded = is_compiling() or torch.jit.is_tracing()
+        if keys.device.type == 'cpu' or recorded:
             return self.chunk_size
-        per_query = keys.size(0) * keys.size(2)
+        per_query = max(1, keys.size(0) * keys.size(2))
         return max(self.chunk_size, _MOST_ENTRIES // per_query)
 
 

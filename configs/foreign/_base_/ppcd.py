@@ -18,6 +18,6 @@ pruning = dict(
         type='MaskBinarizationHook', alpha=0.5, schedule='cubic'
     ),
     # nothing that is written is lost, and a resumed training is the same
-    checkpoint=dict(type='SafeCheckpointHook'),
+    checkpoint=dict(type='SafeCheckpointHook', out_dir=None),
     iter_seed=dict(type='IterSeedHook'),
 )
