@@ -45,19 +45,28 @@ class Line(NamedTuple):
 
 def lines(folder: str) -> List[Line]:
     """Those of the configs in a folder, by config, from tables of many configs
-    to those of few; what two tables share counts once."""
+    to those of few; runs that two tables share count in that with more of
+    them, or in the first."""
     tables = sorted(
         map(read_table, sorted(map(str, (DOCS / 'results').glob('*.json')))),
         key=lambda table: -len(table.configs),
     )
-    found: List[Line] = []
-    for table in tables:
-        for name, path in table.configs.items():
-            runs = table.results[name]
-            known = any(line.runs == runs for line in found)
-            if Path(path).parent.name == folder and not known:
-                found.append(Line(path, table, runs))
-    return sorted(found, key=lambda line: line.config)
+    found = [
+        Line(path, table, table.results[name])
+        for table in tables
+        for name, path in table.configs.items()
+        if Path(path).parent.name == folder
+    ]
+    # the first of equally many comes first here, too
+    found.sort(key=lambda line: -len(line.runs))
+    left: List[Line] = []
+    for line in found:
+        if not any(all(r in other.runs for r in line.runs) for other in left):
+            left.append(line)
+    order = [id(table) for table in tables]
+    return sorted(
+        left, key=lambda line: (line.config, order.index(id(line.table)))
+    )
 
 
 def with_results(page: str) -> str:
