@@ -256,6 +256,14 @@ class Widths(Hook):
 
 
 def trained_widths(work_dir, **options):
+    measured = dict(
+        type='SWD', fake_nums=4, image_shape=(3, 16, 16), prefix='domain'
+    )
+    options = {
+        'val_evaluator.metrics': [measured],
+        'train_cfg.val_begin': 100,  # never
+        **options,
+    }
     runner = hooked_runner(work_dir, SEARCH, iterations=6, **options)
     for hook in runner.hooks:
         if type(hook) is HOOKS.get(SEARCH['type']):

@@ -205,7 +205,10 @@ class Search:
         self.hook = HOOKS.build(
             dict(type='OnceForAllHook', budget=0.8, candidates=3)
         )
-        self.val_loop = SimpleNamespace(run=self.validate)
+        metrics = [SimpleNamespace(prefix='domain')]
+        self.val_loop = SimpleNamespace(
+            run=self.validate, evaluator=SimpleNamespace(metrics=metrics)
+        )
         self.seen = []
         random.seed(dist.get_rank())
         torch.manual_seed(dist.get_rank())

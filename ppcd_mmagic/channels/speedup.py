@@ -220,8 +220,10 @@ def discard_channels(
         nn.Module: In eval mode, without gradients.
 
     Raises:
-        ExportMismatch: If the outputs differ by more, or are not finite.
-        PPCDError: If the module has no masks.
+        ExportMismatch: If the outputs differ by more, or those of what is
+            left alone are not finite.
+        PPCDError: If the module has no masks, or its own outputs are not
+            finite.
 
     Example:
         >>> net = nn.Sequential(

@@ -91,11 +91,6 @@ class OnceForAllHook(Hook):
                 'OnceForAllHook needs a validation to choose by: '
                 'set val_dataloader, val_cfg and val_evaluator.'
             )
-        require_names(
-            validation_metrics(runner),
-            [self.metric],
-            'metric of OnceForAllHook',
-        )
         generator = _only(runner).module
         (least,) = _costs(generator, [_everywhere(generator, min(self.widths))])
         if least > self.budget:
@@ -104,6 +99,11 @@ class OnceForAllHook(Hook):
                 f'widths={self.widths} everywhere {least:.3f} of the '
                 'multiply-adds are left. Allow narrower ones or more.'
             )
+        require_names(
+            validation_metrics(runner),
+            [self.metric],
+            'metric of OnceForAllHook',
+        )
         self._inputs.watch(generator)
 
     def before_train_iter(
