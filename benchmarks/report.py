@@ -79,8 +79,8 @@ def _inference(part: dict) -> str:
             '',
             table([head, *rows]),
             '',
-            f'Batch {max(part["latency"], key=int)}: the export is {reached:.2f} times as fast as the dense '
-            f'student and has {limit:.2f} times fewer multiply-adds: '
+            f'Batch {_largest_batch(part)}: the export is {reached:.2f} times as '
+            f'fast as the dense student and has {limit:.2f} times fewer multiply-adds: '
             f'{reached / limit:.0%} of that. Of that the narrower layers '
             f'alone, beside a dense student that is computed alike: '
             f'{alike / limit:.0%}.',
@@ -99,9 +99,13 @@ def _ways(batch: int, ways: dict) -> str:
     return table([head, *rows]) + '\n'
 
 
+def _largest_batch(part: dict):
+    return max(part['latency'], key=int)  # a string where it comes from a file
+
+
 def speedup_and_limit(part: dict) -> tuple:
     macs = part['complexity']
-    latency = part['latency'][max(part['latency'], key=int)]
+    latency = part['latency'][_largest_batch(part)]
     return (
         macs['dense']['multiply_adds'] / macs['exported']['multiply_adds'],
         latency['dense'] / latency['exported'],

@@ -18,6 +18,7 @@ train_cfg = dict(
     type='ResumableTrainLoop',
     max_iters=_base_.train_cfg.max_iters,
     val_interval=_base_.train_cfg.val_interval,
+    dynamic_intervals=_base_.train_cfg.dynamic_intervals,
 )
 optim_wrapper = dict(generator=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
