@@ -3,6 +3,7 @@
 import math
 import random
 from fractions import Fraction
+from itertools import count
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -651,6 +652,29 @@ class TestIterSeed:
         first = draws(5)
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         assert draws(5) == first
+
+    def test_data_are_read_with_numbers_of_their_own_each_iteration(self):
+        def read(iteration):
+            drawn = (
+                (
+                    random.random(),
+                    float(np.random.rand()),
+                    float(torch.rand(())),
+                )
+                for _ in count()
+            )
+            loop = SimpleNamespace(
+                dataloader_iterator=drawn,
+                dataloader=SimpleNamespace(num_workers=0),
+            )
+            HOOKS.build(dict(type='IterSeedHook')).before_train(
+                SimpleNamespace(seed=7, iter=iteration, train_loop=loop)
+            )
+            return next(loop.dataloader_iterator)
+
+        assert read(5) == read(5)
+        for library in zip(read(5), read(6), draws(5), draws(6)):
+            assert len(set(library)) == 4
 
     def test_run_without_a_seed_is_seeded_as_well(self):
         assert draws(3, seed=None) == draws(3, seed=None)

@@ -165,6 +165,10 @@ def _parts(settings: dict) -> Iterator[Tuple[str, dict, List[Any]]]:
         yield 'randomness', randomness, [set_random_seed]
 
 
+# read by registries (scopes are those of bases), and by the runner
+_NO_ARGUMENTS = ('.type', '._scope_', 'train_cfg.by_epoch')
+
+
 def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
     for name, part, found in _parts(settings):
         if not found and not _NO_PARTS.search(name):
@@ -176,7 +180,7 @@ def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
                 ),
             )
         for key, value in part.items():
-            if key in ('type', '_scope_'):  # of bases in another scope
+            if f'{name}.{key}'.endswith(_NO_ARGUMENTS):
                 continue
             # of parts of one name none must take it
             wrong = [_refusal(built, key, value) for built in found]

@@ -9,6 +9,9 @@ from mmengine.runner import Runner
 
 from ppcd_mmagic.registry import HOOKS
 
+# else noise and transforms of an iteration would be drawn from equal numbers
+_OF_DATA = 1
+
 
 class _Seeded:
     """An iterator that seeds before each step."""
@@ -47,7 +50,7 @@ class IterSeedHook(Hook):
         iterator = getattr(loop, 'dataloader_iterator', None)
         if iterator is not None and loop.dataloader.num_workers == 0:
             loop.dataloader_iterator = _Seeded(
-                iterator, lambda: self._seed(runner)
+                iterator, lambda: self._seed(runner, _OF_DATA)
             )
 
     def before_train_iter(
@@ -55,8 +58,8 @@ class IterSeedHook(Hook):
     ) -> None:
         self._seed(runner)
 
-    def _seed(self, runner: Runner) -> None:
-        entropy = [runner.seed or 0, get_rank(), runner.iter]
+    def _seed(self, runner: Runner, *stream: int) -> None:
+        entropy = [runner.seed or 0, get_rank(), runner.iter, *stream]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
