@@ -102,8 +102,6 @@ def with_metrics(metafile: str, folder: str) -> str:
     first: Dict[str, List[Metrics]] = {}
     for line in lines(folder):
         first.setdefault(f'configs/{line.config}', line.runs)
-    if not first:
-        return metafile
     content = yaml.safe_load(metafile)
     for model in content['Models']:
         runs = first.get(model['Config'])
@@ -113,7 +111,9 @@ def with_metrics(metafile: str, folder: str) -> str:
 
 def means(runs: List[Metrics]) -> Metrics:
     found = {
-        key: mean_and_spread([run[key] for run in runs])[0] for key in runs[0]
+        key: mean_and_spread([run[key] for run in runs])[0]
+        for key in runs[0]
+        if all(key in run for run in runs)  # older ones have fewer
     }
     return {
         key.split('/')[-1]: round(mean) if key in COUNTS else round(mean, 4)

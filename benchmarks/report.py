@@ -9,17 +9,21 @@ import matplotlib
 from cases import ALIKE, MULTIPLES, OURS
 from tables import table
 
+from ppcd_mmagic.files import written_whole
+
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 
 def write_report(results: dict, out_dir: str) -> str:
     """Write JSON, table and plot under the device's name; returns the path
-    of the table."""
+    of the table. Parts of the same device and torch that were measured before
+    are kept beside those measured now."""
     os.makedirs(out_dir, exist_ok=True)
     name = re.sub(r'\W+', '-', results['device']).strip('-').lower()
     base = osp.join(out_dir, name + ('-quick' if results['quick'] else ''))
-    with open(f'{base}.json', 'w') as file:
+    results = {**_kept(f'{base}.json', results), **results}
+    with written_whole(f'{base}.json') as path, open(path, 'w') as file:
         json.dump(results, file, indent=1)
     sections = [f'# {results["device"]}, torch {results["torch"]}\n']
     sections += [
@@ -31,6 +35,14 @@ def write_report(results: dict, out_dir: str) -> str:
         file.write('\n'.join(sections))
     _plot(results, f'{base}.png')
     return f'{base}.md'
+
+
+def _kept(path: str, results: dict) -> dict:
+    if not osp.exists(path):
+        return {}
+    with open(path) as file:
+        before = json.load(file)
+    return before if before['torch'] == results['torch'] else {}
 
 
 def _scale(part: dict) -> str:

@@ -30,14 +30,7 @@ from ppcd_mmagic.evaluation import (
     kept_statistics,
 )
 from ppcd_mmagic.evaluation.real_pictures import real_batches
-from ppcd_mmagic.experiments import (
-    Run,
-    Table,
-    read_table,
-    runs_in_words,
-    save_table,
-    size_of,
-)
+from ppcd_mmagic.experiments import Run, Table, read_table, save_table, size_of
 from ppcd_mmagic.generators import draw_noise
 
 SIZE = 128  # pixels that pictures are enlarged to
@@ -106,10 +99,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def finished_runs(root: str, seeds: Sequence[int]) -> List[Run]:
+def finished_runs(table: Table, root: str, seeds: Sequence[int]) -> List[Run]:
     """Those of the table in ``root``."""
     runs = []
-    for name in read_table(osp.join(root, 'results.json')).results:
+    for name, found in table.results.items():
+        if len(found) != len(seeds):
+            raise SystemExit(
+                f'error: {name} has {len(found)} runs in {root}, with '
+                f'--seeds there are {len(seeds)}: name those of its table'
+            )
         for seed in seeds:
             run = Run(name, Config(), seed, root)
             if not osp.isfile(osp.join(run.work_dir, 'metrics.json')):
@@ -145,7 +143,8 @@ def judged(
 @torch.no_grad()
 def main() -> None:
     args = parse_args()
-    runs = finished_runs(args.root, args.seeds)
+    table = read_table(osp.join(args.root, 'results.json'))
+    runs = finished_runs(table, args.root, args.seeds)
     config = runs[0].config
     init_default_scope('ppcd_mmagic')
     torch.manual_seed(0)
@@ -166,11 +165,11 @@ def main() -> None:
     save_table(
         Table(
             'By a second judge',
-            f'{runs_in_words(runs)} EfficientNet-Lite0 with a linear layer '
+            f'{table.note} EfficientNet-Lite0 with a linear layer '
             f'that names {100 * real.accuracy:.1f} % of {real.number:,} real '
             f'test pictures; {args.images_per_class} images of each class.',
             results,
-            read_table(osp.join(args.root, 'results.json')).compared,
+            table.compared,
         ),
         osp.join(args.root, 'second_judge'),
     )

@@ -14,13 +14,12 @@ def table(rows: List[Sequence]) -> str:
 
 
 def filled(page: str, name: str, text: str) -> str:
-    """A page with ``text`` between ``<!-- name -->`` and the next
+    """A page with ``text`` between every ``<!-- name -->`` and the next
     ``<!-- end -->``."""
     changed, count = re.subn(
         rf'(<!-- {name} -->\n).*?(\n?<!-- end -->)',
         lambda found: found[1] + text + '\n<!-- end -->',
         page,
-        count=1,
         flags=re.S,
     )
     assert count, f'the page has no <!-- {name} --> with an <!-- end -->'

@@ -91,6 +91,27 @@ def test_kept_tables_are_what_the_report_makes_of_their_figures(
     assert table.with_suffix('.png').exists() == drawn
 
 
+def test_parts_measured_before_are_kept_beside_those_measured_now(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(f'{ROOT}/benchmarks')
+    report = importlib.import_module('report')
+    kept = max(
+        (Path(ROOT) / 'benchmarks/results').glob('*.json'),
+        key=lambda path: len(json.loads(path.read_text())),
+    )
+    whole = json.loads(kept.read_text())
+    head = {key: whole[key] for key in ('device', 'torch', 'quick')}
+    for part in whole.keys() - head.keys():
+        table = report.write_report({**head, part: whole[part]}, str(tmp_path))
+    assert Path(table).read_text() == kept.with_suffix('.md').read_text()
+    # of another torch they would not be comparable
+    head['torch'] = 'another'
+    report.write_report({**head, part: whole[part]}, str(tmp_path))
+    written = json.loads(Path(table).with_suffix('.json').read_text())
+    assert written.keys() == head.keys() | {part}
+
+
 def test_table_of_generators_says_what_is_left_or_why_nothing_can_leave(
     monkeypatch,
 ):

@@ -123,7 +123,7 @@ def test_where_hooks_stand_does_not_count():
 def test_a_config_that_trains_nothing_is_one_line():
     (problem,) = config_problems(Config(dict(a=1)))
     assert problem.startswith(
-        'this is no training config, it has no model, train_dataloader, '
+        'this is no config to train, it has no model, train_dataloader, '
     )
 
 
@@ -168,6 +168,12 @@ def test_a_part_can_be_left_out():
 def test_nothing_is_wrong_with_the_configs_of_the_package(name):
     config = Config.fromfile(config_path(name))
     assert config_problems(config) == []
+
+
+def test_a_loop_by_its_name_takes_no_by_epoch_but_that_it_counts_iterations():
+    assert not problems(train_cfg__by_epoch=False)
+    (problem,) = problems(train_cfg__by_epoch=True)
+    assert problem.startswith('train_cfg.by_epoch: ResumableTrainLoop has no')
 
 
 def test_names_of_the_settings_of_others_are_not_judged():

@@ -116,6 +116,19 @@ def test_tables_are_those_of_the_results(monkeypatch):
         assert page.read_text() == text, f'{page}: run make tables'
 
 
+def test_a_table_is_filled_wherever_it_stands_and_older_runs_may_have_less(
+    monkeypatch,
+):
+    monkeypatch.syspath_prepend(osp.join(ROOT, 'benchmarks'))
+    tables, fill_tables = (
+        importlib.import_module(name) for name in ('tables', 'fill_tables')
+    )
+    page = '<!-- a -->\nold\n<!-- end -->\n'
+    assert tables.filled(2 * page, 'a', 'new') == 2 * page.replace('old', 'new')
+    runs = [{'d/kid': 1.0, 'd/frechet': 2.0}, {'d/frechet': 4.0}]
+    assert fill_tables.means(runs) == {'frechet': 3.0}
+
+
 def test_every_config_is_in_its_metafile():
     index = yaml.safe_load(Path(ROOT, 'model-index.yml').read_text())
     for metafile in Path(ROOT, 'configs').glob('*/metafile.yml'):

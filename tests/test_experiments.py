@@ -134,22 +134,27 @@ def test_pruning_after_training_starts_from_the_unpruned_run_of_its_seed():
             assert has_teacher == (method == 'PPCD-GAN*')
 
 
-def test_each_line_of_the_ablation_lacks_one_part():
+def test_each_line_of_the_ablation_changes_one_part():
     whole, *others = ablation.lines_of(
         arguments(lines=list(ablation.CHANGES))
     ).values()
-    losses = {loss.type for loss in whole.model.distillation_loss}
-    left = [
-        {loss.type for loss in other.model.distillation_loss}
-        for other in others
+    losses, *others_losses = (
+        {loss.type: loss.loss_weight for loss in line.model.distillation_loss}
+        for line in (whole, *others)
+    )
+    pixels, features = (
+        {'PixelDistillationLoss': 10},
+        {'DiscriminatorFeatureLoss': 1},
+    )
+    assert losses == {**pixels, **features}
+    assert others_losses == [
+        {'AttentionDistillationLoss': 10, **losses},
+        features,
+        pixels,
+        losses,
+        losses,
+        losses,
     ]
-    assert len(losses) == 3
-    assert [losses - found for found in left[:3]] == [
-        {'AttentionDistillationLoss'},
-        {'PixelDistillationLoss'},
-        {'DiscriminatorFeatureLoss'},
-    ]
-    assert left[3] == left[4] == left[5] == losses
     reals = [other.model.teacher_as_real for other in others]
     assert reals == [1, 1, 1, 0, 1, 1]
     generators = [config.model.generator for config in (whole, *others)]
@@ -160,6 +165,24 @@ def test_each_line_of_the_ablation_lacks_one_part():
     ]
     linears = [len(generator.masked_linears) for generator in generators]
     assert linears == [1, 1, 1, 1, 1, 1, 0]
+
+
+def test_options_of_the_command_line_mean_the_same_in_each_line_of_an_ablation():
+    lines = ablation.lines_of(
+        arguments(
+            lines=list(ablation.CHANGES),
+            cfg_options={'model.distillation_loss.0.loss_weight': 77.0},
+        )
+    )
+    for line in lines.values():
+        weights = {
+            loss.type: loss.loss_weight for loss in line.model.distillation_loss
+        }
+        assert weights.get('PixelDistillationLoss', 77.0) == 77.0
+        assert 77.0 not in (
+            weights.get('AttentionDistillationLoss'),
+            weights.get('DiscriminatorFeatureLoss'),
+        )
 
 
 def test_the_sweep_compares_its_first_method_with_the_others_at_every_alpha():
@@ -333,12 +356,23 @@ def test_a_table_shows_the_differences_that_it_is_asked_for():
     assert 'minus' not in experiments.Table('', '', single, pairs).markdown()
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"title": ""}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        '',
+        '[]',
+        '{"title": ""}',
+        '{"a": 1}',
+        '{"title": "", "note": "", "results": 5}',
+    ],
+)
 def test_what_is_no_table_is_refused(content, tmp_path):
     path = tmp_path / 'results.json'
     path.write_text(content)
     with pytest.raises(PPCDError, match='is no results.json'):
         experiments.read_table(str(path))
+    with pytest.raises(PPCDError, match='is no results.json'):
+        experiments.read_table(str(tmp_path / 'absent.json'))
 
 
 class Painted:
@@ -408,6 +442,37 @@ def test_what_is_wrong_with_the_last_run_is_said_before_the_first(tmp_path):
     bad.config.model.teacher.checkpoint = 'absent.pth'
     with pytest.raises(PPCDError, match='^bad: teacher checkpoint not found'):
         experiments.run_all([good, bad], 1)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'test_evaluator.metrics': [dict(type='Nothing')]}, 'Nothing'),
+        ({'test_dataloader.batch_size': 0}, 'test_dataloader.batch_size'),
+        (
+            {
+                'test_evaluator.metrics': [
+                    dict(
+                        type='DomainMetric',
+                        checkpoint='absent.pth',
+                        fake_nums=1,
+                    )
+                ]
+            },
+            'classifier of DomainMetric not found',
+        ),
+        ({'default_hooks.mask_binarisation.interval': 2}, 'is no hook'),
+    ],
+)
+def test_what_runs_are_tested_with_is_looked_at_before_the_first(
+    options, message, tmp_path
+):
+    (run,) = dense_runs(tmp_path, 'one')
+    run.config.merge_from_dict(options)
+    experiments.set_alpha(run.config, 0.5)
+    with pytest.raises(PPCDError, match=f'^one: .*{message}'):
+        experiments.run_all([run], 1)
     assert not any(tmp_path.iterdir())
 
 
@@ -495,10 +560,19 @@ def test_runs_of_other_settings_are_not_taken_for_these(tmp_path, monkeypatch):
         experiments.train_all(runs(max_iters=20), 1)
     experiments.train_all(runs(), 1)  # nothing was trained by then
     config = Config.fromfile(folder / 'config.py')
-    config.update(resume=True, load_from='iter_20.pth')  # was once resumed
+    assert config.train_cfg.val_begin > config.train_cfg.max_iters
+    resumed = dict(resume=True, load_from=str(folder / 'iter_20.pth'))
+    config.update(resumed)
     config.dump(folder / 'config.py')
     experiments.train_all(runs(), 1)
     assert called == ['train.py'] * 2, 'what is finished is not done again'
+    (folder / 'metrics.json').write_text('{}')
+    (folder / 'last_checkpoint').unlink()  # results count without it, too
+    for change in (dict(compile=True), dict(load_from='another.pth')):
+        Config({**config, **change}).dump(folder / 'config.py')
+        with pytest.raises(PPCDError, match='dense_seed0.*' + [*change][0]):
+            experiments.run_all(runs(), 1)
+    config.dump(folder / 'config.py')
     for train in (experiments.train_all, experiments.run_all):
         with pytest.raises(PPCDError, match='dense_seed0.*train_cfg.*--root'):
             train(runs(max_iters=20), 1)

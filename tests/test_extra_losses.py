@@ -155,13 +155,9 @@ def losses():
 
 
 def hook_of(**changes):
-    torch.manual_seed(1)
-    hook = HOOKS.build(
+    return HOOKS.build(
         dict(type='ExtraLossesHook', **{**copy.deepcopy(LOSSES), **changes})
     )
-    if hook.teacher:
-        hook.teacher.double()
-    return hook
 
 
 def wrappers_of(model, kind=OptimWrapper, counts=1):
@@ -176,16 +172,21 @@ def wrappers_of(model, kind=OptimWrapper, counts=1):
     )
 
 
-def trained(model, wrappers, hook=None, iterations=4):
+def trained(model, wrappers, hook=None, iterations=4, see_teacher=None):
     """Logs of the last iteration."""
     MessageHub.get_instance('extra_losses')
     runner = SimpleNamespace(model=model, optim_wrapper=wrappers)
     for wrapper in wrappers.values():
         wrapper.initialize_count_status(model, 0, iterations)
+    if hook:
+        torch.manual_seed(1)  # the teacher of `losses`
+        hook.before_train(runner)
+        if hook.teacher:
+            hook.teacher.double()
+        if see_teacher:
+            see_teacher(hook.teacher)
     torch.manual_seed(2)
     data = batch((0, 3, 2, 2))
-    if hook:
-        hook.before_train(runner)
     for iteration in range(iterations):
         MessageHub.get_current_instance().update_info('iter', iteration)
         if hook:
@@ -361,10 +362,15 @@ def test_several_losses_are_added_of_one_pass_of_the_teacher():
             dict(type='PixelDistillationLoss', loss_weight=0.5),
         ]
     )
-    hook.teacher.generator.register_forward_hook(
-        lambda net, args, out: targets.append(out)
+    logs = trained(
+        model,
+        wrappers_of(model),
+        hook,
+        iterations=1,
+        see_teacher=lambda teacher: teacher.generator.register_forward_hook(
+            lambda net, args, out: targets.append(out)
+        ),
     )
-    logs = trained(model, wrappers_of(model), hook, iterations=1)
     alone = built(Foreign)
     expected = trained(alone, wrappers_of(alone), hook_of(), iterations=1)
     assert logs['loss_cd'] == pytest.approx(expected['loss_cd'])
@@ -522,3 +528,12 @@ def test_what_cannot_be_added_is_refused_before_the_training():
     )
     with pytest.raises(PPCDError, match='one teacher, but generators.a, '):
         hook_of().before_train(SimpleNamespace(model=two, optim_wrapper=only))
+
+
+def test_the_teacher_s_weights_are_needed_by_a_training_alone():
+    """What is trained can be tested where they are not."""
+    teacher = dict(copy.deepcopy(LOSSES['teacher']), checkpoint='absent.pth')
+    hook = hook_of(teacher=teacher)
+    model = built(Foreign)
+    with pytest.raises(PPCDError, match='absent.pth'):
+        trained(model, wrappers_of(model), hook)

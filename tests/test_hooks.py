@@ -886,6 +886,13 @@ class TestOnceForAll:
         search.hook.before_train_iter(search, 0)
         assert kept_of(search.generator) == (1, 1, 1, 1)
 
+    @pytest.mark.parametrize(
+        'arguments', [dict(widths=()), dict(candidates=0), dict(candidates=-1)]
+    )
+    def test_a_search_of_nothing_is_refused(self, arguments):
+        with pytest.raises(PPCDError, match=f'^{[*arguments][0]}='):
+            HOOKS.build(dict(type='OnceForAllHook', budget=0.5, **arguments))
+
     def test_budget_is_that_of_the_multiply_adds_counted_by_hand(self):
         least = cost(8, 8, 4, 4)
         accepted = Search(widths=(0.5, 1.0), budget=least + 1e-4)

@@ -25,8 +25,9 @@ from gans import (
 )
 from mmengine.config import Config
 from test_ppcd_gan import ppcd_losses
-from tool_calls import load_tool
+from tool_calls import call_tool, load_tool
 
+from ppcd_mmagic import PPCDError
 from ppcd_mmagic.registry import MODELS
 
 DENSE = dict(SAGAN, type='SAGANGenerator')
@@ -320,3 +321,36 @@ def test_what_a_resumed_training_has_left_is_tested_like_any(
     found = tool.load_config(tool.parse_args())
     assert found.load_from == 'iter_800.pth' and not found.resume
     assert found.model.teacher is None
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            ('--cfg-options', 'test_evaluator.metrics.0.fake_num=3'),
+            'fake_num: DomainMetric has no such setting',
+        ),
+        (
+            ('--cfg-options', 'test_dataloader.batch_size=0'),
+            'test_dataloader.batch_size=0 must be',
+        ),
+        ((), 'classifier of DomainMetric not found'),
+        (
+            ('--cfg-options', 'test_evaluator.metrics=[]', '--out', '.'),
+            '--out: . is a folder',
+        ),
+    ],
+)
+def test_what_a_test_cannot_be_done_with_is_said_before_it(
+    arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path('iter_800.pth').touch()
+    with pytest.raises(PPCDError, match=message):
+        call_tool(
+            monkeypatch,
+            'test',
+            config_path('tinygan_digits_16'),
+            'iter_800.pth',
+            *arguments,
+        )

@@ -565,3 +565,36 @@ def test_trained_students_walk_like_their_export(
     assert abs(pictures['student'] - pictures['export']).max() <= 1
     ends = [tile(pictures['export'], 0, column) for column in (0, 2)]
     assert abs(ends[0] - ends[1]).mean() > 5
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (('--export', 'absent'), '--export: no summary.json can be read'),
+        (('--curves', 'absent'), '--curves: there is no log of losses'),
+    ],
+)
+def test_what_a_report_cannot_show_is_said_before_anything_is_judged(
+    arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PPCDError, match=message):
+        call_tool(
+            monkeypatch,
+            'report',
+            *('--model', 'one', 'never.py', 'read.pth'),
+            *('--classifier', 'never.py', 'read.pth'),
+            *arguments,
+        )
+
+
+def test_a_report_does_not_go_where_its_figures_go(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call_tool(
+            monkeypatch,
+            'report',
+            *('--model', 'one', 'never.py', 'read.pth'),
+            *('--classifier', 'never.py', 'read.pth'),
+            *('--out', 'report.json'),
+        )
+    assert 'does not end in .html' in capsys.readouterr().err

@@ -10,9 +10,11 @@ import pytest
 import torch
 from conftest import ROOT
 from gans import StandInForDDP
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from runs import tiny_config, tiny_runner
+from tool_calls import call_tool
 
 from ppcd_mmagic import PPCDError
 from ppcd_mmagic.checkpoints import (
@@ -21,9 +23,9 @@ from ppcd_mmagic.checkpoints import (
     read_checkpoint,
 )
 from ppcd_mmagic.engine import (
+    FormerTraining,
     SafeCheckpointHook,
     SafeRunner,
-    clear,
     locked,
     refuse_used,
 )
@@ -384,10 +386,47 @@ def test_a_used_directory_is_refused(run, tmp_path):
 def test_overwriting_deletes_a_training_and_nothing_else(run):
     (run / 'notes.txt').write_text('mine')
     (run / '20260101_120000').mkdir()
-    clear(str(run))
+    former = FormerTraining(Config(dict(work_dir=str(run))))
+    (run / '20260202_120000').mkdir()  # of the new one
+    former.after_train_iter(None, 0)
     refuse_used(str(run))
     assert (run / 'notes.txt').exists()
     assert not (run / '20260101_120000').exists()
+    assert (run / '20260202_120000').exists()
+
+
+def test_overwriting_costs_nothing_before_a_first_iteration(
+    run, tmp_path, monkeypatch
+):
+    path = tmp_path / 'config.py'
+    tiny_config(run).dump(path)
+
+    def overwrite(*options):
+        call_tool(
+            monkeypatch,
+            'train',
+            path,
+            '--work-dir',
+            run,
+            '--overwrite',
+            '--cfg-options',
+            'resume=True',  # as a resumed training leaves it
+            *options,
+        )
+
+    before = {name: (run / name).stat().st_mtime_ns for name in saved(run)}
+    for option, message in (
+        ('optim_wrapper.generator.optimizer.betass=1', 'betass'),
+        (f'load_from={run}/iter_6.pth', 'delete .*iter_6.*load_from.*work-dir'),
+    ):
+        with pytest.raises(PPCDError, match=message):
+            overwrite(option)
+        assert saved(run) == list(before)
+    overwrite('default_hooks.checkpoint.interval=1')
+    assert saved(run) == ['iter_4.pth', 'iter_5.pth', 'iter_6.pth']
+    assert all(
+        (run / name).stat().st_mtime_ns > time for name, time in before.items()
+    )
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path):

@@ -1,4 +1,4 @@
-"""What each part of PPCD-GAN+ contributes: it without one part at a time."""
+"""What each part of PPCD-GAN+ contributes: one taken out, added or changed."""
 
 import argparse
 import os.path as osp
@@ -9,10 +9,11 @@ from command_line import parse_experiment, run
 from mmengine.config import Config
 
 from ppcd_mmagic.experiments import (
+    Run,
     Table,
     bar_chart,
+    changed,
     labels_for,
-    make_runs,
     own_configs,
     read_config,
     run_all,
@@ -33,6 +34,10 @@ def without_loss(kind: str) -> Callable[[Config], None]:
     return change
 
 
+def with_attention(config: Config) -> None:
+    config.model.distillation_loss.insert(0, config.ppcd.distillation_loss)
+
+
 def with_real_pictures(config: Config) -> None:
     config.model.teacher_as_real = 0.0
 
@@ -46,7 +51,7 @@ def with_whole_first_layer(config: Config) -> None:
 
 
 CHANGES: Dict[str, Callable[[Config], None]] = {
-    'without attention': without_loss('AttentionDistillationLoss'),
+    'with attention': with_attention,
     'without pixels': without_loss('PixelDistillationLoss'),
     'without features of the discriminator': without_loss(
         'DiscriminatorFeatureLoss'
@@ -59,21 +64,24 @@ CHANGES: Dict[str, Callable[[Config], None]] = {
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Train PPCD-GAN+, and it without one of its parts; print '
-        'and draw the table.'
+        description='Train PPCD-GAN+, and it with one of its parts taken '
+        "out or changed, or PPCD-GAN's attention added; print and draw the "
+        'table.'
     )
     parser.add_argument(
         '--lines',
         nargs='+',
         choices=list(CHANGES),
         default=list(CHANGES),
-        help='what to leave out or change (default: all, one by one)',
+        help='what to leave out, add or change (default: all, one by one)',
     )
     return parse_experiment(parser, 'ablation')
 
 
 def lines_of(args: argparse.Namespace) -> Dict[str, Config]:
-    whole = read_config(f'ppcd_plus/ppcd_plus_{args.data}.py')
+    """With what the command line says of all of them: of the whole, or a
+    number in its list of losses would mean another one in another line."""
+    whole = changed(read_config(f'ppcd_plus/ppcd_plus_{args.data}.py'), args)
     lines = {WHOLE: whole}
     for name in args.lines:
         lines[name] = deepcopy(whole)
@@ -83,7 +91,11 @@ def lines_of(args: argparse.Namespace) -> Dict[str, Config]:
 
 def main() -> None:
     args = parse_args()
-    runs = make_runs(lines_of(args), args)
+    runs = [
+        Run(name, config, seed, args.root)
+        for name, config in lines_of(args).items()
+        for seed in args.seeds
+    ]
     results = run_all(runs, args.jobs)
     save_table(
         Table(

@@ -64,7 +64,8 @@ def parse_args() -> argparse.Namespace:
 def sweep(args: argparse.Namespace, masks: str) -> List[Run]:
     """PPCD-GAN, pruned to every alpha while it trains."""
     base = changed(read_config(f'{STUDENTS[args.data]}_alpha06.py'), args)
-    base.model.generator.residual_masks = masks
+    if masks != base.model.generator.get('residual_masks', 'independent'):
+        base.model.generator.residual_masks = masks
     return [
         Run(
             f'{masks}, alpha {alpha}',

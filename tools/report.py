@@ -4,7 +4,7 @@ import argparse
 import json
 import os.path as osp
 import statistics
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 import torch
 import torch.nn as nn
@@ -97,10 +97,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=seed, default=0)
     parser.add_argument(
         '--out',
+        type=page,
         default='work_dirs/report/report.html',
-        help='default: %(default)s',
+        help='picture and figures go beside it, as PNG and JSON (default: '
+        '%(default)s)',
     )
     return parser.parse_args()
+
+
+def page(text: str) -> str:
+    """Type of the path of the report."""
+    if not text.lower().endswith(('.html', '.htm')):
+        raise argparse.ArgumentTypeError(f'"{text}" does not end in .html')
+    return text
 
 
 def load_entries(models: List[List[str]]) -> List[Entry]:
@@ -241,7 +250,43 @@ def print_table(rows: List[List[str]]) -> None:
         print('  '.join(cell.ljust(w) for cell, w in zip(line, widths)))
 
 
-def write_report(args: argparse.Namespace, found: dict) -> None:
+class Extras(NamedTuple):
+    """What is shown beside the figures, as far as it was asked for.
+
+    Attributes:
+        summary (dict, optional): Of an export.
+        scalars (dict, optional): Of a training, by name.
+    """
+
+    summary: Optional[dict]
+    scalars: Optional[dict]
+
+
+def read_extras(args: argparse.Namespace) -> Extras:
+    """Raises:
+    PPCDError: If a folder does not hold what it is named for.
+    """
+    summary = scalars = None
+    if args.export:
+        try:
+            with open(osp.join(args.export, 'summary.json')) as file:
+                summary = json.load(file)
+        except (OSError, ValueError) as error:
+            raise PPCDError(
+                f'--export: no summary.json can be read in {args.export} '
+                f'({error}): name the folder that tools/export.py wrote to.'
+            ) from error
+    if args.curves:
+        scalars = read_scalars(args.curves)
+        if not losses_of(scalars):
+            raise PPCDError(
+                f'--curves: there is no log of losses in {args.curves}: name '
+                'the work directory of a training.'
+            )
+    return Extras(summary, scalars)
+
+
+def write_report(args: argparse.Namespace, found: dict, extras: Extras) -> None:
     report = HtmlReport('PPCD-GAN: ' + ', '.join(found['rows']))
     per_class = args.images_per_class
     pictures = {
@@ -271,19 +316,17 @@ def write_report(args: argparse.Namespace, found: dict) -> None:
         "classifier: not Inception's FID. KID: the kernel distance in the "
         'same space, which does not depend on the number of images.'
     )
-    if args.export:
-        write_export(report, args.export)
-    if args.curves:
-        write_curves(report, args.curves)
+    if extras.summary:
+        write_export(report, extras.summary)
+    if extras.scalars:
+        write_curves(report, extras.scalars)
     write_classes(report, found)
     write_leakage(report, found)
     with written_whole(args.out) as path:
         report.save(path)
 
 
-def write_export(report: HtmlReport, folder: str) -> None:
-    with open(osp.join(folder, 'summary.json')) as file:
-        summary = json.load(file)
+def write_export(report: HtmlReport, summary: dict) -> None:
     report.heading('Export')
     report.text(
         f'Masked student and export differ by at most '
@@ -296,16 +339,20 @@ def write_export(report: HtmlReport, folder: str) -> None:
     )
 
 
-def write_curves(report: HtmlReport, work_dir: str) -> None:
-    series = read_scalars(work_dir)
-    report.heading('Training')
-    losses = {
+def losses_of(series: dict) -> Dict[str, str]:
+    """Names of those that can be drawn."""
+    return {
         name: name
         for name in sorted(series)
         if name.startswith('loss_') and len(series[name]) > 1
     }
+
+
+def write_curves(report: HtmlReport, series: dict) -> None:
+    report.heading('Training')
     report.figure(
-        curves(series, losses, 'loss (weighted)'), 'Losses of the student.'
+        curves(series, losses_of(series), 'loss (weighted)'),
+        'Losses of the student.',
     )
     masks = {
         name: name.removeprefix('sparsity/')
@@ -359,14 +406,16 @@ def write_leakage(report: HtmlReport, found: dict) -> None:
 def main() -> None:
     args = parse_args()
     init_default_scope('ppcd_mmagic')
-    make_folder(osp.dirname(args.out))  # before minutes are spent
+    # before minutes are spent
+    make_folder(osp.dirname(args.out))
+    extras = read_extras(args)
     found = measure(args, load_entries(args.model))
-    write_report(args, found)
     with (
         written_whole(osp.splitext(args.out)[0] + '.json') as path,
         open(path, 'w') as file,
     ):
         json.dump(found['rows'], file, indent=2)
+    write_report(args, found, extras)
     print_table(table(found['rows']))
     print(f'written to {args.out}')
 

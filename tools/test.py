@@ -10,8 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import ppcd_mmagic  # noqa: F401, makes MMagic importable and registers parts
+from ppcd_mmagic.engine import config_problems, find_problems
 from ppcd_mmagic.errors import PPCDError
-from ppcd_mmagic.files import local_file, written_whole
+from ppcd_mmagic.files import local_file, make_folder, written_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,7 +53,16 @@ class SaveMetrics(Hook):
 
 def main() -> None:
     args = parse_args()
-    runner = build_runner(load_config(args))
+    config = load_config(args)
+    loops = ['test']
+    problems = config_problems(config, loops) or find_problems(config, loops)
+    if problems:
+        raise PPCDError(*problems)
+    if args.out:  # before minutes are spent
+        make_folder(osp.dirname(args.out))
+        if osp.isdir(args.out):
+            raise PPCDError(f'--out: {args.out} is a folder, name a file.')
+    runner = build_runner(config)
     if args.out:
         runner.register_hook(SaveMetrics(args.out), 'LOWEST')
     runner.test()

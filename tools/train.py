@@ -15,7 +15,7 @@ from mmengine.config import Config
 from ppcd_mmagic.checkpoints import newest_checkpoint
 from ppcd_mmagic.compat import join_ranks_without_gpu, part_ranks
 from ppcd_mmagic.engine import (
-    clear,
+    FormerTraining,
     config_problems,
     enable_amp,
     find_problems,
@@ -63,6 +63,8 @@ def load_config(args: argparse.Namespace) -> Config:
         enable_amp(config)
     config.allow_changes = args.allow_changes
     resumed = args.resume
+    if args.overwrite:
+        config.resume = False  # it may be the config of a resumed training
     if resumed == 'auto':
         # with nothing written yet it begins, from `load_from` where that is set
         resumed = newest_checkpoint(config.work_dir)
@@ -83,9 +85,10 @@ def main() -> None:
     with locked(config.work_dir) if first else contextlib.nullcontext():
         if not args.overwrite and not args.resume:
             refuse_used(config.work_dir)
+        former = args.overwrite and first and FormerTraining(config)
         runner = build_runner(config)
-        if args.overwrite and first:
-            clear(config.work_dir, runner.timestamp)
+        if former:
+            runner.register_hook(former)
         runner.train()
         part_ranks()
     print(f'logs and checkpoints are in {config.work_dir}')

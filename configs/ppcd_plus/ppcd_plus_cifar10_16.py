@@ -1,10 +1,11 @@
-# PPCD-GAN with more to learn from: pixels and the discriminator's features
-# beside attention, the teacher's images as what is real, shared masks, so that
-# every pruned channel leaves, and one on the layer that the noise enters by.
+# Pruned as PPCD-GAN is, taught otherwise: the teacher's pixels and the
+# discriminator's features in place of attention, the teacher's images as what is
+# real, shared masks, so that every pruned channel leaves, and one on the layer
+# that the noise enters by.
 _base_ = '../ppcd_gan/ppcd_cifar10_16_alpha06.py'
 
 model = dict(
     generator=dict(residual_masks='shared', masked_linears=['noise2feat']),
-    distillation_loss=[_base_.ppcd.distillation_loss, *_base_.ppcd.copying],
+    distillation_loss=_base_.ppcd.copying,
     teacher_as_real=1.0,
 )

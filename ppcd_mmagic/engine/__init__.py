@@ -15,14 +15,15 @@ from .hooks import (
 from .lost_processes import lost_processes_named
 from .preflight import enable_amp, find_problems
 from .runner import SafeRunner
-from .settings import hooks_of, settings_of
+from .settings import hooks_of, kind_of, settings_of
 from .train_loop import ResumableTrainLoop
-from .work_dir import clear, locked, refuse_used
+from .work_dir import FormerTraining, locked, refuse_used
 
 __all__ = [
     'ChannelsLastHook',
     'ExtraLossesHook',
     'FiniteGuardHook',
+    'FormerTraining',
     'IterSeedHook',
     'MaskBinarizationHook',
     'OnceForAllHook',
@@ -33,11 +34,11 @@ __all__ = [
     'ShrinkHook',
     'StopSignalHook',
     'StopSignals',
-    'clear',
     'config_problems',
     'enable_amp',
     'find_problems',
     'hooks_of',
+    'kind_of',
     'locked',
     'lost_processes_named',
     'merge_options',

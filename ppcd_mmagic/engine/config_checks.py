@@ -3,7 +3,16 @@
 import difflib
 import inspect
 import re
-from typing import Any, Dict, Iterator, List, Tuple, get_args, get_type_hints
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Sequence,
+    Tuple,
+    get_args,
+    get_type_hints,
+)
 
 from mmagic import registry as mmagic_registry
 from mmengine.config import Config
@@ -11,9 +20,34 @@ from mmengine.registry import Registry
 from mmengine.runner import set_random_seed
 
 from ppcd_mmagic.errors import PPCDError
-from .settings import SETTINGS, hooks_of
+from .settings import SETTINGS, hooks_of, kind_of, listed, walk
 
-_NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+# what there must be, and what is built, for any loop and by loop; the rest of a
+# config are values that it is put together from
+_NEEDED = {
+    '': ('model',),
+    'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    'val': (),  # there are trainings without
+    'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
+}
+_BUILT = {
+    '': (
+        'model',
+        'default_hooks',
+        'custom_hooks',
+        'log_processor',
+        'visualizer',
+        'randomness',
+    ),
+    'train': (
+        'train_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+    ),
+    'val': ('val_dataloader', 'val_evaluator', 'val_cfg'),
+    'test': ('test_dataloader', 'test_evaluator', 'test_cfg'),
+}
 # settings of any part, by the end of their name: least value, and whether it
 # must be whole
 _LEAST = {
@@ -46,7 +80,7 @@ def merge_options(config: Config, options: Dict[str, Any], name: str) -> None:
         PPCDError: If there is no place for a setting.
     """
     for key, value in options.items():
-        places = dict(_walk(config.to_dict()))
+        places = dict(walk(config.to_dict()))
         group = places.get(key)
         try:
             first = key.split('.')[0]
@@ -93,11 +127,15 @@ def _no_setting(name: str, config: Config) -> str:
     return f'nothing reads {name}' + (f'; there is {close[0]}' if close else '')
 
 
-def config_problems(config: Config) -> List[str]:
+def config_problems(
+    config: Config, loops: Sequence[str] = ('train', 'val')
+) -> List[str]:
     """Look for what would fail, or be taken for something else.
 
     Args:
-        config (Config): A training config.
+        config (Config): Of a training, or of what was trained.
+        loops (Sequence[str]): Which of 'train', 'val' and 'test' are to be
+            run. Defaults to the first two.
 
     Returns:
         List[str]: One line for each: unknown parts, unknown arguments of
@@ -105,13 +143,24 @@ def config_problems(config: Config) -> List[str]:
         pruning outside the training, hooks given twice, pictures of another
         size than the generator's.
     """
-    missing = [key for key in _NEEDED if not config.get(key)]
+    missing = [
+        key
+        for loop in ('', *loops)
+        for key in _NEEDED[loop]
+        if not config.get(key)
+    ]
     if missing:
         return [
-            f'this is no training config, it has no {", ".join(missing)}: '
-            'take one of configs/ as the base'
+            f'this is no config to {loops[0]}, it has no '
+            f'{", ".join(missing)}: take one of configs/ as the base'
         ]
-    settings = config.to_dict()
+    whole = config.to_dict()
+    settings = {
+        key: whole[key]
+        for loop in ('', *loops)
+        for key in _BUILT[loop]
+        if key in whole
+    }
     # one line for each setting
     of_settings = {
         **dict(_range_problems(settings)),
@@ -124,49 +173,14 @@ def config_problems(config: Config) -> List[str]:
     ]
 
 
-def _walk(node: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
-    """Every setting with its dotted name, groups before what they hold."""
-    yield name, node
-    pairs = (
-        node.items()
-        if isinstance(node, dict)
-        else enumerate(node if isinstance(node, (list, tuple)) else ())
-    )
-    for key, value in pairs:
-        yield from _walk(value, f'{name}.{key}' if name else str(key))
-
-
-# what of a config is built; the rest are values that it is put together from
-_BUILT = (
-    'model',
-    'train_dataloader',
-    'val_dataloader',
-    'train_cfg',
-    'optim_wrapper',
-    'param_scheduler',
-    'default_hooks',
-    'custom_hooks',
-    'val_evaluator',
-    'val_cfg',
-    'log_processor',
-    'visualizer',
-    'randomness',
-)
-
-
 def _parts(settings: dict) -> Iterator[Tuple[str, dict, List[Any]]]:
     """Names, settings and what may be meant by their type."""
-    for key in _BUILT:
-        for name, node in _walk(settings.get(key), key):
-            if isinstance(node, dict) and isinstance(node.get('type'), str):
-                yield name, node, _parts_called(node['type'])
+    for name, node in walk(settings):
+        if isinstance(node, dict) and isinstance(node.get('type'), str):
+            yield name, node, _parts_called(node['type'])
     randomness = settings.get('randomness')
     if isinstance(randomness, dict):
         yield 'randomness', randomness, [set_random_seed]
-
-
-# read by registries (scopes are those of bases), and by the runner
-_NO_ARGUMENTS = ('.type', '._scope_', 'train_cfg.by_epoch')
 
 
 def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
@@ -180,8 +194,10 @@ def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
                 ),
             )
         for key, value in part.items():
-            if f'{name}.{key}'.endswith(_NO_ARGUMENTS):
+            if key in ('type', '_scope_'):  # of bases in another scope
                 continue
+            if (name, key) == ('train_cfg', 'by_epoch') and value is False:
+                continue  # SafeRunner takes it
             # of parts of one name none must take it
             wrong = [_refusal(built, key, value) for built in found]
             if wrong and all(wrong):
@@ -272,7 +288,7 @@ def _kind_wanted(kinds: tuple, value: Any) -> str:
 
 
 def _range_problems(settings: dict) -> Iterator[Tuple[str, str]]:
-    for name, value in _walk({key: settings.get(key) for key in _BUILT}):
+    for name, value in walk(settings):
         key = name.split('.')[-1]
         if (
             key not in _LEAST
@@ -308,15 +324,14 @@ def _hook_problems(settings: dict) -> Iterator[str]:
         )
     places: Dict[str, List[str]] = {}
     for place, hook in hooks.items():
-        kind = str(hook.get('type')).split('.')[-1]
-        places.setdefault(kind, []).append(place)
+        places.setdefault(kind_of(hook), []).append(place)
     for kind, found in places.items():
         if len(found) > 1 and any(map(_is_own, _parts_called(kind))):
             yield (
                 f'{kind} is there {len(found)} times ({", ".join(found)}): '
                 'keep one'
             )
-    length = settings['train_cfg'].get('max_iters')
+    length = settings.get('train_cfg', {}).get('max_iters')
     if not isinstance(length, int) or length < 1:
         return
     for place in places.get('MaskBinarizationHook', ()):
@@ -335,8 +350,7 @@ def _size_problems(settings: dict) -> Iterator[str]:
     size = (
         generator.get('output_scale') if isinstance(generator, dict) else None
     )
-    for name in ('train_dataloader', 'val_dataloader'):
-        dataset = (settings.get(name) or {}).get('dataset') or {}
+    for name, dataset in _datasets(settings):
         found = dataset.get('size')
         for step in dataset.get('pipeline') or ():
             if isinstance(step, dict) and re.search(
@@ -351,3 +365,10 @@ def _size_problems(settings: dict) -> Iterator[str]:
                 f'{size} px: set model.generator.output_scale (and the '
                 "discriminator's input_scale) or the data alike"
             )
+
+
+def _datasets(settings: dict) -> Iterator[Tuple[str, dict]]:
+    for key in settings:
+        if key.endswith('_dataloader'):
+            for loader in listed(settings[key]):  # MMagic's may be several
+                yield key, loader.get('dataset') or {}

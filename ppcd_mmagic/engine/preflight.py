@@ -16,32 +16,31 @@ from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.evaluation import metrics_of
 from ppcd_mmagic.files import local_file
 from ppcd_mmagic.registry import DATASETS
-from .settings import hooks_of
+from .settings import hooks_of, listed
 
 
-def find_problems(config: Config) -> List[str]:
-    """Look for files a training will need.
+def find_problems(
+    config: Config, loops: Sequence[str] = ('train', 'val')
+) -> List[str]:
+    """Look for files that will be needed.
 
     Args:
-        config (Config): A training config.
+        config (Config): Of a training, or of what was trained.
+        loops (Sequence[str]): Which of 'train', 'val' and 'test' are to be
+            run. Defaults to the first two.
 
     Returns:
         List[str]: One line for each thing missing or misplaced: what it is,
         where it was looked for, and how to get it.
     """
-    model = config.model
-    return [
-        *_start_problems(config.get('load_from')),
-        *_teacher_problems(model.get('teacher'), 'model'),
-        *_hook_problems(config),
-        *_data_problems(config),
-        *_metric_problems(config.get('val_evaluator')),
-    ]
-
-
-def _listed(parts: Any) -> list:
-    """What a config has once or, in a list, several times."""
-    return parts if isinstance(parts, list) else [parts] if parts else []
+    problems = [*_start_problems(config.get('load_from'))]
+    if 'train' in loops:
+        problems += _teacher_problems(config.model.get('teacher'), 'model')
+        problems += _hook_problems(config)
+    problems += _data_problems(config, loops)
+    for loop in loops:
+        problems += _metric_problems(config, f'{loop}_evaluator')
+    return list(dict.fromkeys(problems))  # one file may be asked for twice
 
 
 def _start_problems(path: Optional[str]) -> Iterator[str]:
@@ -69,13 +68,14 @@ def _hook_problems(config: Config) -> Iterator[str]:
         yield from _teacher_problems(hook.get('teacher'), place)
 
 
-def _data_problems(config: Config) -> Iterator[str]:
+_DATA = dict(train='training data', val='validation data', test='test data')
+
+
+def _data_problems(config: Config, loops: Sequence[str]) -> Iterator[str]:
     num_classes = config.model.get('num_classes')
     found: Dict[str, Optional[List[str]]] = {}
-    for loader, what in (
-        ('train_dataloader', 'training data'),
-        ('val_dataloader', 'validation data'),
-    ):
+    for loop in loops:
+        loader, what = f'{loop}_dataloader', _DATA[loop]
         for folder, dataset in _folders_of(config.get(loader)):
             if folder in found:
                 continue
@@ -101,15 +101,15 @@ def _data_problems(config: Config) -> Iterator[str]:
         if classes != first:
             only = sorted({*first} ^ {*classes})
             yield (
-                'training and validation data have different classes ('
-                f'{", ".join(only[:5])} in one of them alone): a class must '
-                'have the same number in both'
+                f'{" and ".join(_DATA[loop] for loop in loops)} have '
+                f'different classes ({", ".join(only[:5])} are not in all of '
+                'them): a class must have the same number everywhere'
             )
 
 
 def _folders_of(loaders: Any) -> Iterator[Tuple[str, dict]]:
     """Folders that data sets read, none for those made of no files."""
-    for loader in _listed(loaders):
+    for loader in listed(loaders):
         dataset = loader.get('dataset') or {}
         root, prefix = dataset.get('data_root'), dataset.get('data_prefix', '')
         prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
@@ -222,9 +222,9 @@ def _picture_problems(folder: str, dataset: dict, what: str) -> Iterator[str]:
         print_log(f'{what}: {line} cannot be read', 'current', logging.WARNING)
 
 
-def _metric_problems(evaluators: Any) -> Iterator[str]:
+def _metric_problems(config: Config, evaluator: str) -> Iterator[str]:
     reported = [None]  # MMagic takes None for a path of its own
-    for metric in metrics_of(evaluators):
+    for metric in metrics_of(config.get(evaluator)):
         kind = metric['type'].split('.')[-1]
         judge = metric.get('checkpoint')
         if judge and not osp.isfile(local_file(judge)):
@@ -239,8 +239,8 @@ def _metric_problems(evaluators: Any) -> Iterator[str]:
             yield (
                 f'Inception weights of {kind} not found: looked for '
                 f'{osp.abspath(inception)}; download '
-                'inception-2015-12-05.pt of StyleGAN2-ADA there, or train '
-                'without FID and IS: --cfg-options val_evaluator.metrics=[]'
+                'inception-2015-12-05.pt of StyleGAN2-ADA there, or do '
+                f'without FID and IS: --cfg-options {evaluator}.metrics=[]'
             )
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from ppcd_mmagic.errors import PPCDError
-from .settings import hooks_of
+from .settings import hooks_of, kind_of
 
 _COMPARED = ('model', 'train_dataloader', 'randomness')
 # what a checkpoint brings along, whatever the config says
@@ -91,7 +91,8 @@ def _settings(text: str) -> Iterator[Tuple[str, Any]]:
     # by their types: where they stand, and how many others, is no matter
     for hook in hooks_of(settings).values():
         if isinstance(hook, dict):
-            kind = str(hook.pop('type')).split('.')[-1]
+            kind = kind_of(hook)
+            hook.pop('type')
             if kind not in _FREE_HOOKS:
                 yield from _flat(kind, hook)
     for name in settings.keys() & {*_COMPARED, *_RESTORED}:

@@ -1,7 +1,7 @@
 """What counts of a config, wherever it stands."""
 
 import inspect
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -45,6 +45,29 @@ def hooks_of(settings: Any) -> Dict[str, Any]:
     }
 
 
+def walk(node: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
+    """Every setting with its dotted name, groups before what they hold."""
+    yield name, node
+    pairs = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node if isinstance(node, (list, tuple)) else ())
+    )
+    for key, value in pairs:
+        yield from walk(value, f'{name}.{key}' if name else str(key))
+
+
+def kind_of(hook: Any) -> str:
+    """The name of a hook's type, without its scope; '' of what is no hook."""
+    named = isinstance(hook, dict) and hook.get('type')
+    return str(named or '').split('.')[-1]
+
+
+def listed(parts: Any) -> list:
+    """What a config has once or, in a list, several times, as a list."""
+    return parts if isinstance(parts, list) else [parts] if parts else []
+
+
 def settings_of(config: Config) -> Dict[str, Any]:
     """What a training is determined by.
 
@@ -56,9 +79,7 @@ def settings_of(config: Config) -> Dict[str, Any]:
         order of their own: the same for configs that train the same.
     """
     settings = config.to_dict()
-    hooks = sorted(
-        hooks_of(settings).values(), key=lambda hook: str(hook.get('type'))
-    )
+    hooks = sorted(hooks_of(settings).values(), key=kind_of)
     named = {key: settings[key] for key in SETTINGS & settings.keys()}
     named.pop('default_hooks', None)
     named.pop('custom_hooks', None)

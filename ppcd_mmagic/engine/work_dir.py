@@ -8,7 +8,11 @@ import socket
 from contextlib import contextmanager
 from typing import Any, Iterator, List
 
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
 from ppcd_mmagic.errors import PPCDError
+from .settings import walk
 
 _CHECKPOINT = re.compile(r'((iter|epoch)_\d+|best_.*)\.pth|last_checkpoint')
 _LOGS = re.compile(r'\d{8}_\d{6}')
@@ -73,17 +77,43 @@ def refuse_used(work_dir: str) -> None:
         )
 
 
-def clear(work_dir: str, but: str = '') -> None:
-    """Delete the checkpoints and logs of a training.
+class FormerTraining(Hook):
+    """Deletes the checkpoints and logs that a work directory holds, when
+    another training there has done its first iteration: what fails before
+    that must not cost anything.
 
     Args:
-        work_dir (str): Where it was trained.
-        but (str): Name of a folder of logs to keep. Defaults to none.
+        config (Config): Of the other training, before it has begun.
+
+    Raises:
+        PPCDError: If it needs a checkpoint that would be deleted.
     """
-    for name in _matching(work_dir, _CHECKPOINT):
-        os.remove(osp.join(work_dir, name))
-    for name in {*_matching(work_dir, _LOGS)} - {but}:
-        shutil.rmtree(osp.join(work_dir, name))
+
+    priority = 'HIGHEST'  # before anything is saved
+
+    def __init__(self, config: Config) -> None:
+        work_dir = config.work_dir
+        self._files = [
+            osp.join(work_dir, name)
+            for name in _matching(work_dir, _CHECKPOINT)
+        ]
+        self._logs = [
+            osp.join(work_dir, name) for name in _matching(work_dir, _LOGS)
+        ]
+        deleted = set(map(osp.realpath, self._files))
+        for place, value in walk(config.to_dict()):
+            if isinstance(value, str) and osp.realpath(value) in deleted:
+                raise PPCDError(
+                    f'--overwrite would delete {value}, which {place} names: '
+                    'name another --work-dir, or move it away.'
+                )
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        for path in self._files:
+            os.remove(path)
+        for path in self._logs:
+            shutil.rmtree(path)
+        self._files, self._logs = [], []
 
 
 def _matching(work_dir: str, pattern: re.Pattern) -> List[str]:

@@ -23,8 +23,7 @@ class ClassAccuracy(GenerativeMetric):
     """Fraction of generated images that a classifier of torchvision recognises
     as the class asked for; what is missing to 1 is class leakage.
 
-    For data of ImageNet's size: :class:`DomainMetric` holds all the real
-    pictures in memory, this one none.
+    It needs no real pictures, as :class:`DomainMetric` does.
 
     Args:
         fake_nums (int): Number of images to generate, -1 for all that come.

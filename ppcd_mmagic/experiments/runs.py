@@ -38,6 +38,7 @@ from ppcd_mmagic.engine import (
     config_problems,
     find_problems,
     hooks_of,
+    kind_of,
     merge_options,
     settings_of,
 )
@@ -164,7 +165,6 @@ def shorten(config: Config, max_iters: Optional[int]) -> Config:
         return config
     scale = max_iters / config.train_cfg.max_iters
     config.train_cfg.max_iters = max_iters
-    config.train_cfg.val_interval = max_iters
     scheduler = config.get('param_scheduler')
     if scheduler:
         for key in {'begin', 'end'} & scheduler.keys():
@@ -188,7 +188,7 @@ def pruning_hooks(config: Config) -> List[Any]:
     return [
         hook
         for hook in hooks_of(config).values()
-        if 'MaskBinarizationHook' in hook['type']
+        if kind_of(hook) == 'MaskBinarizationHook'
     ]
 
 
@@ -223,7 +223,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Dict[str, List[Metrics]]:
     starts = {run.start.work_dir: run.start for run in runs if run.start}
     _refuse_equal_runs(runs)
     _refuse_other_runs([*starts.values(), *runs])
-    _refuse_faulty_runs([*starts.values(), *runs])
+    _refuse_faulty_runs([*starts.values(), *runs], ('train', 'val', 'test'))
     judges = dict.fromkeys(
         filter(
             _config_of_judge,
@@ -247,7 +247,7 @@ def train_all(runs: Sequence[Run], jobs: int) -> None:
     """
     _refuse_equal_runs(runs)
     _refuse_other_runs(runs)
-    _refuse_faulty_runs(runs)
+    _refuse_faulty_runs(runs, ('train', 'val'))
     left = [run for run in runs if not _is_finished(run)]
     _in_parallel(_train_and_export, left, jobs, 'trainings')
 
@@ -277,7 +277,7 @@ def _refuse_equal_runs(runs: Sequence[Run]) -> None:
         )
 
 
-def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
+def _refuse_faulty_runs(runs: Sequence[Run], loops: Sequence[str]) -> None:
     """Before the first one begins: the last one may be days away."""
     problems: Dict[str, str] = {}
     for run in runs:
@@ -288,10 +288,13 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
         # what is missing yet, and will be trained before the runs
         if run.start:
             config.load_from = None
-        for metric in metrics_of(config.get('val_evaluator')):
-            if _config_of_judge(metric.get('checkpoint')):
-                metric['checkpoint'] = None
-        for problem in config_problems(config) or find_problems(config):
+        for loop in loops:
+            for metric in metrics_of(config.get(f'{loop}_evaluator')):
+                if _config_of_judge(metric.get('checkpoint')):
+                    metric['checkpoint'] = None
+        for problem in config_problems(config, loops) or find_problems(
+            config, loops
+        ):
             problems.setdefault(problem, run.name)
     if problems:
         raise PPCDError(
@@ -301,18 +304,22 @@ def _refuse_faulty_runs(runs: Sequence[Run]) -> None:
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
     """A table must not mix lengths or settings of different calls."""
-    own = ('load_from', 'resume', 'work_dir')  # of each call
     for run in runs:
-        if not osp.exists(osp.join(run.work_dir, 'last_checkpoint')):
+        if not any(
+            osp.exists(osp.join(run.work_dir, name))
+            for name in ('last_checkpoint', 'metrics.json')
+        ):
             continue  # nothing of it was trained
-        before = settings_of(
-            Config.fromfile(osp.join(run.work_dir, 'config.py'))
-        )
-        now = settings_of(_seeded(run))
+        path = osp.join(run.work_dir, 'config.py')
+        before = trained_with(Config.fromfile(path)) if osp.exists(path) else {}
+        now = trained_with(_seeded(run))
+        if run.start or _within(run.work_dir, before.get('load_from')):
+            # of another run, or of this one, resumed
+            before['load_from'] = now['load_from'] = None
         other = [
             key
-            for key in sorted(now)
-            if key not in own and before.get(key) != now[key]
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
         ]
         if other:
             raise PPCDError(
@@ -320,6 +327,28 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
                 f'{", ".join(other)} differ): name another --root, or delete '
                 'it'
             )
+
+
+def trained_with(config: Config) -> Dict[str, Any]:
+    """What of a config decides what comes of a run: neither where it is kept
+    nor when it is judged on the way."""
+    found = {
+        key: setting
+        for key, setting in settings_of(config).items()
+        if key not in ('allow_changes', 'launcher', 'resume', 'work_dir')
+    }
+    found['train_cfg'] = {
+        key: setting
+        for key, setting in found['train_cfg'].items()
+        if key not in ('dynamic_intervals', 'val_begin', 'val_interval')
+    }
+    return found
+
+
+def _within(folder: str, path: Optional[str]) -> bool:
+    return path is not None and osp.realpath(path).startswith(
+        osp.realpath(folder) + osp.sep
+    )
 
 
 def _in_parallel(
@@ -459,8 +488,9 @@ def _train(run: Run, jobs: int, stop: Event) -> None:
 def _seeded(run: Run) -> Config:
     config = deepcopy(run.config)
     config.randomness = dict(seed=run.seed, diff_rank_seed=True)
-    # the last iteration is what counts, and it is tested after the export
-    config.train_cfg.val_interval = config.train_cfg.max_iters + 1
+    # the last iteration is what counts, and it is tested after the export;
+    # MMEngine validates it whatever val_interval says
+    config.train_cfg.val_begin = config.train_cfg.max_iters + 1
     return config
 
 
@@ -486,7 +516,7 @@ def _tool(
             [sys.executable, osp.join(TOOLS, name), *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=dict(os.environ, OMP_NUM_THREADS=threads),
+            env={'OMP_NUM_THREADS': threads, **os.environ},
         )
         while process.poll() is None and not stop.wait(0.1):
             pass

@@ -9,10 +9,9 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 from mmengine.config import Config
 from scipy.stats import ttest_rel
 
-from ppcd_mmagic.engine import settings_of
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.files import make_folder, written_whole
-from .runs import CONFIGS, COUNTS, Metrics, Run, shorten
+from .runs import CONFIGS, COUNTS, Metrics, Run, trained_with
 
 Results = Dict[str, List[Metrics]]
 
@@ -58,9 +57,7 @@ def own_configs(runs: Sequence[Run]) -> Dict[str, str]:
         path = str(run.config.filename)
         if not osp.abspath(path).startswith(CONFIGS + osp.sep):
             continue
-        own = Config.fromfile(path)
-        judged_once = shorten(own, own.train_cfg.max_iters)
-        if settings_of(run.config) in map(settings_of, (own, judged_once)):
+        if trained_with(run.config) == trained_with(Config.fromfile(path)):
             found[run.name] = osp.relpath(path, CONFIGS)
     return found
 
@@ -229,12 +226,14 @@ def read_table(path: str) -> Table:
     """A table from the JSON that :func:`save_table` has written.
 
     Raises:
-        PPCDError: If the file is not of that kind.
+        PPCDError: If there is no file of that kind.
     """
     try:
         with open(path) as file:
-            return Table(**json.load(file))
-    except (ValueError, TypeError) as error:
+            table = Table(**json.load(file))
+        table.markdown()  # fails now where it is of something else
+        return table
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PPCDError(
             f'{path} is no results.json of an experiment: {error}'
         ) from error

@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ppcd_mmagic.building import building
 from ppcd_mmagic.channels import named_masks
 from ppcd_mmagic.errors import PPCDError
 from ppcd_mmagic.generators import (
@@ -119,13 +120,17 @@ class ExtraLossesHook(Hook):
             [self.pruning_loss.loss_name()] if self.pruning_loss else [],
             type(self).__name__,
         )
-        self.teacher: Any = teacher and MODELS.build(teacher)
+        self._teacher = teacher
+        self.teacher: Any = None
         self.distill_layers = distill_layers
         self._logs: Dict[str, List[Tensor]] = {}
         self._remove: List[Any] = []
         self._logged_sizes: List[int] = []
 
     def before_train(self, runner: Runner) -> None:
+        # only a training needs its weights
+        with building('the teacher of ExtraLossesHook'):
+            self.teacher = self._teacher and MODELS.build(self._teacher)
         generators = generators_of(runner.model)
         if self.pruning_loss:
             # a generator of several may be without masks

@@ -45,9 +45,9 @@ class OnceForAllHook(Hook):
     Args:
         budget (float): Largest fraction of the dense generator's
             multiply-adds, in (0, 1].
-        widths (Sequence[float]): Fractions of channels to choose from.
-            Defaults to (0.25, 0.375, 0.5, 0.75, 1).
-        candidates (int): Sub-networks to evaluate. Defaults to 8.
+        widths (Sequence[float]): Fractions of channels to choose from, each
+            in (0, 1]. Defaults to (0.25, 0.375, 0.5, 0.75, 1).
+        candidates (int): Sub-networks to evaluate, at least 1. Defaults to 8.
         metric (str): What to minimise, as the validation names it.
             Defaults to 'domain/frechet'.
 
@@ -75,8 +75,12 @@ class OnceForAllHook(Hook):
     ) -> None:
         if not 0 < budget <= 1:
             raise PPCDError(f'budget={budget} must be in (0, 1].')
-        if not all(0 < width <= 1 for width in widths):
-            raise PPCDError(f'widths={tuple(widths)} must be in (0, 1].')
+        if not widths or not all(0 < width <= 1 for width in widths):
+            raise PPCDError(
+                f'widths={tuple(widths)} must be one or more in (0, 1].'
+            )
+        if candidates < 1:
+            raise PPCDError(f'candidates={candidates} must be at least 1.')
         self.budget = budget
         self.widths = tuple(widths)
         self.candidates = candidates
