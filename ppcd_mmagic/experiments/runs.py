@@ -311,9 +311,12 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
         ):
             continue  # nothing of it was trained
         path = osp.join(run.work_dir, 'config.py')
-        before = trained_with(Config.fromfile(path)) if osp.exists(path) else {}
+        kept = Config.fromfile(path) if osp.exists(path) else Config()
+        before = trained_with(kept)
         now = trained_with(_seeded(run))
-        if run.start or _within(run.work_dir, before.get('load_from')):
+        # the folder may have been moved since
+        folders = [run.work_dir, kept.get('work_dir') or run.work_dir]
+        if run.start or _is_in(folders, kept.get('load_from')):
             # of another run, or of this one, resumed
             before['load_from'] = now['load_from'] = None
         other = [
@@ -339,15 +342,15 @@ def trained_with(config: Config) -> Dict[str, Any]:
     }
     found['train_cfg'] = {
         key: setting
-        for key, setting in found['train_cfg'].items()
+        for key, setting in found.get('train_cfg', {}).items()
         if key not in ('dynamic_intervals', 'val_begin', 'val_interval')
     }
     return found
 
 
-def _within(folder: str, path: Optional[str]) -> bool:
-    return path is not None and osp.realpath(path).startswith(
-        osp.realpath(folder) + osp.sep
+def _is_in(folders: Sequence[str], path: Optional[str]) -> bool:
+    return path is not None and osp.realpath(osp.dirname(path)) in map(
+        osp.realpath, folders
     )
 
 
