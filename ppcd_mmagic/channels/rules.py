@@ -590,24 +590,28 @@ def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     if not isinstance(part, slice):
         _pin_numbers(analysis, part, 'indexing')
         return 'a fixed one is picked out of it'
-    ends = (part.start, part.stop, part.step)
+    if part.step is not None and (type(part.step) is not int or part.step != 1):
+        _pin_numbers(analysis, part, 'indexing')
+        return 'a slice with fixed ends is taken of it'
     node = analysis.inputs()[0]
+    size = node.meta['shape'][dim]
+    cells = analysis.along(analysis.full(node), dim, size)
+    ends = (part.start, part.stop)
     given = [end for end in ends if end is not None and int(end) != 0]
-    if not given:
+    # what is ahead of an end may be just what it counts, as behind a
+    # concatenation
+    if all([analysis.measures(end, cells[: int(end)]) for end in given]):
         return None
     # each is looked at: one that follows something else pins that
     if not all([analysis.follows(end, analysis.of(node)) for end in given]):
         return 'a slice with fixed ends is taken of it'
     # ends in proportion to the channels stay where they are only if every
     # part loses as many
-    size = node.meta['shape'][dim]
     start, stop, _ = part.indices(size)
     length = stop - start
     if length < 1 or size % length or start % length:
         return 'an uneven slice is taken of it'
-    _join_parts(
-        analysis, analysis.along(analysis.full(node), dim, size), size // length
-    )
+    _join_parts(analysis, cells, size // length)
     return None
 
 
@@ -618,7 +622,8 @@ def _join_parts(analysis, cells: Tensor, parts: int) -> None:
 
 
 def split(analysis, call) -> Any:
-    """Equal parts of what varies lose the same positions."""
+    """Equal parts of what varies lose the same positions; parts of several
+    sizes stay where these do not count them."""
     source = call.node.args[0]
     x = call.args[0]
     size = call.args[1] if len(call.args) > 1 else _size_of_parts(call.kwargs)
@@ -626,12 +631,16 @@ def split(analysis, call) -> Any:
     out = _run(analysis, call)
     shapes = {part.meta['shape'] for part in call.node.users}
     varies = analysis.atoms_of(x).shape[dim] > 1
-    if not varies or call.name == 'chunk' or not isinstance(size, int):
+    if not varies or call.name == 'chunk':
         _pin_numbers(analysis, size, call.name)
     if not varies:
         return out
-    if call.name == 'split' and not isinstance(size, int):
-        analysis.cells.pin(x, 'it is split in parts of fixed sizes')
+    if isinstance(size, (tuple, list)):
+        for number, part in zip(size, out):
+            cells = analysis.along(part, dim, int(number))
+            if not analysis.measures(number, cells):
+                _pin_numbers(analysis, number, call.name)
+                analysis.cells.pin(cells, 'it is split in parts of fixed sizes')
     elif call.name == 'split' and not analysis.follows(size, x):
         analysis.cells.pin(x, 'it is split in parts of a fixed size')
     elif len(shapes) > 1 or source.meta['shape'][dim] % len(out):
