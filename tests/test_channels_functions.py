@@ -318,6 +318,10 @@ STAYS = dict(
         'mean() over all channels',
     ),
     sum_of_no_dimension=(lambda y: y / y.sum(()), 'sum() over all channels'),
+    places=(
+        lambda y: y + torch.where(y)[0].float().mean(),
+        'where() makes several of it',
+    ),
     as_numbers=(
         lambda y: y.view(torch.int32).view(torch.float32),
         'a view as another type',

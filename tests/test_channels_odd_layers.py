@@ -281,3 +281,13 @@ def test_a_recording_leaves_parameters_as_they_are():
         for n, p in module.named_parameters()
         if n in before
     )
+
+
+def test_a_sparse_buffer_is_no_parameter_of_any_layer():
+    module = net(
+        lambda s, y: s.b(y) * torch.sparse.mm(s.k, torch.ones(8, 1)).mean(),
+        k=torch.eye(8).to_sparse(),
+    )
+    channels = mask_channels(module, IMAGES)
+    module.a.mask.prune(4)
+    assert channels.leaving_of('a').sum() == 4

@@ -668,6 +668,8 @@ def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
     after ``a.data = b.data``."""
 
     def where(tensor: Tensor) -> tuple:
+        if tensor.layout is not torch.strided:  # a sparse one has no storage
+            return '', id(tensor), 0
         return (
             str(tensor.device),
             tensor.untyped_storage().data_ptr(),
@@ -687,7 +689,7 @@ def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
 
 def _span(tensor: Tensor) -> int:
     """Bytes from the first element to the last."""
-    if not tensor.numel():
+    if tensor.layout is not torch.strided or not tensor.numel():
         return 0
     last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()))
     return (last + 1) * tensor.element_size()

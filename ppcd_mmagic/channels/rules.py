@@ -196,7 +196,10 @@ def apply(analysis, call) -> Any:
         return analysis.opaque(f'{call.name}() reads it by keyword')
     if call.kwargs.get('out') is not None:
         return analysis.opaque(f'{call.name}() writes it into another tensor')
-    return rule(analysis, call)
+    cells = rule(analysis, call)
+    if call.shape is None and torch.is_tensor(cells):
+        return analysis.opaque(f'{call.name}() makes several of it')
+    return cells
 
 
 def _pin_numbers(analysis, value: Any, name: str) -> None:
