@@ -78,8 +78,8 @@ def register_rule(
         ...         self.channels = channels
         ...         self.gain = nn.Parameter(torch.ones(channels))
         ...     def forward(self, x):
-        ...         return x / x.std((2, 3), keepdim=True) * self.gain.view(
-        ...             1, -1, 1, 1)
+        ...         spread = (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
+        ...         return x / spread * self.gain.view(1, -1, 1, 1)
         >>> register_rule(ScaledNorm, channelwise, Widths(
         ...     dict(gain=0), sizes=dict(outputs=('channels', ))))
     """
