@@ -264,6 +264,19 @@ NETS = {
 }
 
 
+ALONG_MAPS = dict(
+    rolled=lambda y: y.roll((1, 2), (2, 3)),
+    selected=lambda y: y - y.select(3, 0).unsqueeze(3),
+    unbound=lambda y: torch.stack(y.unbind(3), 3),
+    narrowed=lambda y: y.narrow(2, 0, 4),
+    interleaved=lambda y: y.repeat_interleave(2, 2).repeat_interleave(2, dim=3),
+    unflattened=lambda y: y.unflatten(3, (2, 4)).flatten(3),
+    compared=lambda y: torch.where(y > 0, y, 0.1 * y),
+    compared_with_another=lambda y: y * (y >= y.mean((2, 3), keepdim=True)),
+)
+NETS.update({name: after(function) for name, function in ALONG_MAPS.items()})
+
+
 def masked(module):
     channels = mask_channels(module, IMAGES, convs=['p', 'a'])
     module.a.mask.pruned[[0, 3]] = True

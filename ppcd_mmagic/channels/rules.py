@@ -764,10 +764,29 @@ def expanded(analysis, call) -> Tensor:
     return out
 
 
+# where functions that rearrange along dimensions take them: argument and name
+_ALONG = dict(
+    unbind=(1, 'dim', 0),
+    select=(1, 'dim', None),
+    narrow=(1, 'dim', None),
+    unflatten=(1, 'dim', None),
+    roll=(2, 'dims', None),
+    repeat_interleave=(2, 'dim', None),
+)
+
+
 def rearranged(analysis, call) -> Any:
     """Rearrangements whose arguments need not follow the channels."""
-    if any(size > 1 for size in call.args[0].shape):
-        analysis.cells.pin(call.args[0], f'{call.name}() rearranges it')
+    if len(analysis.inputs()) > 1:
+        return analysis.opaque(f'{call.name}() by a tensor reads it')
+    x = call.args[0]
+    place, name, default = _ALONG[call.name]
+    dims = call.args[place] if len(call.args) > place else default
+    dims = call.kwargs.get(name, dims)
+    if any(
+        x.shape[d] > 1 for d in _dimensions(x, None if dims == () else dims)
+    ):
+        analysis.cells.pin(x, f'{call.name}() rearranges it')
     return _run(analysis, call)
 
 
@@ -862,22 +881,34 @@ _kinds(
         _MaxPoolNd,
         nn.MaxPool1d,
         nn.MaxPool2d,
+        nn.MaxPool3d,
         _AvgPoolNd,
         nn.AvgPool1d,
         nn.AvgPool2d,
+        nn.AvgPool3d,
         _AdaptiveAvgPoolNd,
         nn.AdaptiveAvgPool1d,
         nn.AdaptiveAvgPool2d,
+        nn.AdaptiveAvgPool3d,
         _AdaptiveMaxPoolNd,
         nn.AdaptiveMaxPool1d,
         nn.AdaptiveMaxPool2d,
+        nn.AdaptiveMaxPool3d,
         _ReflectionPadNd,
         _ReplicationPadNd,
         _ConstantPadNd,
     ],
 )
 _kinds(
-    convolution, [nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d]
+    convolution,
+    [
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    ],
 )
 register_rule(nn.LayerNorm, mixes)
 register_rule(nn.PReLU, prelu)
@@ -916,6 +947,7 @@ _names(
     'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
     '__itruediv__ maximum minimum where lerp',
 )
+_names(united, 'gt ge lt le eq ne')
 _names(
     pooling,
     'interpolate upsample max_pool2d avg_pool2d max_pool1d '
