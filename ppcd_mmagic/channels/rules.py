@@ -47,7 +47,7 @@ from torch.utils._pytree import tree_leaves
 from . import computed_weights, hooks
 from .widths import Widths, follow_widths, is_depthwise, set_widths
 
-INPUT = 1  # see analysis
+CONSTANT, INPUT = 0, 1  # see analysis
 
 _LAYERS: Dict[Type[nn.Module], Callable] = {}
 _FUNCTIONS: Dict[str, Callable] = {}
@@ -226,7 +226,10 @@ def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         type(layer).__name__, x
     ):
         return analysis.opaque(f'{name} runs without a batch')
-    x = _with_entries(analysis, name, x)
+    return _behind_norm(analysis, _with_entries(analysis, name, x))
+
+
+def _behind_norm(analysis, x: Tensor) -> Tensor:
     normed = [
         analysis.cells.norm(cell) if _has_one_score(analysis, cell) else cell
         for cell in x.flatten().tolist()
@@ -381,6 +384,11 @@ def dropped_out(analysis, call) -> Tensor:
     return drawn(analysis, call) if training else unary(analysis, call)
 
 
+def made_new(analysis, call) -> Tensor:
+    """A constant, whose sizes are numbers of the source."""
+    return torch.full([1] * len(call.shape), CONSTANT)
+
+
 def first_of(analysis, call) -> Tensor:
     """Takes no more than type and shape of its other arguments."""
     return call.args[0]
@@ -512,6 +520,44 @@ def normalized(analysis, call) -> Tensor:
     if dim is None or x.shape[dim] > 1:
         return analysis.opaque(f'{call.name}() over all channels reads it')
     return x
+
+
+def instance_normed(analysis, call) -> Tensor:
+    """Each map by itself, without entries for each channel."""
+    x = call.args[0]
+    if len(analysis.inputs()) > 1 or x.ndim < 3:
+        return analysis.opaque(f'{call.name}() of several tensors reads it')
+    return _behind_norm(analysis, analysis.per_channel(x))
+
+
+def scaled(analysis, call) -> Tensor:
+    """Divided by a norm over dimensions in which channels do not vary."""
+    x = call.args[0]
+    dims = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 1)
+    if any(x.shape[d] > 1 for d in _dimensions(x, dims)):
+        return analysis.opaque(f'{call.name}() over all channels reads it')
+    return x
+
+
+def gated(analysis, call) -> Tensor:
+    """The first half of a dimension times what the second one gates it by."""
+    dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else -1)
+    return _gated_halves(analysis, dim)
+
+
+def glu_layer(analysis, name: str, layer: nn.GLU, x: Tensor) -> Tensor:
+    """As :func:`gated`."""
+    return _gated_halves(analysis, layer.dim)
+
+
+def _gated_halves(analysis, dim: int) -> Tensor:
+    (node,) = analysis.inputs()
+    halves = analysis.full(node).chunk(2, dim)
+    pairs, inverse = torch.stack([h.flatten() for h in halves], 1).unique(
+        dim=0, return_inverse=True
+    )
+    out = [analysis.cells.product(tuple(pair)) for pair in pairs.tolist()]
+    return analysis.squeeze(torch.tensor(out)[inverse].view(halves[0].shape))
 
 
 def moved(analysis, call) -> Any:
@@ -764,6 +810,27 @@ def expanded(analysis, call) -> Tensor:
     return out
 
 
+def expanded_as(analysis, call) -> Tensor:
+    """As large as another tensor: of what varies in either, the same leaves
+    of both."""
+    x, other = (*call.args, *call.kwargs.values())[:2]
+    out = _run(analysis, call)
+    atoms = [analysis.atoms_of(cells) for cells in (out, other)]
+    for d, size in enumerate(call.shape):
+        varies = [each.shape[d] > 1 for each in atoms]
+        if all(varies):
+            for cells in zip(
+                *(analysis.along(c, d, size).tolist() for c in (out, other))
+            ):
+                analysis.cells.join(cells)
+        elif any(varies):
+            analysis.cells.pin(
+                out if varies[0] else other,
+                'a view of fixed size is taken of it',
+            )
+    return out
+
+
 # where functions that rearrange along dimensions take them: argument and name
 _ALONG = dict(
     unbind=(1, 'dim', 0),
@@ -912,6 +979,7 @@ _kinds(
 )
 register_rule(nn.LayerNorm, mixes)
 register_rule(nn.PReLU, prelu)
+register_rule(nn.GLU, glu_layer)
 register_rule(nn.GroupNorm, group_norm)
 register_rule(nn.Linear, linear)
 register_rule(nn.Embedding, embedding)
@@ -947,7 +1015,12 @@ _names(
     'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
     '__itruediv__ maximum minimum where lerp',
 )
-_names(united, 'gt ge lt le eq ne')
+_names(united, 'gt ge lt le eq ne __eq__ __ne__')
+_names(instance_normed, 'instance_norm')
+_names(scaled, 'normalize')
+_names(gated, 'glu')
+_names(expanded_as, 'expand_as')
+_names(made_new, 'new_zeros new_ones new_full new_empty')
 _names(
     pooling,
     'interpolate upsample max_pool2d avg_pool2d max_pool1d '
