@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from channel_checks import call, conv, net, prune_some
+from channel_checks import call, conv, cut, net, prune_some
 from torch.nn.utils import spectral_norm
 
 from ppcd_mmagic.channels import (
@@ -268,6 +268,60 @@ def test_buffers_that_a_forward_changes_are_as_before():
     module = net(count, steps=torch.zeros(()))
     mask_channels(module, IMAGES)
     assert module.steps == 0
+
+
+KEPT_SIZES = dict(
+    shape=lambda s, y: setattr(s, 'kept', y.shape),
+    height=lambda s, y: setattr(s, 'kept', y.shape[2]),
+    table=lambda s, y: s.__dict__.setdefault('kept', {}).update(
+        {tuple(y.shape[2:]): y.size(1)}
+    ),
+)
+
+
+@pytest.mark.parametrize('name', KEPT_SIZES)
+def test_a_module_that_keeps_sizes_is_copied_and_cut(name):
+    module = net(lambda s, y: (KEPT_SIZES[name](s, y), s.b(y))[1])
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    assert channels.leaving_of('a').any()
+    cut(copy.deepcopy(module), channels, IMAGES)
+    expected = call(module, IMAGES)
+    shrink_channels(module, IMAGES)
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+
+
+USES_OF_KEPT = dict(
+    of_a_view=lambda y, kept: y.view(y.size(0), kept, -1).unsqueeze(3),
+    times_one_of_now=lambda y, kept: y * (kept * y.size(1)),
+    plus_one_of_now=lambda y, kept: y[:, : kept + y.size(1)],
+)
+
+
+@pytest.mark.parametrize('name', USES_OF_KEPT)
+def test_a_number_that_was_kept_of_another_run_is_a_constant(name):
+    def run(s, y):
+        s.kept = getattr(s, 'kept', y.size(1))
+        return s.b(USES_OF_KEPT[name](y, s.kept))
+
+    module = net(run)
+    channels = mask_channels(module, IMAGES)
+    prune_some(module)
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, IMAGES)
+
+
+def test_inputs_that_a_forward_writes_into_are_as_before():
+    module = net()
+    module.run = lambda s, x: s.b(s.n(s.a(s.p(x.mul_(2)).relu())))
+    images = IMAGES.clone()
+    mask_channels(module, images)
+    assert torch.equal(images, IMAGES)
+
+
+def test_inputs_may_be_computed():
+    images = IMAGES.clone().requires_grad_() * 2
+    assert set(mask_channels(net(), images).masks) == {'p', 'a'}
 
 
 def test_masks_can_be_hung_one_after_the_other():

@@ -245,6 +245,10 @@ NETS = {
         for name, function in part.items()
     },
     **{name: after(function, 16) for name, function in TWICE.items()},
+    'glu': after(lambda y: F.glu(torch.cat([y, y.neg()], 1), 1)),
+    'GLU': lambda: net(
+        lambda s, y: s.b(s.layer(torch.cat([y, y.neg()], 1))), layer=nn.GLU(1)
+    ),
     **OTHERS,
     **{
         type(layer).__name__: lambda layer=layer: net(
@@ -262,6 +266,26 @@ NETS = {
         lambda s, y: s.b(s.layer(y)), layer=nn.SyncBatchNorm(8)
     ),
 }
+
+
+ALONG_MAPS = dict(
+    rolled=lambda y: y.roll((1, 2), (2, 3)),
+    selected=lambda y: y - y.select(3, 0).unsqueeze(3),
+    unbound=lambda y: torch.stack(y.unbind(3), 3),
+    narrowed=lambda y: y.narrow(2, 0, 4),
+    interleaved=lambda y: y.repeat_interleave(2, 2).repeat_interleave(2, dim=3),
+    unflattened=lambda y: y.unflatten(3, (2, 4)).flatten(3),
+    normalized_rows=lambda y: F.normalize(y, dim=2),
+    normed_by_itself=lambda y: F.instance_norm(y),
+    gated_maps=lambda y: F.glu(y, 3),
+    expanded_as_itself=lambda y: (
+        y * y.mean((2, 3), keepdim=True).sigmoid().expand_as(y)
+    ),
+    plus_new_zeros=lambda y: y + y.new_zeros(y.size(0), 1, y.size(2), 1),
+    compared=lambda y: torch.where(y > 0, y, 0.1 * y),
+    compared_with_another=lambda y: y * (y >= y.mean((2, 3), keepdim=True)),
+)
+NETS.update({name: after(function) for name, function in ALONG_MAPS.items()})
 
 
 def masked(module):
@@ -282,6 +306,16 @@ def test_dead_channels_leave_through_it(name):
 
 
 STAYS = dict(
+    normalized=(lambda y: F.normalize(y), 'normalize() over all channels'),
+    groups_of_fixed_number=(lambda y: F.group_norm(y, 4), 'group_norm()'),
+    expanded_as_it=(
+        lambda y: y + y.new_ones(1, 1, 1, 1).expand_as(y).sum(1)[:, None],
+        'a view of fixed size',
+    ),
+    new_with_its_number=(
+        lambda y: y + y.new_ones(y.size(1)).sum(0),
+        'its number is used by new_ones()',
+    ),
     rand_like=(lambda y: y + torch.rand_like(y), 'draws random numbers'),
     randn_like=(lambda y: y * torch.randn_like(y), 'draws random numbers'),
     dropout=(lambda y: F.dropout(y, 0.5, training=True), 'draws random'),
@@ -318,6 +352,10 @@ STAYS = dict(
         'mean() over all channels',
     ),
     sum_of_no_dimension=(lambda y: y / y.sum(()), 'sum() over all channels'),
+    places=(
+        lambda y: y + torch.where(y)[0].float().mean(),
+        'where() makes several of it',
+    ),
     as_numbers=(
         lambda y: y.view(torch.int32).view(torch.float32),
         'a view as another type',

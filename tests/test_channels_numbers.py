@@ -117,6 +117,81 @@ def test_cut_out_and_shrunk_it_computes_the_same(name, tie):
     assert largest_difference(expected, call(module, images)) < 1e-5
 
 
+def squeeze_and_excite(s, y):
+    b, c, _, _ = y.size()
+    return s.b(y * s.e(y.mean((2, 3)).view(b, c)).view(b, c, 1, 1))
+
+
+def conditional(s, y):
+    gains, shifts = s.e(y.mean((2, 3))).split(y.size(1), 1)
+    gains = gains.view(-1, y.size(1), 1, 1)
+    return s.b(gains * y + shifts.view(-1, y.size(1), 1, 1))
+
+
+def split_back(s, y, sizes=lambda y, z: [y.size(1), z.size(1)]):
+    z = s.c(y)
+    first, second = torch.cat([y, z], 1).relu().split(sizes(y, z), 1)
+    return s.b(first) + s.e(second)
+
+
+def sliced_back(s, y):
+    z = torch.cat([y, s.c(y)], 1).relu()
+    return s.b(z[:, : y.size(1)]) + s.e(z[:, y.size(1) :])
+
+
+SIZES_OF_PARTS = dict(
+    squeeze_and_excite=lambda: net(
+        squeeze_and_excite,
+        e=nn.Sequential(
+            nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 8), nn.Sigmoid()
+        ),
+    ),
+    conditional=lambda: net(conditional, e=nn.Linear(8, 16)),
+    split_back=lambda: net(split_back, c=conv(8, 4), e=conv(4, 3)),
+    one_part_of_fixed_size=lambda: net(
+        lambda s, y: split_back(s, y, lambda y, z: [y.size(1), 4]),
+        c=conv(8, 4),
+        e=conv(4, 3),
+    ),
+    sliced_back=lambda: net(sliced_back, c=conv(8, 4), e=conv(4, 3)),
+)
+
+
+@pytest.mark.parametrize('name', SIZES_OF_PARTS)
+@BOTH
+def test_sizes_may_be_of_what_meets_it_or_is_beside_it(name, tie):
+    module = SIZES_OF_PARTS[name]()
+    channels = mask_channels(module, IMAGES, tie=tie)
+    prune_some(module)
+    assert channels.leaving_of('a').sum() == 4
+    if 'c' in channels.masks:
+        assert channels.leaving_of('c').any() == ('fixed' not in name)
+    cut(module, channels, IMAGES)
+    expected = call(module, IMAGES)
+    shrink_channels(module, IMAGES)
+    assert largest_difference(expected, call(module, IMAGES)) < 1e-5
+
+
+UNFIT_SIZES = dict(
+    of_what_never_meets_it=lambda s, y: s.b(
+        s.c(y).view(y.size(0), y.size(1), -1).unsqueeze(3)
+    ),
+    of_a_part_that_is_elsewhere=lambda s, y: s.b(
+        torch.cat([s.c(y), y], 1)[:, : y.size(1)]
+    ),
+    as_a_step=lambda s, y: s.b(torch.cat([y[:, :: y.size(1) // 2]] * 4, 1)),
+)
+
+
+@pytest.mark.parametrize('name', UNFIT_SIZES)
+def test_sizes_of_what_does_not_meet_it_keep_both(name):
+    module = net(UNFIT_SIZES[name], c=conv(8, 8))
+    channels = mask_channels(module, IMAGES)
+    module.a.mask.pruned[:4] = True
+    assert not channels.leaving_of('a').any()
+    cut(module, channels, IMAGES)
+
+
 SIZES_OF_OTHERS = dict(
     expanded=lambda x, c: x[:, :1].expand(-1, c, -1, -1).sum(1, keepdim=True),
     expanded_and_joined=lambda x, c: torch.cat(

@@ -1,10 +1,12 @@
 """Layers that hold more, or less, than those of their kind: cut, resumed and
 rebuilt they compute the same, or they stay as they are."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn as nn
-from channel_checks import Net, as_trained, call, conv, net, prune_some
+from channel_checks import Net, as_trained, call, conv, cut, net, prune_some
 from mmagic.models.editors.biggan.biggan_snmodule import SNConv2d
 from torch.nn.utils import parametrizations, spectral_norm
 
@@ -281,3 +283,51 @@ def test_a_recording_leaves_parameters_as_they_are():
         for n, p in module.named_parameters()
         if n in before
     )
+
+
+def test_a_sparse_buffer_is_no_parameter_of_any_layer():
+    module = net(
+        lambda s, y: s.b(y) * torch.sparse.mm(s.k, torch.ones(8, 1)).mean(),
+        k=torch.eye(8).to_sparse(),
+    )
+    channels = mask_channels(module, IMAGES)
+    module.a.mask.prune(4)
+    assert channels.leaving_of('a').sum() == 4
+
+
+@pytest.mark.parametrize('tie', (False, True))
+@pytest.mark.parametrize(
+    'layer',
+    (
+        nn.Conv3d(8, 8, 3, padding=1),
+        nn.Conv3d(8, 8, 3, padding=1, groups=2),
+        nn.Conv3d(8, 8, 3, padding=1, groups=8),
+        spectral_norm(nn.Conv3d(8, 8, 3)),
+        nn.ConvTranspose3d(8, 8, 3),
+        nn.ConvTranspose3d(8, 8, 3, groups=2),
+        nn.MaxPool3d(2),
+        nn.AvgPool3d(2),
+        nn.AdaptiveAvgPool3d(2),
+    ),
+    ids=lambda layer: repr(layer).replace('(', ' ').split(',')[0],
+)
+def test_layers_of_videos_are_cut_like_those_of_images(layer, tie):
+    videos = torch.randn(2, 3, 4, 4, 4)
+    module = as_trained(
+        nn.Sequential(
+            nn.Conv3d(3, 8, 3, padding=1),
+            nn.BatchNorm3d(8),
+            nn.ReLU(),
+            copy.deepcopy(layer),
+            nn.Conv3d(8, 3, 1),
+        )
+    ).eval()
+    channels = mask_channels(module, videos, tie=tie)
+    for mask in channels.masks.values():
+        mask.pruned[::4] = True
+    assert channels.leaving_of('0').sum() == 2
+    cut(module, channels, videos)
+    expected = call(module, videos)
+    shrink_channels(module, videos)
+    if not hasattr(module[3], 'weight_u'):
+        assert largest_difference(expected, call(module, videos)) < 1e-5

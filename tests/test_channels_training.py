@@ -74,6 +74,20 @@ KINDS = dict(
     spectral_transposed=behind(
         lambda: spectral_norm(nn.ConvTranspose2d(8, 8, 3))
     ),
+    spectral_grouped_transposed_new=behind(
+        lambda: parametrizations.spectral_norm(
+            nn.ConvTranspose2d(8, 8, 3, groups=2)
+        )
+    ),
+    spectral_by_inputs=behind(lambda: spectral_norm(conv(8, 8), dim=1)),
+    spectral_by_inputs_new=behind(
+        lambda: parametrizations.spectral_norm(conv(8, 4), dim=1), 4
+    ),
+    spectral_twice=behind(
+        lambda: parametrizations.spectral_norm(
+            parametrizations.spectral_norm(conv(8, 8)), dim=1
+        )
+    ),
     grouped=behind(lambda: conv(8, 4, groups=2), 4),
     grouped_transposed=behind(lambda: nn.ConvTranspose2d(8, 4, 3, groups=2), 4),
     depthwise=behind(lambda: conv(8, 8, groups=8)),
@@ -210,7 +224,11 @@ def test_spectral_norm_is_that_of_what_lives(name):
             weight = (
                 layer.sn_weight() if kind.startswith('SN') else (layer.weight)
             )
-            dim = int(isinstance(layer, nn.ConvTranspose2d))
+            dim = int(
+                isinstance(layer, nn.ConvTranspose2d)
+                or 'by_inputs' in name
+                or 'twice' in name
+            )
             matrix = weight.detach().movedim(dim, 0).flatten(1)
             assert float(torch.linalg.svdvals(matrix)[0]) == pytest.approx(
                 1, abs=0.1
@@ -327,6 +345,42 @@ def test_the_first_channels_are_kept_of_each_group():
     resize_layers(module, {'c': (4, 4)})
     assert torch.equal(module.c.weight, weight[[0, 1, 3, 4], :2])
     assert torch.equal(module.c.bias, bias[[0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize('dim', (0, 1))
+@pytest.mark.parametrize('groups', (1, 2))
+@pytest.mark.parametrize('kind', (nn.Conv2d, nn.ConvTranspose2d))
+@pytest.mark.parametrize('new', (False, True))
+def test_singular_vectors_are_those_of_the_channels_that_stay(
+    dim, groups, kind, new
+):
+    """Numbers in the places of the vectors' own say which entries stay."""
+    wrap = parametrizations.spectral_norm if new else spectral_norm
+    layer = wrap(kind(8, 4, 3, groups=groups), dim=dim)
+    numbers = torch.arange(float(layer.weight.numel()))
+    numbers = numbers.view(layer.weight.shape)
+    first = [0] * 4
+    first[dim] = slice(None)
+    rest = [slice(None)] * 4
+    rest[dim] = 0
+
+    def vectors():
+        if not new:
+            return layer.weight_u, layer.weight_v
+        return dict(layer.named_buffers()).values()
+
+    for vector, part in zip(vectors(), (first, rest)):
+        vector.copy_(numbers[part].flatten())
+    resize_layers(nn.ModuleDict(dict(c=layer)), {'c': (2, 4)})
+    into, out = 4 // groups, 2 // groups
+    if kind is nn.ConvTranspose2d:
+        rows = [i for i in range(8) if i % (8 // groups) < into]
+        left = numbers[rows][:, :out]
+    else:
+        rows = [i for i in range(4) if i % (4 // groups) < out]
+        left = numbers[rows][:, :into]
+    for vector, part in zip(vectors(), (first, rest)):
+        assert torch.equal(vector, left[part].flatten())
 
 
 @pytest.mark.parametrize(

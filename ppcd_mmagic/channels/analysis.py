@@ -18,6 +18,7 @@ from typing import (
     Callable,
     Dict,
     FrozenSet,
+    Iterable,
     List,
     NamedTuple,
     Optional,
@@ -192,6 +193,21 @@ class Call(NamedTuple):
     shape: Optional[tuple]
 
 
+class Use(NamedTuple):
+    """A number of channels that is used as a size of something.
+
+    Attributes:
+        node (str): Where.
+        sources (frozenset): The dimensions it counts, where channels vary.
+        is_exact (bool): Whether it has to be the size, or may be a part or
+            a multiple of it.
+    """
+
+    node: str
+    sources: FrozenSet[tuple]
+    is_exact: bool
+
+
 class Analysis:
     """Pushes cells through a recording.
 
@@ -202,6 +218,8 @@ class Analysis:
             of what they read.
         renamed (set[int]): Identities of parameters that have several names;
             under one of them alone they cannot be cut.
+        trusted (set[Use]): Numbers that are taken to fit what they are used
+            on; they are pinned if they do not at the end.
 
     Attributes:
         cells (Cells): All cells.
@@ -211,6 +229,8 @@ class Analysis:
             owner is a layer and side 'outputs' or 'inputs', or owner is the
             path of a parameter and side a dimension of it.
         images (set): Layers whose channels are the output itself.
+        late (set[Use]): Numbers that were pinned, since they did not fit when
+            they were used, and do now: what joined the channels came later.
     """
 
     def __init__(
@@ -219,9 +239,12 @@ class Analysis:
         masked: Sequence[str],
         followers: Sequence[str] = (),
         renamed: AbstractSet[int] = frozenset(),
+        trusted: AbstractSet[Use] = frozenset(),
     ) -> None:
         self.recording = recording
         self.renamed = renamed
+        self.trusted = trusted
+        self._uses: List[Tuple[Use, Tensor]] = []
         self.masked = set(masked)
         self.followers = set(followers)
         self.cells = Cells()
@@ -254,6 +277,7 @@ class Analysis:
         for held in self.holds.values():  # a layer used twice
             for same in zip(*(cells.tolist() for cells in held)):
                 self.cells.join(same)
+        self.late = self._settle()
         self._all_of: Dict[int, str] = {}
         for (owner, _), (cells, *_) in self.holds.items():
             roots = set(map(self.cells.root, cells.tolist()))
@@ -366,19 +390,61 @@ class Analysis:
     def follows(self, extent: Any, cells: Tensor) -> bool:
         """Whether an integer changes as the number of the cells does; where
         it does not, what it follows instead is pinned."""
-        sources = getattr(extent, 'sources', ())
-        varying = [s for s in sources if len(self.source(s)) > 1]
-        roots = set(map(self.cells.root, cells.flatten().tolist()))
-        found = {
-            self.cells.root(cell)
-            for s in varying
-            for cell in self.source(s).tolist()
-        }
-        if varying and found == roots:
+        varying = self._varying(extent)
+        if not varying:
+            return False
+        if self._fits(Use(self.node.name, varying, False), cells):
             return True
-        for each in varying:
-            self.pin_source(each, 'a size of another tensor is taken of it')
+        self._pin_varying(varying)
         return False
+
+    def measures(self, extent: Any, cells: Tensor) -> bool:
+        """Whether an integer stays the number of these cells; nothing is
+        pinned where it does not."""
+        varying = self._varying(extent)
+        return bool(varying) and self._fits(
+            Use(self.node.name, varying, True), cells
+        )
+
+    def _varying(self, extent: Any) -> FrozenSet[tuple]:
+        sources = getattr(extent, 'sources', ())
+        return frozenset(s for s in sources if len(self.source(s)) > 1)
+
+    def _fits(self, use: Use, cells: Tensor) -> bool:
+        if self._is_number_of(use, cells):
+            return True
+        self._uses.append((use, cells))
+        return use in self.trusted
+
+    def _is_number_of(self, use: Use, cells: Tensor) -> bool:
+        """Whether of what is counted as many leave with each atom as of the
+        cells: exactly, or in proportion."""
+        counted = self._count(
+            cell for s in use.sources for cell in self.source(s).tolist()
+        )
+        found = self._count(cells.flatten().tolist())
+        if use.is_exact or counted.keys() != found.keys():
+            return counted == found
+        factors = {found[root] / counted[root] for root in found}
+        return len(factors) == 1
+
+    def _count(self, cells: Iterable[int]) -> Counter:
+        return Counter(map(self.cells.root, cells))
+
+    def _pin_varying(self, sources: FrozenSet[tuple]) -> None:
+        for each in sorted(sources):
+            self.pin_source(each, 'a size of another tensor is taken of it')
+
+    def _settle(self) -> Set[Use]:
+        """Pin what was trusted for nothing; what could have been trusted."""
+        late = set()
+        for use, cells in self._uses:
+            if self._is_number_of(use, cells):
+                late.add(use)
+            elif use in self.trusted:
+                self._pin_varying(use.sources)
+                self.cells.pin(cells, 'a size of another tensor is taken of it')
+        return late
 
     def layer(self, name: str) -> nn.Module:
         return self.recording.get_submodule(name)
@@ -602,6 +668,8 @@ def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
     after ``a.data = b.data``."""
 
     def where(tensor: Tensor) -> tuple:
+        if tensor.layout is not torch.strided:  # a sparse one has no storage
+            return '', id(tensor), 0
         return (
             str(tensor.device),
             tensor.untyped_storage().data_ptr(),
@@ -621,7 +689,7 @@ def _memory(tensors: Sequence[Tensor]) -> Dict[int, int]:
 
 def _span(tensor: Tensor) -> int:
     """Bytes from the first element to the last."""
-    if not tensor.numel():
+    if tensor.layout is not torch.strided or not tensor.numel():
         return 0
     last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()))
     return (last + 1) * tensor.element_size()
@@ -663,8 +731,13 @@ def analyse(
         for parameter in child._parameters.values()
     )
     renamed = {key for key, count in holders.items() if count > 1}
+    trusted: Set[Use] = set()
     with torch.device('cpu'):  # cells, wherever the module is
-        analysis = Analysis(recording, masked, followers, renamed)
+        while True:
+            analysis = Analysis(recording, masked, followers, renamed, trusted)
+            if analysis.late <= trusted:
+                break
+            trusted |= analysis.late
     idle = [name for name in masked if name not in analysis.writes]
     if idle:
         raise PPCDError(

@@ -8,6 +8,7 @@ that was taken is known, and the batch size is that of the example.
 import operator
 import types
 from contextlib import contextmanager
+from copy import deepcopy
 from math import prod
 from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 from unittest.mock import patch
@@ -39,11 +40,15 @@ class Counted(set):
     Attributes:
         sums (list): Sources of what was added to each other, as pairs: a sum
             grows with its channels only if both addends do.
+        is_over (bool): Whether the recording has ended. Numbers that a module
+            has kept of it are plain ones from then on: in another recording
+            they would be constants.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sums: List[Tuple[frozenset, frozenset]] = []
+        self.is_over = False
 
     def copied(self) -> 'Counted':
         """What has been noted up to now."""
@@ -62,24 +67,49 @@ class Extent(int):
     channels, and is noted.
 
     Attributes:
-        sources (frozenset): The dimensions it came from: (name of the node,
-            dimension).
         counted (Counted): Takes the sources of what is not known.
     """
 
-    sources: frozenset = frozenset()
+    _sources: frozenset = frozenset()
     counted: Counted = Counted()
 
     @classmethod
     def of(cls, value: int, sources: frozenset, counted: Counted) -> 'Extent':
         extent = cls(value)
-        extent.sources, extent.counted = sources, counted
+        extent._sources, extent.counted = sources, counted
         return extent
+
+    @property
+    def sources(self) -> frozenset:
+        """The dimensions it came from: (name of the node, dimension); none
+        when the recording is over."""
+        return frozenset() if self.counted.is_over else self._sources
+
+    def of_graph(self) -> 'Extent':
+        """The same for a graph, which is read when the recording is over."""
+        return Extent.of(int.__int__(self), self.sources, Counted())
+
+    def __reduce__(self) -> tuple:
+        """A copy is a plain number."""
+        self.counted.update(self.sources)
+        return int, (int.__int__(self),)
+
+
+def _plain(value: Any) -> Any:
+    """A plain number in place of an extent of a recording that is over."""
+    if isinstance(value, Extent) and value.counted.is_over:
+        return int.__int__(value)
+    return value
 
 
 def _proportional(name: str) -> Callable:
+    function = getattr(operator, name.strip('_').removeprefix('r'))
 
     def method(self: Extent, other: Any) -> Any:
+        other = _plain(other)
+        if self.counted.is_over:
+            pair = _plain(self), other
+            return function(*(pair[::-1] if name[2] == 'r' else pair))
         out = getattr(int, name)(self, other)
         known = (
             isinstance(other, Extent)
@@ -111,7 +141,7 @@ def _counting(name: str) -> Callable:
     def method(self: Extent, *others: Any) -> Any:
         for value in (self, *others):
             if isinstance(value, Extent):
-                self.counted.update(value.sources)
+                value.counted.update(value.sources)
         return getattr(int, name)(self, *others)
 
     return method
@@ -200,7 +230,8 @@ def record(
     """Record one execution in evaluation mode.
 
     Nothing is left behind in the module: neither its mode, nor its buffers and
-    parameters, nor torch's random state changes.
+    parameters, nor torch's random state changes. It runs on copies of the
+    inputs, since it may write into them.
 
     Args:
         module (nn.Module): Any module that runs on the inputs.
@@ -214,6 +245,7 @@ def record(
         PPCDError: If the module does not run on the inputs, or a tensor is
             written through a view of it, which a recording does not see.
     """
+    example_inputs = _copied(example_inputs)
     args, kwargs = split_inputs(example_inputs)
     _require_values(module)
     recorder = _Recorder(module)
@@ -222,6 +254,7 @@ def record(
     with (
         torch.no_grad(),
         _kept(module),
+        recorder.numbers_followed(),
         torch.random.fork_rng(_devices(module)),
     ):
         with recorder.calls_of(is_leaf), recorder.sizes_read(), recorder:
@@ -246,6 +279,14 @@ def record(
     recording.counted = recorder.counted.copied()
     recording.counted.update(recorder.sources_read())
     return recording
+
+
+def _copied(example_inputs: Any) -> Any:
+    """Without the graph that may have made a tensor, which cannot be copied."""
+    tensors = tensors_in(example_inputs)
+    return deepcopy(
+        example_inputs, {id(each): each.detach().clone() for each in tensors}
+    )
 
 
 def _require_values(module: nn.Module) -> None:
@@ -480,6 +521,14 @@ class _Recorder(TorchFunctionMode):
 
         return patch.object(nn.Module, '__getattribute__', read)
 
+    @contextmanager
+    def numbers_followed(self) -> Iterator[None]:
+        """A context behind which extents are plain numbers."""
+        try:
+            yield
+        finally:
+            self.counted.is_over = True
+
     def sources_read(self) -> set:
         """All dimensions of what such a layer reads or writes: whichever of
         them has channels, its number was read."""
@@ -556,8 +605,10 @@ class _Recorder(TorchFunctionMode):
         """A structure with nodes in place of tensors."""
         if torch.is_tensor(value):
             return self.node_of(value)
+        if isinstance(value, Extent):
+            return value.of_graph()
         if isinstance(value, torch.Size):
-            return tuple(value)
+            return tuple(map(self.nodes_in, value))
         if isinstance(value, (tuple, list)):
             return (
                 type(value)(map(self.nodes_in, value))

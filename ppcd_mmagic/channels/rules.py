@@ -47,7 +47,7 @@ from torch.utils._pytree import tree_leaves
 from . import computed_weights, hooks
 from .widths import Widths, follow_widths, is_depthwise, set_widths
 
-INPUT = 1  # see analysis
+CONSTANT, INPUT = 0, 1  # see analysis
 
 _LAYERS: Dict[Type[nn.Module], Callable] = {}
 _FUNCTIONS: Dict[str, Callable] = {}
@@ -78,8 +78,8 @@ def register_rule(
         ...         self.channels = channels
         ...         self.gain = nn.Parameter(torch.ones(channels))
         ...     def forward(self, x):
-        ...         return x / x.std((2, 3), keepdim=True) * self.gain.view(
-        ...             1, -1, 1, 1)
+        ...         spread = (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
+        ...         return x / spread * self.gain.view(1, -1, 1, 1)
         >>> register_rule(ScaledNorm, channelwise, Widths(
         ...     dict(gain=0), sizes=dict(outputs=('channels', ))))
     """
@@ -196,7 +196,10 @@ def apply(analysis, call) -> Any:
         return analysis.opaque(f'{call.name}() reads it by keyword')
     if call.kwargs.get('out') is not None:
         return analysis.opaque(f'{call.name}() writes it into another tensor')
-    return rule(analysis, call)
+    cells = rule(analysis, call)
+    if call.shape is None and torch.is_tensor(cells):
+        return analysis.opaque(f'{call.name}() makes several of it')
+    return cells
 
 
 def _pin_numbers(analysis, value: Any, name: str) -> None:
@@ -223,7 +226,10 @@ def channelwise(analysis, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         type(layer).__name__, x
     ):
         return analysis.opaque(f'{name} runs without a batch')
-    x = _with_entries(analysis, name, x)
+    return _behind_norm(analysis, _with_entries(analysis, name, x))
+
+
+def _behind_norm(analysis, x: Tensor) -> Tensor:
     normed = [
         analysis.cells.norm(cell) if _has_one_score(analysis, cell) else cell
         for cell in x.flatten().tolist()
@@ -378,6 +384,11 @@ def dropped_out(analysis, call) -> Tensor:
     return drawn(analysis, call) if training else unary(analysis, call)
 
 
+def made_new(analysis, call) -> Tensor:
+    """A constant, whose sizes are numbers of the source."""
+    return torch.full([1] * len(call.shape), CONSTANT)
+
+
 def first_of(analysis, call) -> Tensor:
     """Takes no more than type and shape of its other arguments."""
     return call.args[0]
@@ -511,6 +522,44 @@ def normalized(analysis, call) -> Tensor:
     return x
 
 
+def instance_normed(analysis, call) -> Tensor:
+    """Each map by itself, without entries for each channel."""
+    x = call.args[0]
+    if len(analysis.inputs()) > 1 or x.ndim < 3:
+        return analysis.opaque(f'{call.name}() of several tensors reads it')
+    return _behind_norm(analysis, analysis.per_channel(x))
+
+
+def scaled(analysis, call) -> Tensor:
+    """Divided by a norm over dimensions in which channels do not vary."""
+    x = call.args[0]
+    dims = call.kwargs.get('dim', call.args[2] if len(call.args) > 2 else 1)
+    if any(x.shape[d] > 1 for d in _dimensions(x, dims)):
+        return analysis.opaque(f'{call.name}() over all channels reads it')
+    return x
+
+
+def gated(analysis, call) -> Tensor:
+    """The first half of a dimension times what the second one gates it by."""
+    dim = call.kwargs.get('dim', call.args[1] if len(call.args) > 1 else -1)
+    return _gated_halves(analysis, dim)
+
+
+def glu_layer(analysis, name: str, layer: nn.GLU, x: Tensor) -> Tensor:
+    """As :func:`gated`."""
+    return _gated_halves(analysis, layer.dim)
+
+
+def _gated_halves(analysis, dim: int) -> Tensor:
+    (node,) = analysis.inputs()
+    halves = analysis.full(node).chunk(2, dim)
+    pairs, inverse = torch.stack([h.flatten() for h in halves], 1).unique(
+        dim=0, return_inverse=True
+    )
+    out = [analysis.cells.product(tuple(pair)) for pair in pairs.tolist()]
+    return analysis.squeeze(torch.tensor(out)[inverse].view(halves[0].shape))
+
+
 def moved(analysis, call) -> Any:
     """Moves elements about; run on the cells themselves."""
     return _run(analysis, call)
@@ -590,24 +639,28 @@ def _slice_reason(analysis, call, dim: int, part: Any) -> Optional[str]:
     if not isinstance(part, slice):
         _pin_numbers(analysis, part, 'indexing')
         return 'a fixed one is picked out of it'
-    ends = (part.start, part.stop, part.step)
+    if part.step is not None and (type(part.step) is not int or part.step != 1):
+        _pin_numbers(analysis, part, 'indexing')
+        return 'a slice with fixed ends is taken of it'
     node = analysis.inputs()[0]
+    size = node.meta['shape'][dim]
+    cells = analysis.along(analysis.full(node), dim, size)
+    ends = (part.start, part.stop)
     given = [end for end in ends if end is not None and int(end) != 0]
-    if not given:
+    # what is ahead of an end may be just what it counts, as behind a
+    # concatenation
+    if all([analysis.measures(end, cells[: int(end)]) for end in given]):
         return None
     # each is looked at: one that follows something else pins that
     if not all([analysis.follows(end, analysis.of(node)) for end in given]):
         return 'a slice with fixed ends is taken of it'
     # ends in proportion to the channels stay where they are only if every
     # part loses as many
-    size = node.meta['shape'][dim]
     start, stop, _ = part.indices(size)
     length = stop - start
     if length < 1 or size % length or start % length:
         return 'an uneven slice is taken of it'
-    _join_parts(
-        analysis, analysis.along(analysis.full(node), dim, size), size // length
-    )
+    _join_parts(analysis, cells, size // length)
     return None
 
 
@@ -618,7 +671,8 @@ def _join_parts(analysis, cells: Tensor, parts: int) -> None:
 
 
 def split(analysis, call) -> Any:
-    """Equal parts of what varies lose the same positions."""
+    """Equal parts of what varies lose the same positions; parts of several
+    sizes stay where these do not count them."""
     source = call.node.args[0]
     x = call.args[0]
     size = call.args[1] if len(call.args) > 1 else _size_of_parts(call.kwargs)
@@ -626,12 +680,16 @@ def split(analysis, call) -> Any:
     out = _run(analysis, call)
     shapes = {part.meta['shape'] for part in call.node.users}
     varies = analysis.atoms_of(x).shape[dim] > 1
-    if not varies or call.name == 'chunk' or not isinstance(size, int):
+    if not varies or call.name == 'chunk':
         _pin_numbers(analysis, size, call.name)
     if not varies:
         return out
-    if call.name == 'split' and not isinstance(size, int):
-        analysis.cells.pin(x, 'it is split in parts of fixed sizes')
+    if isinstance(size, (tuple, list)):
+        for number, part in zip(size, out):
+            cells = analysis.along(part, dim, int(number))
+            if not analysis.measures(number, cells):
+                _pin_numbers(analysis, number, call.name)
+                analysis.cells.pin(cells, 'it is split in parts of fixed sizes')
     elif call.name == 'split' and not analysis.follows(size, x):
         analysis.cells.pin(x, 'it is split in parts of a fixed size')
     elif len(shapes) > 1 or source.meta['shape'][dim] % len(out):
@@ -752,10 +810,50 @@ def expanded(analysis, call) -> Tensor:
     return out
 
 
+def expanded_as(analysis, call) -> Tensor:
+    """As large as another tensor: of what varies in either, the same leaves
+    of both."""
+    x, other = (*call.args, *call.kwargs.values())[:2]
+    out = _run(analysis, call)
+    atoms = [analysis.atoms_of(cells) for cells in (out, other)]
+    for d, size in enumerate(call.shape):
+        varies = [each.shape[d] > 1 for each in atoms]
+        if all(varies):
+            for cells in zip(
+                *(analysis.along(c, d, size).tolist() for c in (out, other))
+            ):
+                analysis.cells.join(cells)
+        elif any(varies):
+            analysis.cells.pin(
+                out if varies[0] else other,
+                'a view of fixed size is taken of it',
+            )
+    return out
+
+
+# where functions that rearrange along dimensions take them: argument and name
+_ALONG = dict(
+    unbind=(1, 'dim', 0),
+    select=(1, 'dim', None),
+    narrow=(1, 'dim', None),
+    unflatten=(1, 'dim', None),
+    roll=(2, 'dims', None),
+    repeat_interleave=(2, 'dim', None),
+)
+
+
 def rearranged(analysis, call) -> Any:
     """Rearrangements whose arguments need not follow the channels."""
-    if any(size > 1 for size in call.args[0].shape):
-        analysis.cells.pin(call.args[0], f'{call.name}() rearranges it')
+    if len(analysis.inputs()) > 1:
+        return analysis.opaque(f'{call.name}() by a tensor reads it')
+    x = call.args[0]
+    place, name, default = _ALONG[call.name]
+    dims = call.args[place] if len(call.args) > place else default
+    dims = call.kwargs.get(name, dims)
+    if any(
+        x.shape[d] > 1 for d in _dimensions(x, None if dims == () else dims)
+    ):
+        analysis.cells.pin(x, f'{call.name}() rearranges it')
     return _run(analysis, call)
 
 
@@ -850,25 +948,38 @@ _kinds(
         _MaxPoolNd,
         nn.MaxPool1d,
         nn.MaxPool2d,
+        nn.MaxPool3d,
         _AvgPoolNd,
         nn.AvgPool1d,
         nn.AvgPool2d,
+        nn.AvgPool3d,
         _AdaptiveAvgPoolNd,
         nn.AdaptiveAvgPool1d,
         nn.AdaptiveAvgPool2d,
+        nn.AdaptiveAvgPool3d,
         _AdaptiveMaxPoolNd,
         nn.AdaptiveMaxPool1d,
         nn.AdaptiveMaxPool2d,
+        nn.AdaptiveMaxPool3d,
         _ReflectionPadNd,
         _ReplicationPadNd,
         _ConstantPadNd,
     ],
 )
 _kinds(
-    convolution, [nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d]
+    convolution,
+    [
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    ],
 )
 register_rule(nn.LayerNorm, mixes)
 register_rule(nn.PReLU, prelu)
+register_rule(nn.GLU, glu_layer)
 register_rule(nn.GroupNorm, group_norm)
 register_rule(nn.Linear, linear)
 register_rule(nn.Embedding, embedding)
@@ -904,6 +1015,12 @@ _names(
     'div div_ true_divide __truediv__ __rtruediv__ __rdiv__ '
     '__itruediv__ maximum minimum where lerp',
 )
+_names(united, 'gt ge lt le eq ne __eq__ __ne__')
+_names(instance_normed, 'instance_norm')
+_names(scaled, 'normalize')
+_names(gated, 'glu')
+_names(expanded_as, 'expand_as')
+_names(made_new, 'new_zeros new_ones new_full new_empty')
 _names(
     pooling,
     'interpolate upsample max_pool2d avg_pool2d max_pool1d '

@@ -1,6 +1,14 @@
 """Changing the widths of single layers."""
 
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 import torch
 import torch.nn as nn
@@ -9,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim import Optimizer
 
 from ppcd_mmagic.errors import PPCDError
@@ -35,27 +44,18 @@ class Widths(NamedTuple):
     sizes: Dict[str, Tuple[str, ...]] = {}
 
 
-# weight_u and weight_v are of torch's spectral norm, u0 of ajbrock's
+# u0 is of ajbrock's spectral norm; where torch's keeps its vectors depends on
+# how it was put on, see _vectors
 _Attributes = Dict[str, Tuple[str, ...]]
 _CONV: _Attributes = dict(outputs=('out_channels',), inputs=('in_channels',))
 _LINEAR: _Attributes = dict(outputs=('out_features',), inputs=('in_features',))
 _NORM = dict.fromkeys(('weight', 'bias', 'running_mean', 'running_var'), 0)
 _WIDTHS: Dict[type, Widths] = {
-    _ConvTransposeNd: Widths(
-        dict(weight=1, bias=0, weight_u=0), dict(weight=0, weight_v=0), _CONV
-    ),
-    _ConvNd: Widths(
-        dict(weight=0, bias=0, weight_u=0, u0=1),
-        dict(weight=1, weight_v=0),
-        _CONV,
-    ),
-    nn.Linear: Widths(
-        dict(weight=0, bias=0, weight_u=0, u0=1),
-        dict(weight=1, weight_v=0),
-        _LINEAR,
-    ),
+    _ConvTransposeNd: Widths(dict(weight=1, bias=0), dict(weight=0), _CONV),
+    _ConvNd: Widths(dict(weight=0, bias=0, u0=1), dict(weight=1), _CONV),
+    nn.Linear: Widths(dict(weight=0, bias=0, u0=1), dict(weight=1), _LINEAR),
     nn.Embedding: Widths(
-        dict(weight=1, weight_v=0), sizes=dict(outputs=('embedding_dim',))
+        dict(weight=1), sizes=dict(outputs=('embedding_dim',))
     ),
     _BatchNorm: Widths(_NORM, sizes=dict(outputs=('num_features',))),
     _InstanceNorm: Widths(_NORM, sizes=dict(outputs=('num_features',))),
@@ -124,7 +124,7 @@ def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
     """The tensors of a layer that have its channels, and where."""
     widths = _known_widths(layer)
     if is_depthwise(layer):  # what it adds does not go with what it reads
-        dims = dict(weight=0, weight_u=0)
+        dims = dict(weight=0)
         if side == 'outputs':
             dims['bias'] = 0
     else:
@@ -139,17 +139,44 @@ def tensors_of(layer: nn.Module, side: str) -> Dict[str, int]:
 
 
 def _computed_from(layer: nn.Module) -> Dict[str, str]:
-    """Other names of the tensors of spectral norm, torch's old and new."""
+    """Other names of what spectral norm computes a weight from, torch's old
+    and new."""
     if hasattr(layer, 'weight_orig'):
         return dict(weight='weight_orig')
-    if 'weight' not in getattr(layer, 'parametrizations', {}):
-        return {}
-    ahead = 'parametrizations.weight.'
-    return dict(
-        weight=f'{ahead}original',
-        weight_u=f'{ahead}0._u',
-        weight_v=f'{ahead}0._v',
-    )
+    if 'weight' in getattr(layer, 'parametrizations', {}):
+        return dict(weight='parametrizations.weight.original')
+    return {}
+
+
+def _spectral_norms(layer: nn.Module) -> Iterator[Tuple[str, str, int]]:
+    """Names of the left and right singular vector of each of torch's, old and
+    new, and which dimension of the weight is the left one."""
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm) and hook.name == 'weight':
+            yield 'weight_u', 'weight_v', hook.dim
+    steps = getattr(layer, 'parametrizations', {})
+    for number, step in enumerate(steps['weight'] if 'weight' in steps else ()):
+        if isinstance(step, _SpectralNorm):
+            ahead = f'parametrizations.weight.{number}.'
+            yield f'{ahead}_u', f'{ahead}_v', step.dim
+
+
+def _vectors(
+    layer: nn.Module, side: str
+) -> Iterator[Tuple[str, torch.Size, int]]:
+    """The singular vectors that have the channels of a side: name, the shape
+    that the vector was flattened from, and where the channels are in it."""
+    name = _computed_from(layer).get('weight', 'weight')
+    dim = tensors_of(layer, side).get(name)
+    if dim is None:
+        return
+    shape = list(getattr(tensor_of(layer, name), 'shape'))  # noqa: B009
+    for left, right, first in _spectral_norms(layer):
+        if dim == first:
+            yield left, torch.Size(shape[dim : dim + 1]), 0
+        else:
+            rest = torch.Size(shape[:first] + shape[first + 1 :])
+            yield right, rest, dim - (dim > first)
 
 
 def tensor_of(layer: nn.Module, name: str) -> Optional[Tensor]:
@@ -188,6 +215,14 @@ def keep_channels(
     require_known_parametrization(layer)
     count, groups = width(layer, side), _groups(layer)
     before = getattr(layer, 'weight_orig', None)
+    for name, shape, dim in list(_vectors(layer, side)):
+        replace(
+            layer,
+            name,
+            lambda value: _select(
+                value.view(shape), dim, kept, count, groups
+            ).flatten(),
+        )
     for name, dim in tensors_of(layer, side).items():
         replace(
             layer,
@@ -225,14 +260,10 @@ def _select(
     value: Tensor, dim: int, kept: Tensor, count: int, groups: int
 ) -> Tensor:
     """``index_select``, also where the tensor has the channels of one group
-    only, or spectral norm has flattened the kernel into them (there every
-    channel is a block)."""
-    if value.shape[dim] != count and groups > 1:
-        count //= groups
-        kept = kept[kept < count]
-    if value.shape[dim] == count:
-        return value.index_select(dim, kept)
-    return value.view(count, -1).index_select(0, kept).flatten()
+    only."""
+    if value.shape[dim] != count:
+        kept = kept[kept < count // groups]
+    return value.index_select(dim, kept)
 
 
 def _update_sizes(layer: nn.Module, side: str, before: int, after: int) -> None:
@@ -367,6 +398,7 @@ def _others(layer: nn.Module) -> Dict[str, Tensor]:
     known = {
         computed.get(name, name) for name in (*widths.outputs, *widths.inputs)
     }
+    known.update(name for own in _spectral_norms(layer) for name in own[:2])
     held = {
         **dict(layer.named_parameters(recurse=False)),
         **{
