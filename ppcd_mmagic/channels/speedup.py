@@ -38,11 +38,10 @@ from .masks import (
 from .recording import tensors_in
 from .verification import (
     TOLERANCE,
-    ExportMismatch,
     copy_on_cpu,
-    difference_of,
     on_cpu,
     outputs_of,
+    require_same,
 )
 from .widths import keep_channels, replace, zero_channels
 
@@ -207,7 +206,8 @@ def discard_channels(
     """A copy of a masked module without masks and dead channels.
 
     Computed weights (spectral norm) become plain ones. What comes out is
-    compared with the masked module on the example inputs.
+    compared with the masked module on the example inputs and on others: of
+    the other sign, of several classes, batches and sizes of maps.
 
     Args:
         module (nn.Module): With masks; stays as it is.
@@ -239,14 +239,9 @@ def discard_channels(
             'nothing to discard: mask_channels gives it some.'
         )
     expected = outputs_of(module, example_inputs)
-    smaller = copy_on_cpu(module)
+    whole, smaller = copy_on_cpu(module), copy_on_cpu(module)
     inputs = on_cpu(example_inputs)
     fold_computed_weights(smaller)
     discard_masked(smaller, inputs)
-    difference = difference_of(module, expected, smaller, inputs, tolerance)
-    if not difference <= tolerance:
-        raise ExportMismatch(
-            f'Without its dead channels {type(module).__name__} differs by '
-            f'{difference:.3g} (allowed: {tolerance}); it was not returned.'
-        )
+    require_same(whole, smaller, inputs, tolerance, expected=expected)
     return smaller.requires_grad_(False).to(next(module.parameters()).device)
