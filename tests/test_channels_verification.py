@@ -394,3 +394,93 @@ def test_parameters_deep_inside_lose_the_same_channels():
     assert torch.equal(
         smaller.inner.scaled.gain, module.inner.scaled.gain[[1, 2, 4, 5, 6, 7]]
     )
+
+
+class Counting(nn.Module):
+    """State of every kind, which the next image would follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('mean', torch.zeros(()))
+        self.calls, self.seen, self.hidden = 0, [], None
+        self.table = dict(tensor=torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(x)
+        self.mean += x.mean()
+        self.table['tensor'] += 1
+        self.table['other'] = x
+        self.hidden = x if self.hidden is None else x + self.hidden
+        self.new = x
+        return x + self.mean + self.calls + len(self.seen) + self.hidden
+
+
+def test_a_module_that_counts_stays_as_it_is():
+    counting = Counting()
+    first = outputs_of(counting, IMAGES)
+    assert largest_difference(first, outputs_of(counting, IMAGES)) == 0
+    assert counting.calls == counting.mean == counting.table['tensor'] == 0
+    assert counting.seen == [] and counting.hidden is None
+    assert list(counting.table) == ['tensor'] and not hasattr(counting, 'new')
+
+
+def count(s, y):
+    s.t += 1
+    return s.b(y) + s.t
+
+
+def test_what_counts_is_no_difference():
+    module = net(count, t=torch.zeros(()))
+    mask_channels(module, IMAGES)
+    rehearse(module, IMAGES)
+    prune_some(module)
+    smaller = discard_channels(module, IMAGES)
+    shrink_channels(module, IMAGES)
+    assert smaller.a.out_channels == module.a.out_channels == 4
+    assert smaller.t == module.t == 0
+
+
+def expanded():
+    return torch.rand(1, 1, 8, 1).expand(1, 1, 8, 8)
+
+
+def cached(s, y):
+    if not hasattr(s, 'k'):
+        s.k = expanded()
+    return s.b(y * s.k)
+
+
+def with_attribute():
+    module = net(lambda s, y: s.b(y * s.k))
+    module.k = expanded()
+    return module
+
+
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: net(lambda s, y: s.b(y * s.k), k=expanded()),
+        lambda: net(
+            lambda s, y: s.b(y * s.k), k=torch.rand(1).expand(1, 8, 1, 1)
+        ),
+        lambda: net(
+            lambda s, y: s.b(y + s.k), k=torch.rand(15).unfold(0, 8, 1)
+        ),
+        with_attribute,
+        lambda: net(cached),
+    ],
+    ids=[
+        'buffer',
+        'a gain for each channel',
+        'unfolded',
+        'attribute',
+        'cached',
+    ],
+)
+def test_tensors_that_share_elements_with_themselves_are_exported(build):
+    module = build()
+    mask_channels(module, IMAGES)
+    rehearse(module, IMAGES)
+    prune_some(module)
+    assert discard_channels(module, IMAGES).a.out_channels == 4

@@ -13,6 +13,7 @@ class.
 import logging
 import os
 from contextlib import redirect_stdout
+from copy import deepcopy
 from typing import Any, Dict
 from unittest.mock import patch
 
@@ -41,7 +42,9 @@ from .verification import (
     copy_on_cpu,
     on_cpu,
     outputs_of,
+    overlaps,
     require_same,
+    state_kept,
 )
 from .widths import keep_channels, replace, zero_channels
 
@@ -175,22 +178,34 @@ def _speed_up(
     channels: Channels,
     kept: Dict[tuple, Tensor],
 ) -> None:
-    speedup = _Speedup(
-        module,
-        tuple(tensors_in(example_inputs)),
-        {},
-        batch_size=1,
-        customized_mask_updaters=[_AnalysisUpdater(channels)],
-        customized_replacers=[_InPlace(kept)],
-        graph_module=channels.analysis.recording,
-        garbage_collect_values=False,
-        logger=_quiet('nni.compression.speedup'),
-    )
+    recording = channels.analysis.recording
+    with state_kept(module):  # NNI runs it once
+        speedup = _Speedup(
+            module,
+            tuple(tensors_in(deepcopy(example_inputs))),
+            {},
+            batch_size=1,
+            customized_mask_updaters=[_AnalysisUpdater(channels)],
+            customized_replacers=[_InPlace(kept)],
+            graph_module=recording,
+            garbage_collect_values=False,
+            logger=_quiet('nni.compression.speedup'),
+        )
     _quiet('nni')
+    _materialise(recording)
     # for its log NNI counts every mask at every node
     uncounted = patch.object(model_speedup, 'sparsity_stats', lambda mask: '')
     with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), uncounted:
         speedup.speedup_model()
+
+
+def _materialise(module: nn.Module) -> None:
+    """Give buffers that are expanded memory of their own: NNI loads the state
+    that it saves, and one element cannot be loaded in several places."""
+    for layer in module.modules():
+        for name, value in layer._buffers.items():
+            if value is not None and overlaps(value):
+                layer._buffers[name] = value.clone()
 
 
 def _quiet(name: str, level: int = logging.WARNING) -> logging.Logger:
