@@ -221,7 +221,7 @@ NOISES = dict(
         nn.functional.rrelu(y, training=True) if s.training else y.relu()
     ),
     noise=lambda s, y: y + torch.randn_like(y) if s.training else y,
-    noise_map=lambda s, y: y + torch.randn(1, 1, 8, 8),
+    noise_map=lambda s, y: y * torch.randn(1, 1, 8, 8),
 )
 
 

@@ -111,9 +111,12 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
     """After the context plain attributes are as before, and what is in
     tensors, lists, dicts and sets among them."""
-    held = [
-        (own, {k: v for k, v in own.items() if k not in _OF_EVERY_MODULE})
-        for own in map(vars, module.modules())
+    held: List[Tuple[Dict[str, Any], Dict[str, Any]]] = [
+        (
+            child.__dict__,
+            {k: v for k, v in vars(child).items() if k not in _OF_EVERY_MODULE},
+        )
+        for child in module.modules()
     ]
     contents: Dict[int, Tuple[Any, Any, Optional[int]]] = {}
     for _, before in held:
