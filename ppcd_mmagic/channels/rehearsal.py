@@ -63,11 +63,13 @@ def rehearse(
             _scale_down(copy)
         if not _is_finite(copy, inputs):
             copy = folded_copy(module)
+        others = True  # once, as what takes most of the time
         for part in (0.5, 1.0):
             _prune(copy, part * fraction)
             kept = link_masks(copy, inputs).kept()
             if kept:
-                try_cut(copy, inputs, kept)
+                try_cut(copy, inputs, kept, others)
+                others = False
         _try_export(copy, inputs)
 
 

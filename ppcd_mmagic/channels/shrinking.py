@@ -93,7 +93,10 @@ def folded_copy(module: nn.Module) -> nn.Module:
 
 
 def try_cut(
-    module: nn.Module, example_inputs: Any, kept: Dict[tuple, Tensor]
+    module: nn.Module,
+    example_inputs: Any,
+    kept: Dict[tuple, Tensor],
+    others: bool = True,
 ) -> None:
     """Cut a copy, and compare it with the module, which stays as it is, in
     evaluation and in training mode.
@@ -103,6 +106,8 @@ def try_cut(
         example_inputs (Tensor | tuple | dict): See
             :func:`~ppcd_mmagic.channels.mask_channels`.
         kept (dict): What stays, see :class:`Channels`.
+        others (bool): Whether on other inputs as well, and in training mode.
+            Defaults to True.
 
     Raises:
         ExportMismatch: If the copy computes something else.
@@ -110,7 +115,7 @@ def try_cut(
     """
     inputs, smaller = on_cpu(example_inputs), copy_on_cpu(module)
     _cut(smaller, inputs, kept)
-    require_same(module, smaller, inputs, training=True)
+    require_same(module, smaller, inputs, training=True, others=others)
 
 
 def _cut(
