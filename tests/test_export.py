@@ -753,6 +753,48 @@ def test_a_student_that_is_more_than_its_weights_is_refused(
     export_student(training_config(config), checkpoint, max_classes=2)
 
 
+class OddInThrees(SNGANGenerator):
+    """Every one that is built shifts three images at once by as much again."""
+
+    shifts = itertools.count()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        shift = 0.01 * next(self.shifts)
+        self.register_forward_hook(
+            lambda module, args, out: out + shift * (len(out) == 3)
+        )
+
+
+def test_an_export_that_is_wrong_in_another_batch_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(MODELS._module_dict, 'OddInThrees', OddInThrees)
+    config = dict(
+        type='MaskedGenerator',
+        generator={**DENSE['sagan'], 'type': 'OddInThrees'},
+        convs=['conv_blocks.*.conv_1'],
+    )
+    generator = MODELS.build(config).eval()
+    prune(generator, 0.5)
+    checkpoint = student_checkpoint(tmp_path / 's.pth', generator)
+    with pytest.raises(ExportMismatch, match='a batch of 3'):
+        export_student(training_config(config), checkpoint, max_classes=2)
+
+
+def test_an_export_that_does_not_run_for_a_class_is_refused():
+    student = build_generator(STUDENTS['sagan_plain'])
+    other = copy.deepcopy(student)
+
+    def refuse(module, args, kwargs):
+        assert int(kwargs['label']) != 4, 'no such class'
+
+    other.register_forward_pre_hook(refuse, with_kwargs=True)
+    noise, labels = every_class()
+    with pytest.raises(PPCDError, match='not run for class 4 .*no such class'):
+        compare(student, other, one_by_one(noise, labels))
+
+
 def test_summary_says_what_can_leave_and_why_not_the_rest(tmp_path):
     """conv_1 and the shortcut are masked, conv_2 is not: their sum stays."""
     config = dict(SAGAN, masked_convs=['conv_1', 'shortcut'])

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ppcd_mmagic.channels import (
     ExportMismatch,
+    discard_channels,
     largest_difference,
     mask_channels,
     outputs_of,
@@ -156,3 +157,81 @@ def test_a_weight_of_unknown_making_is_refused_before_anything_is_cut():
         shrink_channels(net, IMAGES)
     assert net.a.weight.shape == (8, 3, 3, 3)
     assert outputs_of(net, IMAGES)
+
+
+def every_other(s, x):
+    y = s.n(s.a(x)).relu()
+    return s.b(y[:, :: y.size(1) // 2])
+
+
+def weight_of_its_own(s, x):
+    s.c.weight = s.w(x.mean((2, 3))).mean(0).view(8, 8, 3, 3)
+    return s.b(s.c(s.a(x).relu()))
+
+
+def computed():
+    layer = conv(8, 8)
+    del layer._parameters['weight']
+    layer.weight = torch.zeros(8, 8, 3, 3)
+    return masked(weight_of_its_own, c=layer, w=nn.Linear(3, 576))
+
+
+@pytest.mark.parametrize(
+    'build', [lambda: masked(every_other, b=conv(2, 3)), computed]
+)
+@pytest.mark.parametrize('cut', [rehearse, discard_channels, shrink_channels])
+def test_whoever_cuts_says_that_the_cut_network_does_not_run(build, cut):
+    """It is not the example inputs that do not fit."""
+    net = build()
+    prune_half(net)
+    with pytest.raises(PPCDError, match='does not run without') as caught:
+        cut(net, IMAGES)
+    assert 'Give inputs' not in str(caught.value)
+
+
+IN_TRAINING = dict(
+    another_output=lambda s, y: (s.b(y), s.c(y)) if s.training else s.b(y),
+    another_layer=lambda s, y: s.b(y + s.d(y) if s.training else y),
+    a_view=lambda s, y: s.b(y.view(-1, 8, 8, 8) if s.training else y),
+    over_channels=lambda s, y: s.b(
+        y / (1 + y.mean(1, keepdim=True) ** 2) if s.training else y
+    ),
+)
+
+
+@pytest.mark.parametrize('name', IN_TRAINING)
+def test_what_only_the_training_does_is_tried_too(name):
+    net = masked(
+        lambda s, x: IN_TRAINING[name](s, s.n(s.a(x)).relu()),
+        c=conv(8, 3),
+        d=conv(8, 8),
+    )
+    with pytest.raises(PPCDError, match='in training mode'):
+        rehearse(net, IMAGES)
+    prune_half(net)
+    with pytest.raises(PPCDError, match='in training mode'):
+        shrink_channels(net, IMAGES)
+    assert net.a.out_channels == 8
+
+
+NOISES = dict(
+    dropout=lambda s, y: s.drop(y),
+    dropout2d=lambda s, y: nn.functional.dropout2d(y, 0.3, s.training),
+    slope=lambda s, y: (
+        nn.functional.rrelu(y, training=True) if s.training else y.relu()
+    ),
+    noise=lambda s, y: y + torch.randn_like(y) if s.training else y,
+    noise_map=lambda s, y: y * torch.randn(1, 1, 8, 8),
+)
+
+
+@pytest.mark.parametrize('name', NOISES)
+def test_fewer_random_numbers_of_fewer_channels_are_no_fault(name):
+    net = masked(
+        lambda s, x: s.b(NOISES[name](s, s.n(s.a(x)))), drop=nn.Dropout(0.5)
+    )
+    mean = net.n.running_mean.clone()
+    rehearse(net, IMAGES)
+    prune_half(net)
+    shrink_channels(net, IMAGES)
+    assert torch.equal(net.n.running_mean, mean[len(mean) - len(net.n.bias) :])

@@ -8,7 +8,8 @@ import torch.nn as nn
 from .linking import link_masks
 from .masks import ChannelMask, named_masks
 from .shrinking import folded_copy, try_cut
-from .verification import on_cpu, outputs_of
+from .speedup import discard_masked
+from .verification import copy_on_cpu, on_cpu, outputs_of, require_same
 
 
 @torch.no_grad()
@@ -21,7 +22,9 @@ def rehearse(
     Python computes beside it (a number of channels that becomes a factor, say)
     not all can be noticed; found out here, it costs seconds, and after the
     training a training. In copies half of what may fall of each mask does, at
-    random, and then all of it; weights that are the same everywhere (biases,
+    random, and then all of it, as while it is trained and as for an export;
+    what is left is compared on the example inputs and on others (other values,
+    classes, batches and sizes, in training mode as well); weights that are the same everywhere (biases,
     gains) are given other values, for zeros hide what is wrong.
 
     Args:
@@ -60,11 +63,22 @@ def rehearse(
             _scale_down(copy)
         if not _is_finite(copy, inputs):
             copy = folded_copy(module)
+        others = True  # once, as what takes most of the time
         for part in (0.5, 1.0):
             _prune(copy, part * fraction)
             kept = link_masks(copy, inputs).kept()
             if kept:
-                try_cut(copy, inputs, kept)
+                try_cut(copy, inputs, kept, others)
+                others = False
+        _try_export(copy, inputs)
+
+
+def _try_export(module: nn.Module, inputs: Any) -> None:
+    """The other way, by which an export goes after the training: it cuts the
+    same, so that whether it gets there is all that has to be seen."""
+    smaller = copy_on_cpu(module)
+    discard_masked(smaller, inputs)
+    require_same(module, smaller, inputs, others=False)
 
 
 def _is_finite(module: nn.Module, inputs: Any) -> bool:

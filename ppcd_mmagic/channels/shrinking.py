@@ -10,14 +10,13 @@ from torch.optim import Optimizer
 from ppcd_mmagic.errors import PPCDError
 from .computed_weights import fold_computed_weights, settle_computed_weights
 from .linking import link_masks
-from .masks import ChannelMask
+from .masks import ChannelMask, suspended_gates
 from .verification import (
-    TOLERANCE,
-    ExportMismatch,
     copy_on_cpu,
-    difference_of,
+    does_not_run,
     on_cpu,
     outputs_of,
+    require_same,
 )
 from .widths import (
     keep_channels,
@@ -94,40 +93,29 @@ def folded_copy(module: nn.Module) -> nn.Module:
 
 
 def try_cut(
-    module: nn.Module, example_inputs: Any, kept: Dict[tuple, Tensor]
+    module: nn.Module,
+    example_inputs: Any,
+    kept: Dict[tuple, Tensor],
+    others: bool = True,
 ) -> None:
-    """Cut a copy, and compare it with the module, which stays as it is.
+    """Cut a copy, and compare it with the module, which stays as it is, in
+    evaluation and in training mode.
 
     Args:
         module (nn.Module): On the CPU, without computed weights.
         example_inputs (Tensor | tuple | dict): See
             :func:`~ppcd_mmagic.channels.mask_channels`.
         kept (dict): What stays, see :class:`Channels`.
+        others (bool): Whether on other inputs as well, and in training mode.
+            Defaults to True.
 
     Raises:
         ExportMismatch: If the copy computes something else.
         PPCDError: If it cannot be cut, or does not run then.
     """
-    inputs = on_cpu(example_inputs)
-    expected = outputs_of(module, inputs)
-    smaller, name = copy_on_cpu(module), type(module).__name__
-    try:
-        _cut(smaller, inputs, kept)
-        difference = difference_of(module, expected, smaller, inputs, TOLERANCE)
-    except PPCDError:
-        raise
-    except Exception as error:  # whatever its forward makes of fewer channels
-        raise PPCDError(
-            f'{name} does not run without its dead channels '
-            f'({type(error).__name__}: {error}): leave out what they reach by '
-            'name (exclude); print(mask_channels(...)) says what that is.'
-        ) from error
-    if not difference <= TOLERANCE:
-        raise ExportMismatch(
-            f'Without its dead channels {name} differs by {difference:.3g} '
-            f'(allowed: {TOLERANCE}): it uses their number in a way that was '
-            'not noticed. Leave out what they reach by name (exclude).'
-        )
+    inputs, smaller = on_cpu(example_inputs), copy_on_cpu(module)
+    _cut(smaller, inputs, kept)
+    require_same(module, smaller, inputs, training=True, others=others)
 
 
 def _cut(
@@ -139,7 +127,23 @@ def _cut(
     for (owner, side), indices in kept.items():
         _keep(module, owner, side, indices, optimizer)
     settle_computed_weights(module)
-    link_masks(module, example_inputs)
+    try:
+        link_masks(module, example_inputs)
+    except PPCDError:
+        _require_running(module, example_inputs)
+        raise
+
+
+def _require_running(module: nn.Module, example_inputs: Any) -> None:
+    """Tell a network that does not run any more from inputs that do not fit
+    it, for which a recording takes it."""
+    try:
+        with suspended_gates():
+            outputs_of(module, example_inputs)
+    except Exception as error:  # whatever its forward makes of fewer channels
+        raise does_not_run(
+            type(module).__name__, 'the example inputs', error
+        ) from error
 
 
 def _keep(

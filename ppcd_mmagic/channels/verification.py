@@ -1,18 +1,27 @@
 """Whether two modules compute the same."""
 
 import math
-from copy import deepcopy
-from typing import Any, Dict, List
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from copy import copy, deepcopy
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ppcd_mmagic.errors import PPCDError
-from .recording import split_inputs
+from .probes import Probe, probes
+from .recording import _first_line, _kept, split_inputs
 
 TOLERANCE = 1e-5
+_ADVICE = (
+    'its forward uses them in a way that was not noticed, as what was '
+    'executed for the recording is all that is known. Leave out what they '
+    'reach by name (exclude); print(mask_channels(...)) says what that is.'
+)
 
 
 class ExportMismatch(PPCDError):
@@ -20,8 +29,25 @@ class ExportMismatch(PPCDError):
 
 
 @torch.no_grad()
-def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
-    """Output tensors in eval mode, with the random numbers of one seed.
+def outputs_of(
+    module: nn.Module,
+    example_inputs: Any,
+    training: bool = False,
+    seed: int = 0,
+) -> List[Tensor]:
+    """Output tensors, with the random numbers of one seed.
+
+    The module stays as it is: its modes, buffers and plain attributes (a
+    counter, a hidden state) are restored.
+
+    Args:
+        module (nn.Module): Any that runs on the inputs.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        training (bool): In training mode, where random numbers are all the
+            same: of fewer channels dropout would draw fewer. Defaults to
+            False, evaluation mode.
+        seed (int): Of the random numbers. Defaults to 0.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Dropout())
@@ -29,18 +55,118 @@ def outputs_of(module: nn.Module, example_inputs: Any) -> List[Tensor]:
         >>> largest_difference(outputs_of(net, images), outputs_of(net, images))
         0.0
     """
-    args, kwargs = split_inputs(example_inputs)
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
+    args, kwargs = deepcopy(split_inputs(example_inputs))
+    with ExitStack() as stack:
+        stack.enter_context(state_kept(module))
+        stack.enter_context(torch.random.fork_rng())
+        torch.manual_seed(seed)
+        if training:
+            module.train()
+            stack.enter_context(_Steady())
+        out = module(*args, **kwargs)
+        out = out.to_tuple() if hasattr(out, 'to_tuple') else out
+        # an output may be a buffer, which is about to be restored
+        return [
+            value.clone()
+            for value in tree_leaves(out)
+            if torch.is_tensor(value)
+        ]
+
+
+class _Steady(TorchDispatchMode):
+    """Random numbers that are all one half, however many are drawn."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        names = [argument.name for argument in func._schema.arguments]
+        for name in {'training', 'train'}.intersection(names):
+            # what it draws is not all that it gives
+            position = names.index(name)
+            args, kwargs = args[:position], {**kwargs, name: False}
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        for value in tree_leaves(out):
+            if torch.is_tensor(value) and value.is_floating_point():
+                value.fill_(0.5)
+        return out
+
+
+@contextmanager
+def state_kept(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside of the context; after it modes, buffers,
+    parameters and plain attributes are as before."""
+    with _kept(module), _attributes_kept(module):
+        yield
+
+
+# what every module has, modes and hooks among them, see _kept for the rest
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """After the context plain attributes are as before, and what is in
+    tensors, lists, dicts and sets among them."""
+    held: List[Tuple[Dict[str, Any], Dict[str, Any]]] = [
+        (
+            child.__dict__,
+            {k: v for k, v in vars(child).items() if k not in _OF_EVERY_MODULE},
+        )
+        for child in module.modules()
+    ]
+    contents: Dict[int, Tuple[Any, Any, Optional[int]]] = {}
+    for _, before in held:
+        for value in before.values():
+            _note_contents(value, contents)
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            out = module(*deepcopy(args), **deepcopy(kwargs))
+        yield
     finally:
-        for child, mode in modes.items():
-            child.training = mode
-    out = out.to_tuple() if hasattr(out, 'to_tuple') else out
-    return [value for value in tree_leaves(out) if torch.is_tensor(value)]
+        for own, before in held:
+            for name in [k for k in own if k not in _OF_EVERY_MODULE]:
+                if name not in before:
+                    del own[name]
+            own.update(before)
+        for value, content, version in contents.values():
+            _restore(value, content, version)
+
+
+def _note_contents(value: Any, contents: Dict[int, tuple]) -> None:
+    if id(value) in contents:
+        return
+    if type(value) in (Tensor, nn.Parameter):
+        if not value.is_inference():
+            copied = value.detach().clone()
+            contents[id(value)] = value, copied, value._version
+    elif isinstance(value, (list, dict, set, deque)):
+        contents[id(value)] = value, copy(value), None
+        for part in value.values() if isinstance(value, dict) else value:
+            _note_contents(part, contents)
+    elif isinstance(value, tuple):
+        for part in value:
+            _note_contents(part, contents)
+
+
+def _restore(value: Any, content: Any, version: Optional[int]) -> None:
+    if torch.is_tensor(value):
+        if value._version != version:
+            value.detach().copy_(content)
+        return
+    same = len(value) == len(content) and all(
+        a is b for a, b in zip(_parts(value), _parts(content))
+    )
+    if not same:
+        value.clear()
+        (value.extend if hasattr(value, 'extend') else value.update)(content)
+
+
+def _parts(value: Any) -> list:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return list(value)
 
 
 def copy_on_cpu(module: nn.Module) -> nn.Module:
@@ -59,6 +185,19 @@ def copy_on_cpu(module: nn.Module) -> nn.Module:
             if type(value) in (Tensor, nn.Parameter):
                 memo.setdefault(id(value), _copied(value, storages))
     return deepcopy(module, memo).cpu()
+
+
+def overlaps(value: Tensor) -> bool:
+    """Whether an element may be in several places, as of what was expanded."""
+    if value.layout != torch.strided:
+        return False
+    reached = 0
+    for stride, size in sorted(zip(value.stride(), value.shape)):
+        if size > 1:
+            if stride <= reached:
+                return True
+            reached += stride * (size - 1)
+    return False
 
 
 def _copied(value: Tensor, storages: Dict[int, torch.UntypedStorage]) -> Tensor:
@@ -112,11 +251,86 @@ def relative_difference(expected: List[Tensor], found: List[Tensor]) -> float:
     return largest_difference(expected, found) / scale
 
 
+def require_same(
+    module: nn.Module,
+    smaller: nn.Module,
+    example_inputs: Any,
+    tolerance: float = TOLERANCE,
+    training: bool = False,
+    expected: Optional[List[Tensor]] = None,
+    others: bool = True,
+) -> None:
+    """Compare a module with a smaller one on the example inputs and others
+    that it runs on, see :func:`~ppcd_mmagic.channels.probes.probes`.
+
+    Args:
+        module (nn.Module): On the CPU, as the smaller one.
+        smaller (nn.Module): Without the dead channels.
+        example_inputs (Tensor | tuple | dict): See
+            :func:`~ppcd_mmagic.channels.mask_channels`.
+        tolerance (float): See :func:`difference_of`.
+        training (bool): Whether in training mode as well.
+        expected (list[Tensor], optional): What is expected from the example
+            inputs, if it was computed elsewhere.
+        others (bool): Whether on others at all. Defaults to True.
+
+    Raises:
+        ExportMismatch: If they compute something else on any of them.
+        PPCDError: If the smaller one does not run, or what they compute from
+            the example inputs is not finite.
+    """
+    name = type(module).__name__
+    for probe in probes(module, example_inputs, training):
+        expected = expected or _expected(module, probe)
+        if expected is not None:
+            try:
+                difference = difference_of(
+                    module, expected, smaller, probe, tolerance
+                )
+            except PPCDError:
+                raise
+            except Exception as error:  # whatever it makes of fewer channels
+                raise does_not_run(name, probe.words, error) from error
+            if not difference <= tolerance:
+                raise ExportMismatch(
+                    f'Without its dead channels {name} differs by '
+                    f'{difference:.3g} (allowed: {tolerance}) on '
+                    f'{probe.words}: {_ADVICE}'
+                )
+        expected = None
+        if not others:
+            return
+
+
+def does_not_run(name: str, words: str, error: Exception) -> PPCDError:
+    """What a forward makes of fewer channels."""
+    return PPCDError(
+        f'{name} does not run without its dead channels on {words} '
+        f'({type(error).__name__}: {_first_line(error)}): {_ADVICE}'
+    )
+
+
+def _expected(module: nn.Module, probe: Probe) -> Optional[List[Tensor]]:
+    """What a module computes; none where it is not known to be one of its
+    inputs: it does not run, or gives nan or inf."""
+    if probe.is_example:
+        return _run(module, probe)
+    try:
+        found = _run(module, probe)
+    except Exception:  # a size, class or batch that it does not take
+        return None
+    return found if all(bool(x.isfinite().all()) for x in found) else None
+
+
+def _run(module: nn.Module, probe: Probe) -> List[Tensor]:
+    return outputs_of(module, probe.inputs, probe.training, probe.seed)
+
+
 def difference_of(
     module: nn.Module,
     expected: List[Tensor],
     smaller: nn.Module,
-    example_inputs: Any,
+    probe: Probe,
     tolerance: float,
 ) -> float:
     """:func:`relative_difference` of a module, wherever it computed what is
@@ -126,12 +340,10 @@ def difference_of(
     Raises:
         PPCDError: If what they compute is not finite.
     """
-    difference = relative_difference(
-        expected, outputs_of(smaller, example_inputs)
-    )
+    difference = relative_difference(expected, _run(smaller, probe))
     if difference <= tolerance:
         return difference
-    exact = difference_in_float64(module, smaller, example_inputs)
+    exact = difference_in_float64(module, smaller, probe)
     if all(bool(out.isfinite().all()) for out in expected):
         return difference if math.isnan(difference) else min(difference, exact)
     if not math.isfinite(exact):
@@ -144,7 +356,7 @@ def difference_of(
 
 
 def difference_in_float64(
-    module: nn.Module, other: nn.Module, example_inputs: Any
+    module: nn.Module, other: nn.Module, probe: Probe
 ) -> float:
     """:func:`relative_difference` of copies that compute in float64; infinite
     where the module cannot (it makes single precision itself)."""
@@ -154,12 +366,14 @@ def difference_in_float64(
             if torch.is_tensor(value) and value.is_floating_point()
             else value
         ),
-        example_inputs,
+        probe.inputs,
     )
     try:
         return relative_difference(
             *(
-                outputs_of(deepcopy(each).cpu().double(), inputs)
+                _run(
+                    deepcopy(each).cpu().double(), probe._replace(inputs=inputs)
+                )
                 for each in (module, other)
             )
         )

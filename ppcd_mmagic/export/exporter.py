@@ -21,6 +21,7 @@ from ppcd_mmagic.channels import (
     named_masks,
     outputs_of,
 )
+from ppcd_mmagic.channels.verification import require_same
 from ppcd_mmagic.checkpoints import (
     build_generator,
     build_trained_generator,
@@ -156,6 +157,7 @@ def export_student(
         # of several images at once other kernels may compute
         batch = example_inputs(student, batch=BATCH)
         differences.append(compare(student, exported[name], [*probes, batch]))
+        require_same(student, exported[name], example_inputs(student))
         for conv, mask in named_masks(student):
             key = conv if len(names) == 1 else f'{name}.{conv}'
             sparsity[key] = mask.sparsity
@@ -241,6 +243,7 @@ def compare(
 
     Raises:
         ExportMismatch: If it exceeds 1e-5, naming input and first layer.
+        PPCDError: If the other one does not run.
 
     Example:
         >>> student = build_student(Config.fromfile('student.py'), 'iter_800.pth')
@@ -251,7 +254,7 @@ def compare(
     worst = 0.0
     for number, inputs in enumerate(probes):
         difference = largest_difference(
-            outputs_of(student, inputs), outputs_of(exported, inputs)
+            outputs_of(student, inputs), _of_export(exported, number, inputs)
         )
         if not difference <= TOLERANCE:
             raise ExportMismatch(
@@ -263,6 +266,16 @@ def compare(
             )
         worst = max(worst, difference)
     return worst
+
+
+def _of_export(exported: nn.Module, number: int, inputs: tuple) -> list:
+    try:
+        return outputs_of(exported, inputs)
+    except Exception as error:  # whatever its forward makes of fewer channels
+        raise PPCDError(
+            f'The export does not run for {_in_words(number, inputs)} '
+            f'({type(error).__name__}: {error}); nothing was written.'
+        ) from error
 
 
 def _in_words(number: int, inputs: tuple) -> str:
