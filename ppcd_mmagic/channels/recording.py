@@ -16,12 +16,12 @@ from unittest.mock import patch
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
-from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppcd_mmagic.errors import PPCDError
+from .untouched import state_kept
 from .widths import sizes_of
 
 
@@ -229,9 +229,9 @@ def record(
 ) -> Recording:
     """Record one execution in evaluation mode.
 
-    Nothing is left behind in the module: neither its mode, nor its buffers and
-    parameters, nor torch's random state changes. It runs on copies of the
-    inputs, since it may write into them.
+    Nothing is left behind in the module: neither its mode, nor its buffers,
+    parameters and plain attributes, nor torch's random state changes. It runs
+    on copies of the inputs, since it may write into them.
 
     Args:
         module (nn.Module): Any module that runs on the inputs.
@@ -253,7 +253,7 @@ def record(
         recorder.define(tensor, recorder.graph.placeholder(f'input_{number}'))
     with (
         torch.no_grad(),
-        _kept(module),
+        state_kept(module),
         recorder.numbers_followed(),
         torch.random.fork_rng(_devices(module)),
     ):
@@ -265,7 +265,7 @@ def record(
             except Exception as error:
                 raise PPCDError(
                     f'{type(module).__name__} does not run on the example '
-                    f'inputs: {type(error).__name__}: {_first_line(error)}. '
+                    f'inputs: {type(error).__name__}: {first_line(error)}. '
                     'Give inputs as its forward takes them, on the device '
                     'of the module.'
                 ) from error
@@ -303,42 +303,10 @@ def _require_values(module: nn.Module) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of a message, without the stop at its end."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip('.') if lines else 'no message'
-
-
-@contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside of the context; after it modes, buffers and
-    parameters (an embedding may renormalise its rows) are as before."""
-    modes = {child: child.training for child in module.modules()}
-    held: List[Tuple[Any, Dict[str, Any]]] = [
-        (own, dict(own))
-        for child in modes
-        for own in (child._buffers, child._parameters)
-    ]
-    values = [
-        (value, value.detach().clone(), value._version)
-        for _, before in held
-        for value in before.values()
-        if value is not None
-        and not is_lazy(value)
-        and not value.is_inference()  # which cannot be written here
-    ]
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
-        for own, before in held:
-            for name, value in before.items():
-                if name not in own or own[name] is not value:
-                    own[name] = value
-        for value, copied, version in values:
-            if value._version != version:
-                value.detach().copy_(copied)
 
 
 @contextmanager

@@ -24,8 +24,9 @@ def rehearse(
     training a training. In copies half of what may fall of each mask does, at
     random, and then all of it, as while it is trained and as for an export;
     what is left is compared on the example inputs and on others (other values,
-    classes, batches and sizes, in training mode as well); weights that are the same everywhere (biases,
-    gains) are given other values, for zeros hide what is wrong.
+    classes, batches and sizes, in training mode as well); weights that are the
+    same everywhere (biases, gains) are given other values, for zeros hide what
+    is wrong.
 
     Args:
         module (nn.Module): With masks; stays as it is.

@@ -37,6 +37,7 @@ from .masks import (
     take_off,
 )
 from .recording import tensors_in
+from .untouched import state_kept
 from .verification import (
     TOLERANCE,
     copy_on_cpu,
@@ -44,7 +45,6 @@ from .verification import (
     outputs_of,
     overlaps,
     require_same,
-    state_kept,
 )
 from .widths import keep_channels, replace, zero_channels
 

@@ -1,10 +1,9 @@
 """Whether two modules compute the same."""
 
 import math
-from collections import deque
-from contextlib import ExitStack, contextmanager
-from copy import copy, deepcopy
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from contextlib import ExitStack
+from copy import deepcopy
+from typing import Any, Dict, List, Optional
 
 import torch
 import torch.nn as nn
@@ -14,7 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ppcd_mmagic.errors import PPCDError
 from .probes import Probe, probes
-from .recording import _first_line, _kept, split_inputs
+from .recording import first_line, split_inputs
+from .untouched import state_kept
 
 TOLERANCE = 1e-5
 _ADVICE = (
@@ -93,80 +93,6 @@ class _Steady(TorchDispatchMode):
             if torch.is_tensor(value) and value.is_floating_point():
                 value.fill_(0.5)
         return out
-
-
-@contextmanager
-def state_kept(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside of the context; after it modes, buffers,
-    parameters and plain attributes are as before."""
-    with _kept(module), _attributes_kept(module):
-        yield
-
-
-# what every module has, modes and hooks among them, see _kept for the rest
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-@contextmanager
-def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """After the context plain attributes are as before, and what is in
-    tensors, lists, dicts and sets among them."""
-    held: List[Tuple[Dict[str, Any], Dict[str, Any]]] = [
-        (
-            child.__dict__,
-            {k: v for k, v in vars(child).items() if k not in _OF_EVERY_MODULE},
-        )
-        for child in module.modules()
-    ]
-    contents: Dict[int, Tuple[Any, Any, Optional[int]]] = {}
-    for _, before in held:
-        for value in before.values():
-            _note_contents(value, contents)
-    try:
-        yield
-    finally:
-        for own, before in held:
-            for name in [k for k in own if k not in _OF_EVERY_MODULE]:
-                if name not in before:
-                    del own[name]
-            own.update(before)
-        for value, content, version in contents.values():
-            _restore(value, content, version)
-
-
-def _note_contents(value: Any, contents: Dict[int, tuple]) -> None:
-    if id(value) in contents:
-        return
-    if type(value) in (Tensor, nn.Parameter):
-        if not value.is_inference():
-            copied = value.detach().clone()
-            contents[id(value)] = value, copied, value._version
-    elif isinstance(value, (list, dict, set, deque)):
-        contents[id(value)] = value, copy(value), None
-        for part in value.values() if isinstance(value, dict) else value:
-            _note_contents(part, contents)
-    elif isinstance(value, tuple):
-        for part in value:
-            _note_contents(part, contents)
-
-
-def _restore(value: Any, content: Any, version: Optional[int]) -> None:
-    if torch.is_tensor(value):
-        if value._version != version:
-            value.detach().copy_(content)
-        return
-    same = len(value) == len(content) and all(
-        a is b for a, b in zip(_parts(value), _parts(content))
-    )
-    if not same:
-        value.clear()
-        (value.extend if hasattr(value, 'extend') else value.update)(content)
-
-
-def _parts(value: Any) -> list:
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    return list(value)
 
 
 def copy_on_cpu(module: nn.Module) -> nn.Module:
@@ -306,7 +232,7 @@ def does_not_run(name: str, words: str, error: Exception) -> PPCDError:
     """What a forward makes of fewer channels."""
     return PPCDError(
         f'{name} does not run without its dead channels on {words} '
-        f'({type(error).__name__}: {_first_line(error)}): {_ADVICE}'
+        f'({type(error).__name__}: {first_line(error)}): {_ADVICE}'
     )
 
 
