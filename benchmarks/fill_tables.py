@@ -106,6 +106,8 @@ def with_metrics(metafile: str, folder: str) -> str:
     for model in content['Models']:
         runs = first.get(model['Config'])
         model['Results'][0]['Metrics'] = means(runs) if runs else {}
+    if content == yaml.safe_load(metafile):
+        return metafile  # with its comments
     return str(yaml.safe_dump(content, width=1000))
 
 

@@ -25,12 +25,15 @@ class _SharedRegistry(Registry):
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
-    return _SharedRegistry(
+    child = _SharedRegistry(
         parent.name,
         parent=parent,
         scope='ppcd_mmagic',
         locations=list(locations),
     )
+    # where other scopes, and MMEngine's own, look for a name with a scope
+    parent.parent._add_child(child)
+    return child
 
 
 MODELS = _child(mmagic.MODELS, 'ppcd_mmagic.models')

@@ -170,12 +170,6 @@ def test_nothing_is_wrong_with_the_configs_of_the_package(name):
     assert config_problems(config) == []
 
 
-def test_a_loop_by_its_name_takes_no_by_epoch_but_that_it_counts_iterations():
-    assert not problems(train_cfg__by_epoch=False)
-    (problem,) = problems(train_cfg__by_epoch=True)
-    assert problem.startswith('train_cfg.by_epoch: ResumableTrainLoop has no')
-
-
 def test_names_of_the_settings_of_others_are_not_judged():
     """They may pass them on; what they refuse, building tells."""
     assert problems(model__data_preprocessor__whatever=1) == []

@@ -1,7 +1,8 @@
 import mmagic.registry
+import mmengine.registry
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 
 from ppcd_mmagic import registry
@@ -13,6 +14,15 @@ def test_mmagics_registries_know_every_part(name):
     theirs = getattr(mmagic.registry, name)
     assert ours
     assert {part: theirs.get(part) for part in ours} == ours
+
+
+@pytest.mark.parametrize('name', ['MODELS', 'HOOKS', 'DATASETS', 'RUNNERS'])
+def test_mmengine_and_other_scopes_know_every_part_by_its_full_name(name):
+    root = getattr(mmengine.registry, name)
+    other = Registry(name.lower(), parent=root, scope=f'another_{name}')
+    for part, built in getattr(registry, name).module_dict.items():
+        assert root.get(f'ppcd_mmagic.{part}') is built
+        assert other.get(f'ppcd_mmagic.{part}') is built
 
 
 @pytest.mark.parametrize('scope', ['ppcd_mmagic', 'mmagic'])

@@ -114,30 +114,6 @@ def test_what_fails_in_the_first_iteration_is_laid_to_the_config(tmp_path):
     assert 'gan_loss.py' in log.read_text()
 
 
-@pytest.mark.parametrize(
-    'name', ['ResumableTrainLoop', 'mmengine.IterBasedTrainLoop']
-)
-def test_a_loop_may_be_named_over_a_base_that_chose_one_by_iterations(
-    tmp_path, name
-):
-    runner = tiny_runner(
-        tmp_path, train_cfg__by_epoch=False, train_cfg__type=name
-    )
-    runner.train()
-    assert type(runner.train_loop).__name__ == name.split('.')[-1]
-    assert runner.iter == runner.max_iters > 0
-
-
-@pytest.mark.parametrize('by_epoch', [False, True])
-def test_a_loop_that_counts_otherwise_than_the_base_is_refused(
-    tmp_path, by_epoch
-):
-    loop = dict(type='EpochBasedTrainLoop', max_epochs=1, by_epoch=by_epoch)
-    runner = tiny_runner(tmp_path)
-    with pytest.raises(PPCDError, match='by_epoch'):
-        runner.build_train_loop(loop)
-
-
 class Listener(Hook):
     """Notes what generator and discriminator are called with in the steps of
     the training, and not what other hooks call them with."""

@@ -13,7 +13,13 @@ model = dict(
         _delete_=True, generator=_base_.model.generator, **_base_.masked
     ),
 )
-train_cfg = dict(type='ResumableTrainLoop')
+train_cfg = dict(
+    _delete_=True,  # a loop by its name takes no by_epoch
+    type='ResumableTrainLoop',
+    max_iters=_base_.train_cfg.max_iters,
+    val_interval=_base_.train_cfg.val_interval,
+    dynamic_intervals=_base_.train_cfg.dynamic_intervals,
+)
 optim_wrapper = dict(generator=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
 default_hooks['extra_losses'].update(

@@ -11,7 +11,12 @@ model = dict(
         _delete_=True, generator=_base_.model.generator, **_base_.masked
     )
 )
-train_cfg = dict(type='ResumableTrainLoop')
+train_cfg = dict(
+    _delete_=True,  # a loop by its name takes no by_epoch
+    type='ResumableTrainLoop',
+    max_iters=_base_.train_cfg.max_iters,
+    val_interval=_base_.train_cfg.val_interval,
+)
 optim_wrapper = dict(generator=dict(paramwise_cfg=_base_.mask_rates))
 default_hooks = dict(_base_.pruning)
 default_hooks['mask_binarization'].update(begin=50000, end=400000)

@@ -154,7 +154,9 @@ def settle_computed_weights(model: nn.Module, iterations: int = 5) -> None:
         for hook in layer._forward_pre_hooks.values():
             if isinstance(hook, SpectralNorm):
                 for _ in range(iterations):
-                    hook.compute_weight(layer, do_power_iteration=True)
+                    weight = hook.compute_weight(layer, do_power_iteration=True)
+                # as the hook does before a forward
+                setattr(layer, hook.name, weight.detach())
         if type(layer) in _LAYERS or parametrize.is_parametrized(layer):
             training = layer.training
             layer.train()

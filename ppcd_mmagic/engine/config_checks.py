@@ -196,8 +196,6 @@ def _argument_problems(settings: dict) -> Iterator[Tuple[str, str]]:
         for key, value in part.items():
             if key in ('type', '_scope_'):  # of bases in another scope
                 continue
-            if (name, key) == ('train_cfg', 'by_epoch') and value is False:
-                continue  # SafeRunner takes it
             # of parts of one name none must take it
             wrong = [_refusal(built, key, value) for built in found]
             if wrong and all(wrong):

@@ -5,13 +5,7 @@ import torch.nn as nn
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.model import is_model_wrapper
-from mmengine.runner import (
-    BaseLoop,
-    EpochBasedTrainLoop,
-    Runner,
-    get_state_dict,
-    load_state_dict,
-)
+from mmengine.runner import Runner, get_state_dict, load_state_dict
 
 from ppcd_mmagic.building import built_or_refused
 from ppcd_mmagic.checkpoints import (
@@ -50,9 +44,10 @@ class SafeRunner(Runner):
     _has_loaded: bool
 
     # what is built when the training begins
-    build_val_loop, build_test_loop = (
+    build_train_loop, build_val_loop, build_test_loop = (
         built_or_refused(what)(build)
         for what, build in (
+            ('the training', Runner.build_train_loop),
             ('the validation', Runner.build_val_loop),
             ('the test', Runner.build_test_loop),
         )
@@ -63,25 +58,6 @@ class SafeRunner(Runner):
     build_param_scheduler = built_or_refused('param_scheduler')(
         Runner.build_param_scheduler
     )
-
-    @built_or_refused('the training')
-    def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
-        """Build the loop of the training.
-
-        ``by_epoch=False`` beside the type of a loop over iterations, which
-        MMEngine refuses, says nothing new: so a config may name a loop over
-        a base of MMagic's that chose one by ``by_epoch``.
-        """
-        if not isinstance(loop, dict) or loop.get('by_epoch') is not False:
-            return super().build_train_loop(loop)
-        named = {key: loop[key] for key in loop if key != 'by_epoch'}
-        built = super().build_train_loop(named if 'type' in loop else loop)
-        if isinstance(built, EpochBasedTrainLoop):
-            raise PPCDError(
-                f'train_cfg names {type(built).__name__}, which counts '
-                'epochs, and has by_epoch=False: take one of them out.'
-            )
-        return built
 
     def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
         """Register hooks by name; ``None`` switches one off."""

@@ -1,9 +1,6 @@
 # What makes a model of MMagic one that is pruned: a config takes these parts
 # beside its base, as those of this folder do.
 custom_imports = dict(imports=['ppcd_mmagic'], allow_failed_imports=False)
-# for MMagic's own tools as well: checkpoints whole, and a loop by its name over a
-# base that chose one by `by_epoch`
-runner_type = 'ppcd_mmagic.SafeRunner'
 
 # Around the generator of the base. One score for what only leaves together,
 # as along a residual path.
