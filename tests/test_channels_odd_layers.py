@@ -293,6 +293,10 @@ def test_a_sparse_buffer_is_no_parameter_of_any_layer():
     channels = mask_channels(module, IMAGES)
     module.a.mask.prune(4)
     assert channels.leaving_of('a').sum() == 4
+    smaller = discard_channels(module, IMAGES)
+    assert smaller.a.out_channels == 4
+    (expected,), (found,) = call(module, IMAGES), call(smaller, IMAGES)
+    assert torch.allclose(expected, found, atol=1e-6)
 
 
 @pytest.mark.parametrize('tie', (False, True))

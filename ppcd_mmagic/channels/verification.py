@@ -108,7 +108,11 @@ def copy_on_cpu(module: nn.Module) -> nn.Module:
             *layer._buffers.values(),
             *vars(layer).values(),
         ):
-            if type(value) in (Tensor, nn.Parameter):
+            # a sparse one has no memory to share
+            if (
+                type(value) in (Tensor, nn.Parameter)
+                and value.layout is torch.strided
+            ):
                 memo.setdefault(id(value), _copied(value, storages))
     return deepcopy(module, memo).cpu()
 
