@@ -305,6 +305,7 @@ def test_a_number_that_was_kept_of_another_run_is_a_constant(name):
         return s.b(USES_OF_KEPT[name](y, s.kept))
 
     module = net(run)
+    module(IMAGES)
     channels = mask_channels(module, IMAGES)
     prune_some(module)
     assert not channels.leaving_of('a').any()

@@ -93,7 +93,7 @@ def test_own_pictures_from_classifier_to_pruned_student(
         'default_hooks.mask_binarization.end=2',
         'default_hooks.mask_binarization.interval=1',
     )
-    assert 'domain/frechet' in out and 'loss_cd' in out
+    assert 'domain/frechet' in out and 'loss_pixel' in out
 
 
 class Colours(torch.nn.Module):

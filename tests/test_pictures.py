@@ -232,7 +232,7 @@ def test_training_and_validation_with_different_classes(folder, tmp_path):
     for label in 'ac':
         paint(tmp_path / 'val' / label / '0.png')
     (problem,) = problems(folder, tmp_path / 'val')
-    assert 'different classes (b, c in one of them alone)' in problem
+    assert 'different classes (b, c are not in all of them)' in problem
 
 
 def test_many_broken_pictures_are_a_problem_before_the_training(folder):

@@ -27,12 +27,35 @@ class Probe(NamedTuple):
         inputs: On the CPU, see :func:`~ppcd_mmagic.channels.mask_channels`.
         training: Whether in training mode.
         seed: Of the random numbers drawn by the networks.
+        batch: How many samples, 0 where nothing tells.
+        scale: Of the sides of maps, to those of the example inputs.
     """
 
     words: str
     inputs: Any
     training: bool = False
     seed: int = 0
+    batch: int = 0
+    scale: float = 1.0
+
+    def is_taken(self, outputs: List[Tensor], example: List[Tensor]) -> bool:
+        """Whether outputs are as those of the example inputs, but of this
+        batch and this size: a view of a fixed shape may run on others by
+        chance, and mix samples or channels with places.
+
+        Args:
+            outputs (list[Tensor]): Of these inputs.
+            example (list[Tensor]): Of the example inputs.
+        """
+        return len(outputs) == len(example) and all(
+            out.ndim == of_example.ndim
+            and (not out.ndim or self.batch in (0, len(out)))
+            and all(
+                (out.shape[side] != of_example.shape[side]) == (self.scale != 1)
+                for side in _sides(out)
+            )
+            for out, of_example in zip(outputs, example)
+        )
 
     @property
     def is_example(self) -> bool:
@@ -63,17 +86,24 @@ def _probes(
 ) -> Iterator[Probe]:
     draw = _Draws(example_inputs)
     yield Probe('the example inputs', example_inputs)
-    yield Probe('the example inputs of the other sign', draw.negated())
+    yield Probe(
+        'the example inputs of the other sign', draw.negated(), batch=draw.batch
+    )
     classes = _classes(module, example_inputs)
     for number in classes:
-        yield Probe(f'class {number}', draw(1, [number]))
+        yield Probe(f'class {number}', draw(1, [number]), batch=1)
     for batch in BATCHES:
         if batch != draw.batch and draw.batch:
-            yield Probe(f'a batch of {batch}', draw(batch))
+            yield Probe(f'a batch of {batch}', draw(batch), batch=batch)
     for scale in SCALES if draw.has_maps else ():
-        yield Probe(f'maps {scale:g} times as large', draw(1, scale=scale))
+        yield Probe(
+            f'maps {scale:g} times as large',
+            draw(1, scale=scale),
+            batch=1,
+            scale=scale,
+        )
     if len(classes) > 1:
-        yield Probe('several classes', draw(3, classes[::-1]))
+        yield Probe('several classes', draw(3, classes[::-1]), batch=3)
     if training:
         # one image alone has no statistics
         inputs = draw(max(2, draw.batch))

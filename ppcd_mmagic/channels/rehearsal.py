@@ -8,7 +8,6 @@ import torch.nn as nn
 from .linking import link_masks
 from .masks import ChannelMask, named_masks
 from .shrinking import folded_copy, try_cut
-from .speedup import discard_masked
 from .verification import copy_on_cpu, on_cpu, outputs_of, require_same
 
 
@@ -77,6 +76,8 @@ def rehearse(
 def _try_export(module: nn.Module, inputs: Any) -> None:
     """The other way, by which an export goes after the training: it cuts the
     same, so that whether it gets there is all that has to be seen."""
+    from .speedup import discard_masked  # NNI takes long to import
+
     smaller = copy_on_cpu(module)
     discard_masked(smaller, inputs)
     require_same(module, smaller, inputs, others=False)

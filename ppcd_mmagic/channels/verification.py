@@ -210,8 +210,11 @@ def require_same(
             the example inputs is not finite.
     """
     name = type(module).__name__
+    example: List[Tensor] = []
     for probe in probes(module, example_inputs, training):
-        expected = expected or _expected(module, probe)
+        expected = expected or _expected(module, probe, example)
+        if probe.is_example:
+            example = expected or []
         if expected is not None:
             try:
                 difference = difference_of(
@@ -240,14 +243,19 @@ def does_not_run(name: str, words: str, error: Exception) -> PPCDError:
     )
 
 
-def _expected(module: nn.Module, probe: Probe) -> Optional[List[Tensor]]:
+def _expected(
+    module: nn.Module, probe: Probe, example: List[Tensor]
+) -> Optional[List[Tensor]]:
     """What a module computes; none where it is not known to be one of its
-    inputs: it does not run, or gives nan or inf."""
+    inputs: it does not run, or gives nan or inf, or something of another
+    kind than of the example inputs."""
     if probe.is_example:
         return _run(module, probe)
     try:
         found = _run(module, probe)
     except Exception:  # a size, class or batch that it does not take
+        return None
+    if not probe.training and not probe.is_taken(found, example):
         return None
     return found if all(bool(x.isfinite().all()) for x in found) else None
 
