@@ -20,6 +20,7 @@ from ppcd_mmagic.experiments import (
     Table,
     mean_and_spread,
     read_table,
+    shared_metrics,
     table_of,
 )
 from ppcd_mmagic.experiments.runs import COUNTS
@@ -114,8 +115,7 @@ def with_metrics(metafile: str, folder: str) -> str:
 def means(runs: List[Metrics]) -> Metrics:
     found = {
         key: mean_and_spread([run[key] for run in runs])[0]
-        for key in runs[0]
-        if all(key in run for run in runs)  # older ones have fewer
+        for key in shared_metrics({'': runs})
     }
     return {
         key.split('/')[-1]: round(mean) if key in COUNTS else round(mean, 4)

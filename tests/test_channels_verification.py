@@ -485,3 +485,14 @@ def test_tensors_that_share_elements_with_themselves_are_exported(build):
     rehearse(module, IMAGES)
     prune_some(module)
     assert discard_channels(module, IMAGES).a.out_channels == 4
+
+
+def test_inputs_of_a_graph_are_compared_like_any():
+    """Such as what an encoder made of pictures."""
+    module = net(lambda s, y: s.b(y))
+    mask_channels(module, IMAGES)
+    images = IMAGES * torch.ones(1, requires_grad=True)
+    (expected,), (found,) = (outputs_of(module, x) for x in (IMAGES, images))
+    assert torch.equal(expected, found)
+    prune_some(module)
+    assert discard_channels(module, images).a.out_channels < 8

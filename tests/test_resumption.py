@@ -388,6 +388,7 @@ def test_overwriting_deletes_a_training_and_nothing_else(run):
     (run / '20260101_120000').mkdir()
     former = FormerTraining(Config(dict(work_dir=str(run))))
     (run / '20260202_120000').mkdir()  # of the new one
+    (run / 'iter_5.pth').unlink()  # somebody else was quicker
     former.after_train_iter(None, 0)
     refuse_used(str(run))
     assert (run / 'notes.txt').exists()

@@ -245,7 +245,7 @@ def record(
         PPCDError: If the module does not run on the inputs, or a tensor is
             written through a view of it, which a recording does not see.
     """
-    example_inputs = _copied(example_inputs)
+    example_inputs = copied(example_inputs)
     args, kwargs = split_inputs(example_inputs)
     _require_values(module)
     recorder = _Recorder(module)
@@ -281,8 +281,9 @@ def record(
     return recording
 
 
-def _copied(example_inputs: Any) -> Any:
-    """Without the graph that may have made a tensor, which cannot be copied."""
+def copied(example_inputs: Any) -> Any:
+    """Inputs for a module that may write into them, without the graph that may
+    have made a tensor, which cannot be copied."""
     tensors = tensors_in(example_inputs)
     return deepcopy(
         example_inputs, {id(each): each.detach().clone() for each in tensors}

@@ -13,7 +13,6 @@ class.
 import logging
 import os
 from contextlib import redirect_stdout
-from copy import deepcopy
 from typing import Any, Dict
 from unittest.mock import patch
 
@@ -36,7 +35,7 @@ from .masks import (
     output_gate,
     take_off,
 )
-from .recording import tensors_in
+from .recording import copied, tensors_in
 from .untouched import state_kept
 from .verification import (
     TOLERANCE,
@@ -182,7 +181,7 @@ def _speed_up(
     with state_kept(module):  # NNI runs it once
         speedup = _Speedup(
             module,
-            tuple(tensors_in(deepcopy(example_inputs))),
+            tuple(tensors_in(copied(example_inputs))),
             {},
             batch_size=1,
             customized_mask_updaters=[_AnalysisUpdater(channels)],

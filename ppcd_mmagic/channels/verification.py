@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ppcd_mmagic.errors import PPCDError
 from .probes import Probe, probes
-from .recording import first_line, split_inputs
+from .recording import copied, first_line, split_inputs
 from .untouched import state_kept
 
 TOLERANCE = 1e-5
@@ -55,7 +55,7 @@ def outputs_of(
         >>> largest_difference(outputs_of(net, images), outputs_of(net, images))
         0.0
     """
-    args, kwargs = deepcopy(split_inputs(example_inputs))
+    args, kwargs = split_inputs(copied(example_inputs))
     with ExitStack() as stack:
         stack.enter_context(state_kept(module))
         stack.enter_context(torch.random.fork_rng())

@@ -5,7 +5,7 @@ import os.path as osp
 import re
 import shutil
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, List
 
 from mmengine.config import Config
@@ -109,10 +109,13 @@ class FormerTraining(Hook):
                 )
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        # what somebody else has deleted meanwhile must not end this one
         for path in self._files:
-            os.remove(path)
+            with suppress(FileNotFoundError):
+                os.remove(path)
         for path in self._logs:
-            shutil.rmtree(path)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
         self._files, self._logs = [], []
 
 

@@ -35,6 +35,7 @@ from .tables import (
     read_table,
     runs_in_words,
     save_table,
+    shared_metrics,
     table_of,
 )
 
@@ -67,6 +68,7 @@ __all__ = [
     'set_alpha',
     'set_budget',
     'shorten',
+    'shared_metrics',
     'size_of',
     'table_of',
     'train_all',

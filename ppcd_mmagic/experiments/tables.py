@@ -73,7 +73,7 @@ def _numbers(values: Iterable[int]) -> str:
 def table_of(results: Results) -> List[List[str]]:
     """Header and lines: mean and, over several seeds, spread of every
     metric."""
-    keys = _keys(results)
+    keys = shared_metrics(results)
     lines = [['', *(key.split('/')[-1] for key in keys)]]
     for name, metrics in results.items():
         cells = []
@@ -89,7 +89,7 @@ def table_of(results: Results) -> List[List[str]]:
     return lines
 
 
-def _keys(results: Results) -> List[str]:
+def shared_metrics(results: Results) -> List[str]:
     """The metrics that all have: older runs have fewer."""
     first, *rest = (metrics for found in results.values() for metrics in found)
     return [key for key in first if all(key in other for other in rest)]
@@ -172,7 +172,9 @@ class Table(NamedTuple):
         ]
         if not pairs:
             return []
-        keys = [key for key in _keys(self.results) if key not in COUNTS]
+        keys = [
+            key for key in shared_metrics(self.results) if key not in COUNTS
+        ]
         return [
             ['', *(key.split('/')[-1] for key in keys)],
             *(
